@@ -1,0 +1,199 @@
+"""Checkpoints: written beside, synced, renamed, with checksums; half a checkpoint is never loaded.
+
+A checkpoint is a folder `step-<n>`: model.safetensors, optimizer.safetensors, state.json and checksums.json. The
+weights of the best evaluation so far lie in `best-<n>`. Nothing is read with pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nerloop.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+CHECKSUMS = "checksums.json"
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to a file so that it is there whole, or as it was before."""
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _sync(beside)
+    beside.replace(path)
+
+
+def write_folder(folder: Path, write: Callable[[Path], None], *, checksums: bool = True) -> None:
+    """Make a folder whole or not at all: `write` fills it under another name, all is synced, then it is renamed."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    write(beside)
+    if checksums:
+        found = {file.name: _checksum(file) for file in sorted(beside.iterdir())}
+        (beside / CHECKSUMS).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    for file in beside.iterdir():
+        _sync(file)
+    _sync(beside)
+    if folder.exists():  # written by a run that got further than the checkpoint we resumed from
+        _remove(folder)
+    beside.rename(folder)
+    _sync(folder.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise CheckpointError, naming the file, unless all files of a folder are there with the bytes once written."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: found no readable {CHECKSUMS}; this is no whole checkpoint") from error
+    for name, expected in checksums.items():
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing; the checkpoint is not whole")
+        if _checksum(file) != expected:
+            raise CheckpointError(f"{file}: its SHA-256 is not the one in {CHECKSUMS}; the checkpoint is damaged")
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Write the weights of a model into a folder."""
+    from safetensors.torch import save_model
+
+    save_model(model, str(folder / WEIGHTS))
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Read the weights of a model from a folder, whose checksums are checked first."""
+    from safetensors.torch import load_model
+
+    check_folder(folder)
+    load_model(model, str(folder / WEIGHTS), device=str(next(model.parameters()).device))
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Write a checkpoint: weights, optimizer state and the run's own state (plain JSON values)."""
+    from safetensors.torch import save_file
+
+    def write(beside: Path) -> None:
+        save_weights(model, beside)
+        moments = {
+            f"{key}:{name}": value.contiguous()
+            for name, parameter in model.named_parameters()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+        save_file(moments, str(beside / OPTIMIZER))
+        (beside / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+    write_folder(folder, write)
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Read weights and optimizer state of a checkpoint, whose checksums are checked first."""
+    from safetensors.torch import load_file
+
+    load_weights(model, folder)
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for name, value in load_file(str(folder / OPTIMIZER)).items():
+        key, _, parameter = name.partition(":")
+        optimizer.state[parameters[parameter]][key] = value.to(parameters[parameter].device)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Return the run's own state that a checkpoint holds, its checksums checked first."""
+    check_folder(folder)
+    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    return state
+
+
+def steps_in(folder: Path, kind: str = "step") -> list[int]:
+    """Return the steps of the checkpoints (or "best" weights) in a folder, in order."""
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(m[1]) for n in names if (m := re.fullmatch(rf"{kind}-(\d+)", n)))
+
+
+def last_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the last whole checkpoint in a folder, and what is wrong with later ones.
+
+    Raises CheckpointError where there are checkpoints but none is whole.
+    """
+    problems = []
+    for step in reversed(steps_in(folder)):
+        try:
+            check_folder(folder / f"step-{step}")
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        return folder / f"step-{step}", problems
+    if problems:
+        raise CheckpointError(
+            f"{folder}: none of its checkpoints is whole: {problems[0]}. Start anew in another run.dir"
+        )
+    return None, []
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Delete checkpoints of later steps: those of a run that is about to be done again from `step`."""
+    for later in steps_in(folder):
+        if later > step:
+            _remove(folder / f"step-{later}")
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the last `keep` checkpoints, best weights that none of those refers to, and unfinished folders."""
+    for unfinished in folder.glob(".*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    steps = steps_in(folder)
+    for step in steps[:-keep]:
+        _remove(folder / f"step-{step}")
+    named = {load_best_step(folder / f"step-{step}") for step in steps[-keep:]}
+    for step in steps_in(folder, "best"):
+        if step not in named:
+            _remove(folder / f"best-{step}")
+
+
+def load_best_step(folder: Path) -> int | None:
+    """Return the step of the best evaluation that a checkpoint knows of."""
+    try:
+        step: int | None = json.loads((folder / STATE).read_text(encoding="utf-8"))["best_step"]
+    except (OSError, ValueError, KeyError):
+        return None  # damaged; whoever wants to load it will be told
+    return step
+
+
+def _remove(folder: Path) -> None:
+    # Renamed first, so that a kill half-way leaves no folder that looks like a checkpoint.
+    beside = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(beside, ignore_errors=True)
+    folder.rename(beside)
+    shutil.rmtree(beside)
+
+
+def _checksum(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows can't sync folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,82 @@
+"""Features end to end in rows, each blind to its neighbours: next to no padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nerloop.errors import ConfigError
+from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
+
+
+class Pack:
+    """Rows of at most `width` cells (or of the longest feature), filled first-fit, longest first.
+
+    Positions restart with each feature, and a 4-D mask that is added to the attention scores shuts out the others, so
+    that its logits are what they are alone (transformers' encoders allow that where the mask is floating point; see
+    `nerloop.model.choose_collator`, which asks the model). The unused end of a row is a block of its own: a row of the
+    mask that shuts out everything would turn into NaN where the mask's minimum becomes -inf, as it does in bf16.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, width: int = 256, position_offset: int | None = None) -> None:
+        """Take the layout.
+
+        Args:
+            tokenizer: a fast tokenizer
+            width: cells of a row, unless one feature is longer
+            position_offset: id of the first position (none: 0, or what the model is found to want: 2 for RoBERTa)
+        """
+        if width < 1:
+            raise ConfigError(f"collator.width: found {width}, expected 1 or more")
+        self._tokenizer = tokenizer
+        self._pad_id = tokenizer.pad_token_id or 0
+        self.width = width
+        self.position_offset = position_offset
+
+    def alternatives(self) -> list[Pack]:
+        """Return what else to try on a model that does not agree: positions that start behind the padding id."""
+        if self.position_offset is not None:
+            return []
+        return [Pack(self._tokenizer, width=self.width, position_offset=self._pad_id + 1)]
+
+    def __call__(self, features: Sequence[Feature]) -> MicroBatch:
+        """Return input_ids, position_ids and labels, (rows, width), and attention_mask, (rows, 1, width, width)."""
+        import torch
+
+        places = self._place([len(f) for f in features])
+        shape = (max(p.row for p in places) + 1, max(p.start + p.length for p in places))
+        input_ids = torch.full(shape, self._pad_id)
+        labels = torch.full(shape, IGNORE)
+        blocks = torch.full(shape, -1)  # which feature a cell belongs to
+        positions = torch.full(shape, self.position_offset or 0)
+        for i, (feature, (row, start, length)) in enumerate(zip(features, places, strict=True)):
+            cells = slice(start, start + length)
+            input_ids[row, cells] = torch.from_numpy(feature.input_ids)
+            labels[row, cells] = torch.from_numpy(feature.labels)
+            positions[row, cells] += torch.arange(length)
+            blocks[row, cells] = i
+        inputs = {"input_ids": input_ids, "position_ids": positions, "attention_mask": block_mask(blocks)}
+        return MicroBatch(inputs, labels, places)
+
+    def num_cells(self, lengths: Sequence[int]) -> int:
+        """Return the sum of the lengths: what the ends of rows add is little."""
+        return sum(lengths)
+
+    def _place(self, lengths: Sequence[int]) -> list[Place]:
+        width = max(self.width, *lengths)
+        used: list[int] = []  # cells of each row
+        places: dict[int, Place] = {}
+        for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+            row = next((r for r, cells in enumerate(used) if cells + lengths[i] <= width), len(used))
+            if row == len(used):
+                used.append(0)
+            places[i] = Place(row, used[row], lengths[i])
+            used[row] += lengths[i]
+        return [places[i] for i in range(len(lengths))]
+
+
+def block_mask(blocks: Tensor) -> Tensor:
+    """Return the additive mask, (rows, 1, width, width): 0 between cells of one block, else float32's minimum."""
+    import torch
+
+    same = blocks[:, None, :, None] == blocks[:, None, None, :]
+    return torch.where(same, 0.0, torch.finfo(torch.float32).min)

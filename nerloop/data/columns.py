@@ -1,0 +1,117 @@
+"""CoNLL-type files: a token a line with its tag in a column, a blank line between sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nerloop.data.checks import as_tag
+from nerloop.data.lines import open_lines
+from nerloop.errors import DataError, shorten
+from nerloop.plugins import did_you_mean
+from nerloop.types import Example
+
+DOCUMENT = "-DOCSTART-"
+
+
+def read_columns(
+    path: str,
+    *,
+    token_column: str | None = None,
+    tag_column: str | None = None,
+    labels: Sequence[str] | None = None,
+    with_tags: bool = True,
+) -> list[Example]:
+    """Return the sentences of a file of columns, split at spaces and tabs and nowhere else.
+
+    `token_column` and `tag_column` are indices from 0 (negative ones from the end; first and last by default), or names
+    in a header line. A line that starts with a tab has an empty token. Skipped are `-DOCSTART-` lines and comments:
+    lines that start with "#" before a sentence and end with something that is no tag. Raises DataError with file:line.
+    """
+    examples: list[Example] = []
+    tokens: list[str] = []
+    tags: list[str] = []
+    first_line = start_line = num_columns = 0
+    token_index, tag_index = _index(token_column, 0, path), _index(tag_column, -1, path)
+    header_due = token_index is None or tag_index is None
+    for number, text in open_lines(path):
+        fields = _split(text)
+        if not fields or fields[0] == DOCUMENT:
+            if tokens:
+                examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}"))
+            tokens, tags = [], []
+            continue
+        if not tokens and fields[0].startswith("#") and _is_comment(fields, labels):
+            continue
+        if header_due:
+            token_index = _find_column(token_column, fields, 0, f"{path}:{number}")
+            tag_index = _find_column(tag_column, fields, -1, f"{path}:{number}")
+            first_line, num_columns, header_due = number, len(fields), False
+            continue
+        if not num_columns:
+            first_line, num_columns = number, len(fields)
+            _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
+        if len(fields) != num_columns:
+            raise DataError(
+                f"{path}:{number}: {_count(len(fields))} where line {first_line} has {num_columns}: {shorten(text)}. "
+                f"Is a column {'missing' if len(fields) < num_columns else 'too many'}?"
+            )
+        assert token_index is not None
+        assert tag_index is not None
+        if not tokens:
+            start_line = number
+        tokens.append(fields[token_index])
+        if with_tags:
+            tags.append(as_tag(fields[tag_index], labels, f"{path}:{number}"))
+    if tokens:
+        examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}"))
+    return examples
+
+
+def _split(text: str) -> list[str]:
+    fields = [f for f in re.split("[ \t]+", text) if f]
+    return ["", *fields] if fields and text.startswith("\t") else fields
+
+
+def _is_comment(fields: list[str], labels: Sequence[str] | None) -> bool:
+    try:
+        as_tag(fields[-1], labels, "")
+    except DataError:
+        return True
+    return len(fields) == 1  # "#O" and the like: no column for a token
+
+
+def _index(column: str | None, default: int, path: str) -> int | None:
+    """Return the index of a column, or None where it is a name that a header has to tell."""
+    if column is None:
+        return default
+    return int(column) if re.fullmatch(r"-?\d{1,9}", column) else None
+
+
+def _find_column(column: str | None, header: list[str], default: int, where: str) -> int:
+    index = _index(column, default, where)
+    if index is not None:
+        return index
+    assert column is not None
+    if column not in header:
+        raise DataError(
+            f"{where}: found no column {column!r}{did_you_mean(column, header)}, "
+            f"expected a header line that names it; found {shorten(' '.join(header))}"
+        )
+    return header.index(column)
+
+
+def _check_columns(
+    fields: list[str], token_index: int | None, tag_index: int | None, with_tags: bool, where: str
+) -> None:
+    if with_tags and len(fields) == 1:
+        raise DataError(f"{where}: found one column only, {shorten(fields[0])}, expected a token and a tag")
+    for name, index in (("token", token_index), ("tag", tag_index)):
+        if index is not None and not -len(fields) <= index < len(fields) and (with_tags or name == "token"):
+            raise DataError(
+                f"{where}: data.{name}_column is {index}, but the line has {_count(len(fields))} (counted from 0)"
+            )
+
+
+def _count(num_columns: int) -> str:
+    return f"{num_columns} column{'s' * (num_columns != 1)}"

@@ -1,0 +1,44 @@
+"""Lines of a text file, with numbers; what is not text is refused by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nerloop.errors import DataError, shorten
+
+
+def open_lines(path: str) -> Iterator[tuple[int, str]]:
+    """Yield the number (from 1) and the text of each line. Lines end at \\n or \\r\\n and nowhere else.
+
+    Raises DataError where the file can't be opened, is not UTF-8, or holds NUL bytes.
+    """
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if number == 1:
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")
+                yield number, _decode(raw.removesuffix(b"\n").removesuffix(b"\r"), f"{path}:{number}")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise DataError(
+            f"{path}: found a folder, expected a file (data.dataset takes a save_to_disk folder)"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+
+
+def _decode(raw: bytes, where: str) -> str:
+    if b"\0" in raw:
+        raise DataError(f"{where}: found a NUL byte, expected text in UTF-8. Is this a binary file?")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = raw[error.start : error.end]
+        raise DataError(
+            f"{where}: found {shorten(found)} at byte {error.start + 1} of the line, expected UTF-8. "
+            "Convert the file with iconv, or is this a binary file?"
+        ) from error
+    if "\r" in text and text.count("\r") > 1 and where.endswith(":1"):
+        raise DataError(f"{where}: found lines that end with CR alone, expected LF or CRLF. Convert the file first.")
+    return text

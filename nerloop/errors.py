@@ -1,0 +1,51 @@
+"""Errors meant for people: each is one line that says where, what was found, what was expected, what to do.
+
+NerloopError            exit code 2: bad input, found before any training time is spent
+  ConfigError           a setting, a flag, a YAML file, a launch profile
+  DataError             a data file or data set; the line starts with file:line
+  PluginError           a plugin that can't be found, built, or breaks its contract
+  ModelError            a model or tokenizer that can't serve
+  CheckpointError       a checkpoint that is damaged or doesn't fit
+  TrainingError         exit code 1: training itself went wrong (a gradient that is not finite)
+"""
+
+
+class NerloopError(Exception):
+    """Base of every error that nerloop raises for its user; the message is one line."""
+
+    exit_code = 2
+
+
+class ConfigError(NerloopError):
+    """A setting that can't be used."""
+
+
+class DataError(NerloopError):
+    """Input data that can't be read; starts with file:line where there is one."""
+
+
+class PluginError(NerloopError):
+    """A plugin that can't be found or built, or that breaks its contract."""
+
+
+class ModelError(NerloopError):
+    """A model or tokenizer that can't serve."""
+
+
+class CheckpointError(NerloopError):
+    """A checkpoint that is damaged, or that belongs to another configuration."""
+
+
+class TrainingError(NerloopError):
+    """Training went wrong in a way that going on can't mend."""
+
+    exit_code = 1
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """Return the repr of a value on one line of at most `limit` characters, for messages.
+
+    shorten("a" * 100, 10) -> "'aaaaa...'"
+    """
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"

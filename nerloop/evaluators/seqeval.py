@@ -1,0 +1,70 @@
+"""Precision, recall and F1 of spans, by seqeval's own span extraction (its default mode, conlleval's reading)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from nerloop.evaluators import Counts
+
+NOTHING = ""
+"""In the confusion: no span with these borders on this side. No tag has an empty type, so that it can't be mistaken."""
+
+
+class Seqeval:
+    """Counts of spans and tokens, and the metrics that seqeval makes of them."""
+
+    def count(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Counts:
+        """Return the counts of some sentences.
+
+        Keys: ("tokens",), ("correct_tokens",), ("gold", TYPE), ("predicted", TYPE), ("correct", TYPE), and
+        ("confusion", GOLD TYPE, PREDICTED TYPE) of spans by their borders, "" where one side has no span there.
+        """
+        from seqeval.metrics.sequence_labeling import get_entities  # here: it brings scikit-learn along, seconds
+
+        counts: Counts = Counter()
+        for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
+            counts["tokens",] += len(gold_tags)
+            counts["correct_tokens",] += sum(a == b for a, b in zip(gold_tags, predicted_tags, strict=True))
+            gold_types = {(start, end): type_ for type_, start, end in get_entities(list(gold_tags))}
+            predicted_types = {(start, end): type_ for type_, start, end in get_entities(list(predicted_tags))}
+            for borders in gold_types.keys() | predicted_types.keys():
+                gold_type = gold_types.get(borders, NOTHING)
+                predicted_type = predicted_types.get(borders, NOTHING)
+                counts["confusion", gold_type, predicted_type] += 1
+                counts["gold", gold_type] += gold_type != NOTHING
+                counts["predicted", predicted_type] += predicted_type != NOTHING
+                counts["correct", gold_type] += gold_type == predicted_type
+        return +counts  # zeros dropped: equal counts are equal objects
+
+    def metrics(self, counts: Counts) -> dict[str, Any]:
+        """Return precision, recall, f1, accuracy, per_type, tokens, gold_spans, predicted_spans and confusion.
+
+        `confusion[gold type][predicted type]` counts spans of equal borders; "" stands for no such span.
+        """
+        types = sorted({key[1] for key in counts if key[0] in ("gold", "predicted")})
+        gold, predicted, correct = ({t: counts[side, t] for t in types} for side in ("gold", "predicted", "correct"))
+        confusion: dict[str, dict[str, int]] = {}
+        for key in sorted(key for key in counts if key[0] == "confusion"):
+            confusion.setdefault(key[1], {})[key[2]] = counts[key]
+        return {
+            **scores(sum(correct.values()), sum(gold.values()), sum(predicted.values())),
+            "accuracy": divide(counts["correct_tokens",], counts["tokens",]),
+            "per_type": {t: {**scores(correct[t], gold[t], predicted[t]), "support": gold[t]} for t in types},
+            "tokens": counts["tokens",],
+            "gold_spans": sum(gold.values()),
+            "predicted_spans": sum(predicted.values()),
+            "confusion": confusion,
+        }
+
+
+def scores(correct: int, gold: int, predicted: int) -> dict[str, float]:
+    """Return precision, recall and F1, 0 where undefined, by seqeval's own arithmetic, so that all digits agree."""
+    precision, recall = divide(correct, predicted), divide(correct, gold)
+    return {"precision": precision, "recall": recall, "f1": divide(2 * precision * recall, precision + recall)}
+
+
+def divide(a: float, b: float) -> float:
+    """Return a / b, 0.0 where b is 0."""
+    return a / b if b else 0.0

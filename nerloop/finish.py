@@ -1,0 +1,132 @@
+"""The end of a run: evaluation of last and best, the saved model with its card, predictions, results, the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nerloop import checkpoint, demo, report
+from nerloop.config import Config
+from nerloop.evaluators.seqeval import scores
+from nerloop.inference import Split
+from nerloop.pipeline_score import STRATEGIES, count_pipeline
+from nerloop.runs import RESULTS, Progress, Run
+from nerloop.tags import OUTSIDE
+from nerloop.task import Task
+from nerloop.tracking import Tracker
+from nerloop.types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NERLOOP_JSON = "nerloop.json"
+
+log = logging.getLogger(__name__)
+
+
+def finish(
+    config: Config,
+    task: Task,
+    run: Run,
+    model: Any,
+    progress: Progress,
+    step: int,
+    timing: dict[str, float],
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Evaluate, save and report; return what results.json holds. On every process."""
+    accelerator = task.tagger.accelerator
+    bare: PreTrainedModel = accelerator.unwrap_model(model)
+    results: dict[str, Any] = {}
+    if "validation" in task.splits:
+        results["validation"] = {"last": task.evaluate(model, "validation")}
+    best_step = progress.best_step if progress.best_step is not None else step
+    if best_step != step:
+        accelerator.wait_for_everyone()
+        checkpoint.load_weights(bare, run.checkpoints / f"best-{best_step}")
+    for name, split in task.splits.items():
+        results.setdefault(name, {})["best"] = _evaluate_and_write(task, run, model, name, split, tracker, best_step)
+    if "validation" in task.splits:
+        results["validation"]["pipeline"] = _pipeline_f1(task, bare)
+    results |= {
+        "decoding": config.decoding.name,
+        "alignment": config.alignment.name,
+        "steps": step,
+        "best_step": best_step,
+        "timing": timing,
+    }
+    entities = _entities(config, task, model)
+    if accelerator.is_main_process:
+        save_model(run.model, config, task, bare, results)
+        checkpoint.write_json(run.folder / RESULTS, results)
+        run.set_status("done", step=step)
+        for left in checkpoint.steps_in(run.checkpoints, "best"):  # the model folder holds these weights now
+            shutil.rmtree(run.checkpoints / f"best-{left}")
+        print(report.final_report(results, run.folder, entities))
+    accelerator.wait_for_everyone()
+    return results
+
+
+def save_model(folder: Path, config: Config, task: Task, model: PreTrainedModel, results: dict[str, Any]) -> None:
+    """Write a plain transformers model, its tokenizer, its card, and how nerloop decodes it, whole or not at all."""
+
+    def write(beside: Path) -> None:
+        model.save_pretrained(str(beside))
+        task.tokenizer.save_pretrained(str(beside))
+        ours = {
+            "alignment": {"name": config.alignment.name, "options": config.alignment.options},
+            "decoding": {"name": config.decoding.name, "options": config.decoding.options},
+            "collator": {"name": config.collator.name, "options": config.collator.options},
+            "evaluator": {"name": config.evaluator.name, "options": config.evaluator.options},
+            "scheme": task.scheme,
+            "mixed_precision": task.precision,
+        }
+        (beside / NERLOOP_JSON).write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
+        (beside / "README.md").write_text(report.model_card(config, results, task.labels), encoding="utf-8")
+
+    checkpoint.write_folder(folder, write, checksums=False)
+
+
+def _evaluate_and_write(
+    task: Task, run: Run, model: Any, name: str, split: Split, tracker: Tracker, step: int
+) -> dict[str, dict[str, Any]]:
+    """Return the metrics of a split, and write its predictions files and its table."""
+    tagger = task.tagger
+    tagged = tagger.tag(model, split)
+    metrics = tagger.metrics(tagged, split, task.evaluator)
+    whole = tagger.gather(tagged, len(split.examples))
+    if tagger.accelerator.is_main_process:
+        decoding = next(iter(tagger.decodings))
+        report.write_jsonl(run.folder / f"predictions.{name}.jsonl", split.examples, whole, decoding)
+        report.write_conll(run.folder / f"predictions.{name}.conll", split.examples, whole, decoding)
+        tracker.log_text(f"{name} (best)", report.evaluation_markdown(metrics[decoding]), step)
+    return metrics
+
+
+def _pipeline_f1(task: Task, model: PreTrainedModel) -> dict[str, float]:
+    """Return by strategy the F1 of transformers' pipeline on the validation split; each process takes a share."""
+    tagger = task.tagger
+    accelerator = tagger.accelerator
+    examples = task.splits["validation"].examples[accelerator.process_index :: accelerator.num_processes]
+    counts = count_pipeline(model, task.tokenizer, examples)
+    found = {}
+    for strategy in STRATEGIES:
+        total = tagger.sum_over_processes(counts[strategy])
+        found[strategy] = scores(total["correct",], total["gold",], total["predicted",])["f1"]
+    return found
+
+
+def _entities(config: Config, task: Task, model: Any) -> str:
+    """Return the entities found in one sentence, as text: the demo's own, or the first held-out one that has some."""
+    held_out = [e for name in ("test", "validation") if name in task.splits for e in task.splits[name].examples]
+    with_entities = (e for e in held_out if any(tag != OUTSIDE for tag in e.tags))
+    example = Example(demo.SENTENCE) if config.is_demo else next(with_entities, None)
+    if example is None:
+        return ""
+    tagger = task.tagger
+    split = Split.of([example], tagger.alignment, tagger.collator)
+    tagged = tagger.gather(tagger.tag(model, split), 1)
+    return report.example_line(example.tokens, tagged[0], config.decoding.name)

@@ -1,0 +1,192 @@
+"""What the run was launched on: Accelerator, precision, threads; launches that would train wrongly are refused."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nerloop.config import Config
+from nerloop.errors import ConfigError, NerloopError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+T = TypeVar("T")
+
+REFUSED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed (its engine steps on every micro-batch)",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
+VERSIONS = ("nerloop", "torch", "transformers", "accelerate", "datasets", "tokenizers", "seqeval", "numpy")
+
+
+def start(config: Config) -> tuple[Accelerator, str]:
+    """Return the Accelerator and the precision ("no", "bf16", "fp16", "float64") of this launch.
+
+    Sets the threads and, where asked for, the deterministic algorithms. Raises ConfigError for launches that nerloop
+    does not train exactly under, before any process group is made.
+    """
+    check_launch()
+    import torch
+    from accelerate import Accelerator
+
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    precision = resolve_precision(config.train.mixed_precision)
+    if world_size > 1:
+        # The launcher gives each rank one thread; share the machine's cores out instead.
+        torch.set_num_threads(max(int(os.environ.get("OMP_NUM_THREADS", "1")), cores_per_process()))
+    if config.train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    # Without an accelerator, a MULTI_GPU launch is several processes on the CPU; accelerate has to be told.
+    cpu = True if world_size > 1 and not has_accelerator() else None
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "float64" else precision,
+        gradient_accumulation_steps=1,  # the loop divides by the tokens of the whole step itself
+        cpu=bool(cpu or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"),
+    )
+    if accelerator.num_processes != world_size:
+        raise ConfigError(
+            f"launch: WORLD_SIZE is {world_size}, but accelerate knows of {accelerator.num_processes} process(es), so "
+            "each would train alone. On CPUs use launch/cpu_2_processes.yaml as a pattern"
+        )
+    return accelerator, precision
+
+
+def check_launch() -> None:
+    """Raise ConfigError for launches that can't be exact."""
+    for variable, name in REFUSED.items():
+        if os.environ.get(variable, "").lower() in ("true", "1"):
+            raise ConfigError(
+                f"launch: the profile asks for {name}, which nerloop does not support; use launch/multi_gpu.yaml"
+            )
+    accumulation = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if accumulation != "1":
+        raise ConfigError(
+            f"launch: ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {accumulation}, expected 1: "
+            "set --train.gradient_accumulation_steps instead, which keeps the batch as it is"
+        )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if local > 1 and has_accelerator():
+        import torch
+
+        found = torch.accelerator.device_count()
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true" and local > found:
+            raise ConfigError(f"launch: {local} processes on this machine, but {found} device(s); start one a device")
+
+
+def has_accelerator() -> bool:
+    """Whether torch sees a device other than the CPU."""
+    import torch
+
+    return bool(torch.accelerator.is_available())
+
+
+def resolve_precision(setting: str) -> str:
+    """Return "no", "bf16", "fp16" or "float64" for `train.mixed_precision`. Raises ConfigError."""
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") if setting == "profile" else setting
+    if precision == "auto":
+        return "bf16" if has_bf16() else "no"
+    if precision not in ("no", "bf16", "fp16", "float64"):
+        raise ConfigError(f"train.mixed_precision: the profile asks for {precision!r}, expected no, bf16 or fp16")
+    if precision == "fp16" and not has_accelerator():
+        raise ConfigError("train.mixed_precision: found fp16, which needs a GPU; use bf16 or no on a CPU")
+    return precision
+
+
+def has_bf16() -> bool:
+    """Whether this machine multiplies bf16 matrices in hardware: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability() >= (8, 0)
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def cores_per_process() -> int:
+    """Return the CPU cores of this machine that each of its processes may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def memory_gib() -> float:
+    """Return the most memory used so far, in GiB: the device's, or this process's where there is only the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes there, KiB here
+
+
+def environment(accelerator: Accelerator, precision: str) -> dict[str, Any]:
+    """Return what a run can be told by, for environment.json: versions, commit, hardware, processes, threads."""
+    import torch
+
+    return {
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in VERSIONS}},
+        "commit": git_commit(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "num_processes": accelerator.num_processes,
+        "distributed_type": str(accelerator.distributed_type.value),
+        "precision": precision,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "command": sys.argv,
+    }
+
+
+def version_of(name: str) -> str | None:
+    """Return the installed version of a distribution, None where it runs from source alone."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Return the commit that nerloop's own source is at, with "+" behind it where files differ; None outside git."""
+    folder = Path(__file__).parent
+    try:
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True)
+        if tracked.returncode:
+            return None
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain", "."], cwd=folder, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+def main_decides(accelerator: Accelerator, decide: Callable[[], T]) -> T:
+    """Return what `decide` returns on the main process, on every process; an error of ours is raised on all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    outcome: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = decide()
+        except NerloopError as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    decided: T = outcome[0]
+    return decided

@@ -1,0 +1,143 @@
+"""A model and features in, tags per token out, over all processes; used by training and by prediction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nerloop.alignment import Alignment
+from nerloop.batching import Atoms, evaluation_batches
+from nerloop.collators import Collator
+from nerloop.decoding import Decoding
+from nerloop.evaluators import Counts, Evaluator
+from nerloop.model import feature_logits
+from nerloop.tags import to_spans
+from nerloop.types import Example, Feature
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MAX_SUBWORDS = 4096
+"""Cells of one forward. A constant, so that a sentence is always scored in the same company."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tagged:
+    """What was found in one sentence."""
+
+    tags: Mapping[str, Sequence[str]]  # by the decoding's name
+    probabilities: np.ndarray  # (tokens,) of the main decoding's tags, each token by itself
+
+    def spans(self, decoding: str) -> list[dict[str, Any]]:
+        """Return the spans: start, end, type, and as confidence the mean probability of its tokens' tags."""
+        return [
+            {**span._asdict(), "confidence": round(float(self.probabilities[span.start : span.end].mean()), 6)}
+            for span in to_spans(self.tags[decoding])
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A split that is scored again and again: its examples and their features, and the groups these are scored in."""
+
+    examples: Sequence[Example]
+    features: Sequence[Feature]
+    groups: Sequence[Sequence[Sequence[int]]] = field(repr=False)
+
+    @staticmethod
+    def of(examples: Sequence[Example], alignment: Alignment, collator: Collator) -> Split:
+        """Return a split ready to be scored."""
+        features = alignment.split(examples)
+        return Split(examples, features, evaluation_batches(Atoms.of(features), MAX_SUBWORDS, collator.num_cells))
+
+
+@dataclass(frozen=True, eq=False)
+class Tagger:
+    """Everything between a split and its tags but the weights."""
+
+    labels: Sequence[str]
+    alignment: Alignment
+    collator: Collator
+    decodings: Mapping[str, Decoding]  # the first is the main one
+    accelerator: Accelerator
+
+    def scores(self, model: Any, split: Split) -> Iterator[dict[int, np.ndarray]]:
+        """Yield the log-probabilities of tokens, (tokens, labels) an example, by its index: this process's share."""
+        import torch
+
+        model = self.accelerator.unwrap_model(model)
+        training = model.training
+        model.eval()
+        # Groups are the same for any number of processes, so that each sentence's figures are, too.
+        for group in split.groups[self.accelerator.process_index :: self.accelerator.num_processes]:
+            found: dict[int, np.ndarray] = {}
+            for forward in group:
+                batch = self.collator([split.features[i] for i in forward])
+                with torch.inference_mode(), self.accelerator.autocast():
+                    logits = feature_logits(model, batch)
+                joined = torch.cat(logits)
+                joined = joined if joined.dtype.itemsize >= 4 else joined.float()
+                flat = joined.log_softmax(dim=-1).cpu().numpy()
+                ends = np.cumsum([len(one) for one in logits])[:-1]
+                found.update(zip(forward, np.split(flat, ends), strict=True))
+            order = sorted(found)
+            yield self.alignment.join([split.features[i] for i in order], [found[i] for i in order])
+        model.train(training)
+
+    def tag(self, model: Any, split: Split) -> dict[int, Tagged]:
+        """Return what was found in this process's share of the examples, by index."""
+        tagged = {}
+        main = next(iter(self.decodings))
+        for scores in self.scores(model, split):
+            order = sorted(scores)
+            rows = [scores[i] for i in order]
+            decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
+            for at, i in enumerate(order):
+                ids = {name: paths[at] for name, paths in decoded.items()}
+                tagged[i] = Tagged(
+                    tags={name: [self.labels[label] for label in path] for name, path in ids.items()},
+                    probabilities=softmax(rows[at])[np.arange(len(rows[at])), ids[main]],
+                )
+        return tagged
+
+    def evaluate(self, model: Any, split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
+        """Return the metrics of a split by decoding, the same on every process."""
+        return self.metrics(self.tag(model, split), split, evaluator)
+
+    def metrics(self, tagged: Mapping[int, Tagged], split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
+        """Return the metrics by decoding of what all processes found, from the share of each."""
+        order = sorted(tagged)
+        gold = [split.examples[i].tags for i in order]
+        return {
+            name: evaluator.metrics(
+                self.sum_over_processes(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
+            )
+            for name in self.decodings
+        }
+
+    def gather(self, tagged: dict[int, Tagged], num_examples: int) -> list[Tagged]:
+        """Return what all processes found, in the order of the examples, on every process."""
+        from accelerate.utils import gather_object
+
+        whole = {i: found for part in gather_object([tagged]) for i, found in part.items()}
+        assert sorted(whole) == list(range(num_examples)), "every example is scored on exactly one process"
+        return [whole[i] for i in range(num_examples)]
+
+    def sum_over_processes(self, counts: Counts) -> Counts:
+        """Return the sum of every process's counts, on every process."""
+        from accelerate.utils import gather_object
+
+        total: Counts = Counter()
+        for part in gather_object([counts]):
+            total.update(part)
+        return total
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Return probabilities, (tokens, labels), of log-probabilities; a row of equal scores gives equal shares."""
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(scores) else scores
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))

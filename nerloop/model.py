@@ -1,0 +1,319 @@
+"""The encoder with its token classification head: loading, loss, parameter groups, what it is asked at start-up."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nerloop.alignment.windows import special_tokens
+from nerloop.collators import Collator
+from nerloop.collators.pad import Pad
+from nerloop.config import ModelSettings
+from nerloop.errors import ModelError
+from nerloop.tags import OUTSIDE
+from nerloop.types import IGNORE, Feature, MicroBatch, Tensor, Tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""How far apart the logits of a packed and a lone sentence may be, as a share of the largest logit: above float32's
+noise in deep models, far below what a neighbour that is seen or a wrong position makes."""
+
+
+def load_tokenizer(settings: ModelSettings) -> Tokenizer:
+    """Return the fast tokenizer of a folder or hub name. Raises ModelError where there is none."""
+    from transformers import AutoTokenizer
+
+    name = settings.name_or_path
+    assert name is not None
+    tokenizer = _quietly(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True)
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"model.name_or_path {name}: its tokenizer ({type(tokenizer).__name__}) is not a fast one, which nerloop "
+            "needs to know which subword belongs to which token; expected a tokenizer.json beside the model"
+        )
+    if _needs_prefix_space(tokenizer):
+        tokenizer = _quietly(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True, add_prefix_space=True)
+    fast: Tokenizer = tokenizer
+    return fast
+
+
+def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokenizer) -> PreTrainedModel:
+    """Return the model of a folder or hub name, with a head for these labels, in float32.
+
+    A head that comes with the model keeps the rows whose label names match; other rows start anew, as does the whole
+    head of a model without one. Raises ModelError where the path is no model or doesn't fit the tokenizer.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    config = _quietly(AutoConfig.from_pretrained, settings, "model")
+    own_labels = _labels_of_head(config)
+    if own_labels is None:
+        _set_labels(config, labels)
+    set_dropout(config, settings.dropout)
+    model = _quietly(
+        AutoModelForTokenClassification.from_pretrained, settings, "model", config=config, dtype=torch.float32
+    )
+    if own_labels is not None and own_labels != list(labels):
+        kept = replace_head(model, own_labels, labels)
+        log.info("the model's head has %d of our %d labels; the other rows start anew", len(kept), len(labels))
+    finish_model(model, tokenizer, settings)
+    return model
+
+
+def load_saved(settings: ModelSettings, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Return a trained model as it was saved, and its labels by id. Raises ModelError where the path holds none."""
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    config = _quietly(AutoConfig.from_pretrained, settings, "model")
+    labels = _labels_of_head(config)
+    if labels is None or OUTSIDE not in labels:
+        raise ModelError(f"{settings.name_or_path}: found no token classification head whose labels have 'O'")
+    model = _quietly(AutoModelForTokenClassification.from_pretrained, settings, "model", config=config, dtype="auto")
+    finish_model(model, tokenizer, settings)
+    return model, tuple(labels)
+
+
+def new_model(
+    config: PreTrainedConfig, settings: ModelSettings, labels: Sequence[str], tokenizer: Tokenizer
+) -> PreTrainedModel:
+    """Return a model with random weights for a configuration."""
+    from transformers import AutoModelForTokenClassification
+
+    _set_labels(config, labels)
+    set_dropout(config, settings.dropout)
+    model = AutoModelForTokenClassification.from_config(config)
+    finish_model(model, tokenizer, settings)
+    return model
+
+
+def finish_model(model: PreTrainedModel, tokenizer: Tokenizer, settings: ModelSettings) -> None:
+    """Set every dropout, and tell the tokenizer the model's limit. Raises ModelError where they don't fit together."""
+    from torch import nn
+
+    if settings.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = settings.dropout
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"model.name_or_path {settings.name_or_path}: the tokenizer has {len(tokenizer)} entries, the model's "
+            f"embedding {rows} rows; expected a tokenizer that belongs to the model"
+        )
+    tokenizer.model_max_length = min(tokenizer.model_max_length, position_limit(model))
+
+
+def position_limit(model: PreTrainedModel) -> int:
+    """Return how many subwords the model has positions for, special tokens included."""
+    from torch import nn
+
+    limits = [int(n) for n in [getattr(model.config, "max_position_embeddings", None)] if n and n > 0]
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa's count starts behind the padding
+    return min(limits, default=1_000_000)
+
+
+def set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
+    """Set every dropout of a configuration, attention's too; None leaves the model its own."""
+    if dropout is None:
+        return
+    for name, value in list(config.to_dict().items()):
+        is_share = isinstance(value, int | float) and not isinstance(value, bool)
+        if ("dropout" in name or name.endswith("_pdrop")) and (is_share or name == "classifier_dropout"):
+            setattr(config, name, dropout)
+
+
+def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Give a model a head for the labels `new`, the rows of those that `old` has too kept; return their names."""
+    import torch
+    from torch import nn
+
+    heads = [(n, m) for n, m in model.named_children() if isinstance(m, nn.Linear) and m.out_features == len(old)]
+    if not heads:
+        raise ModelError(f"{type(model).__name__}: found no linear head of {len(old)} labels to replace")
+    name, head = heads[-1]
+    fresh = nn.Linear(head.in_features, len(new), bias=head.bias is not None, dtype=head.weight.dtype)
+    model._init_weights(fresh)
+    kept = [label for label in new if label in old]
+    with torch.no_grad():
+        for label in kept:
+            fresh.weight[list(new).index(label)] = head.weight[list(old).index(label)]
+            if head.bias is not None:
+                fresh.bias[list(new).index(label)] = head.bias[list(old).index(label)]
+    setattr(model, name, fresh)
+    _set_labels(model.config, new)
+    model.num_labels = len(new)
+    return kept
+
+
+def logits_of(model: Any, batch: MicroBatch) -> Tensor:
+    """Return the logits, (rows, width, labels)."""
+    logits: Tensor = model(**batch.inputs).logits
+    return logits
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum of the cross entropies of all labelled subwords, in float32 or better."""
+    from torch.nn import functional
+
+    if logits.dtype.itemsize < 4:
+        logits = logits.float()
+    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum")
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's parameter groups: no decay for biases and for whatever belongs to a norm, by the module's type."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for module in model.modules():
+        is_norm = type(module).__name__.endswith("Norm")  # LayerNorm, RMSNorm, and the many models' own
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                (free if is_norm or name == "bias" else decayed).append(parameter)
+    unique = {id(p): p for p in decayed}  # tied parameters belong to two modules
+    return [
+        {"params": list(unique.values()), "weight_decay": weight_decay},
+        {"params": list({id(p): p for p in free if id(p) not in unique}.values()), "weight_decay": 0.0},
+    ]
+
+
+def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Collator, str]:
+    """Return a collator whose layout leaves the model's logits alone, and why it is not the one asked for ("": it is).
+
+    The model is asked, not looked up in a list: features laid out together must give the logits that each gives alone.
+    If they don't, the collator's own alternatives are tried, then padding.
+    """
+    features = probe_features(tokenizer)
+    reason = ""
+    for candidate in [collator, *getattr(collator, "alternatives", list)()]:
+        problem = disagreement(model, candidate, features, tokenizer)
+        if not problem:
+            return candidate, ""
+        reason = reason or problem
+    return Pad(tokenizer), reason
+
+
+def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[Feature], tokenizer: Tokenizer) -> str:
+    """Return how a collator's layout changes the logits of features, "" where it does not."""
+    import torch
+
+    training, alone = model.training, Pad(tokenizer)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            expected = [one for feature in features for one in feature_logits(model, alone([feature]))]
+            found = feature_logits(model, collator(features))
+    except Exception as error:  # whatever a model raises at a layout that it was not made for
+        return f"it raised {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    finally:
+        model.train(training)
+    largest = max(float(logits.abs().max()) for logits in expected)
+    apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+    # Written so that NaN counts as apart.
+    return "" if apart <= TOLERANCE * largest else f"its logits differ by {apart:.1e} (the largest is {largest:.1e})"
+
+
+def feature_logits(model: Any, batch: MicroBatch) -> list[Tensor]:
+    """Return the logits of each feature of a micro-batch, (subwords, labels) each, on the model's device."""
+    logits = logits_of(model, batch.to(model.device, model.dtype))
+    return [logits[row, start : start + length] for row, start, length in batch.places]
+
+
+def probe_features(tokenizer: Tokenizer) -> list[Feature]:
+    """Return features of random subwords, of lengths that fill a row, start another and leave its end unused."""
+    before, after = special_tokens(tokenizer)
+    special = set(tokenizer.all_special_ids)
+    ordinary = [i for i in range(len(tokenizer)) if i not in special]
+    random = np.random.RandomState(0)
+    longest = min(150, tokenizer.model_max_length) - len(before) - len(after)
+    features = []
+    for atom, length in enumerate((longest, longest // 2, longest // 2, 12, 7, 2, 1)):
+        ids = np.array([*before, *random.choice(ordinary, max(1, length)), *after], dtype=np.int64)
+        ignored = np.full(len(ids), IGNORE, dtype=np.int64)
+        features.append(Feature(ids, ignored, np.full(len(ids), -1), atom, (atom,), (length,)))
+    return features
+
+
+def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokenizer) -> list[str]:
+    """Stop the training of parameters that the logits don't depend on, and return their names.
+
+    DistributedDataParallel waits for a gradient of every trained parameter; some models have some that never get one.
+    """
+    training = model.training
+    model.eval()
+    batch = collator(probe_features(tokenizer)[-2:])
+    logits_of(model, batch.to(model.device, model.dtype)).sum().backward()  # type: ignore[no-untyped-call]
+    unused = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    for _, parameter in unused:
+        parameter.requires_grad_(False)
+    model.zero_grad(set_to_none=True)
+    model.train(training)
+    return [name for name, _ in unused]
+
+
+def _labels_of_head(config: PreTrainedConfig) -> list[str] | None:
+    """Return the labels of a trained token classification head, None where the checkpoint has none."""
+    if not any("ForTokenClassification" in name for name in config.architectures or []):
+        return None
+    return [config.id2label[i] for i in range(config.num_labels)]
+
+
+def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+
+
+def _needs_prefix_space(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer is of the byte-level kind that takes a word for another one where no space precedes it."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str()).get("pre_tokenizer") or {}
+    return any(
+        part.get("type") == "ByteLevel" and not part.get("add_prefix_space", True)
+        for part in [state, *state.get("pretokenizers", [])]
+    )
+
+
+def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> Any:
+    """Call one of transformers' `from_pretrained`; raises ModelError, in one line, for whatever it raises."""
+    name = settings.name_or_path
+    assert name is not None
+    is_folder = Path(name).is_dir()
+    if is_folder and not Path(name, "config.json").exists():
+        raise ModelError(
+            f"model.name_or_path {name}: found no config.json in this folder; expected a transformers model"
+        )
+    if Path(name).is_file():
+        raise ModelError(f"model.name_or_path {name}: found a file, expected a transformers model's folder")
+    try:
+        return load(name, revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and more for a path that is no model
+        reason = " ".join(str(error).split())[:200]
+        if not is_folder and _is_unreachable(error):
+            reason = "the hub can't be reached and the model is not in its cache; offline, give a folder"
+        elif not is_folder and isinstance(error, OSError):
+            reason = "neither a folder here nor a model of the hub that can be read"
+        raise ModelError(f"model.name_or_path {name}: can't load the {what}: {reason}") from error
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether a connection that failed is the cause of an error of transformers."""
+    while error is not None:
+        text = f"{type(error).__name__}: {error}"
+        if any(
+            sign in text for sign in ("ConnectError", "ConnectionError", "couldn't connect", "OfflineMode", "Timeout")
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,94 @@
+"""Find a plugin: a name in the table of built-ins, else a dotted path to a class of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from nerloop.errors import PluginError
+
+BUILT_IN = {
+    "alignment": {"first": "nerloop.alignment.first.First", "all": "nerloop.alignment.all.All"},
+    "collator": {"pack": "nerloop.collators.pack.Pack", "pad": "nerloop.collators.pad.Pad"},
+    "decoding": {"viterbi": "nerloop.decoding.Viterbi", "argmax": "nerloop.decoding.Argmax"},
+    "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},
+}
+
+# What a class of each kind must have to be taken for one; the protocols in the packages say what they do.
+METHODS = {
+    "alignment": ("split", "join"),
+    "collator": ("__call__", "num_cells"),
+    "decoding": ("decode",),
+    "evaluator": ("count", "metrics"),
+}
+
+
+def path_of(kind: str, name: str) -> str:
+    """Return the dotted path of a plugin: ("collator", "pad") -> "nerloop.collators.pad.Pad".
+
+    A dotted name is returned as it is. Raises PluginError for any other name that is not in the table.
+    """
+    table = BUILT_IN[kind]
+    if name in table:
+        return table[name]
+    if "." in name:
+        return name
+    raise PluginError(
+        f"{kind}: {name!r} is no built-in plugin{did_you_mean(name, table)}; "
+        f"expected {', '.join(table)}, or a dotted path such as my_package.my_module.MyPlugin"
+    )
+
+
+def name_of(kind: str, path: str) -> str:
+    """Return the short name of a built-in plugin's path, or the path itself."""
+    return next((name for name, built_in in BUILT_IN[kind].items() if built_in == path), path)
+
+
+def find(kind: str, name: str) -> type:
+    """Return the class of a plugin. Raises PluginError where it can't be imported or lacks a method, saying why."""
+    path = path_of(kind, name)
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may raise anything when it is imported
+        raise PluginError(f"{kind}: can't import {module_name!r}: {type(error).__name__}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not inspect.isclass(found):
+        near = did_you_mean(class_name, [n for n, v in vars(module).items() if inspect.isclass(v)])
+        raise PluginError(f"{kind}: module {module_name!r} has no class {class_name!r}{near}")
+    # A class has __call__ whatever it defines (its metaclass's), so look at what its instances would have.
+    if missing := [m for m in METHODS[kind] if not any(m in vars(base) for base in found.__mro__)]:
+        raise PluginError(f"{kind}: {path} has no {', '.join(missing)}; expected {', '.join(METHODS[kind])}")
+    return found
+
+
+def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:
+    """Return a plugin, built from what nerloop hands to its kind (`context`) and the user's options.
+
+    Raises PluginError where the options don't fit, NerloopError of any kind as the plugin raises it.
+    """
+    found = find(kind, name)
+    try:
+        inspect.signature(found).bind(*context, **options)
+    except TypeError as error:
+        known = ", ".join(options_of(found)) or "none"
+        raise PluginError(f"{kind} {name}: {error}; its options: {known}") from error
+    return found(*context, **options)
+
+
+def options_of(plugin: type) -> list[str]:
+    """Return the names of a plugin's options: the keyword-only parameters of its constructor."""
+    try:
+        parameters = inspect.signature(plugin).parameters.values()
+    except ValueError:  # a class written in C, which is no plugin anyway
+        return []
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'viterbi'?)" for a near miss, else ""."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,188 @@
+"""Figures as text: the tables at the end of a run, in TensorBoard and in the model card; predictions files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nerloop.config import Config
+from nerloop.evaluators import seqeval
+from nerloop.inference import Tagged
+from nerloop.tags import to_spans
+from nerloop.types import Example
+
+HEADINGS = ("type", "precision", "recall", "f1", "support")
+
+
+def rows_of(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the rows of the table per type, the total last."""
+    rows = [
+        (type_, *(f"{m[name]:.4f}" for name in HEADINGS[1:4]), str(m["support"]))
+        for type_, m in metrics.get("per_type", {}).items()
+    ]
+    total = tuple(f"{metrics[name]:.4f}" for name in HEADINGS[1:4])
+    return [*rows, ("all", *total, str(metrics.get("gold_spans", "")))]
+
+
+def plain_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
+    """Return rows as text in columns, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [headings, *rows]
+    )
+
+
+def markdown_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
+    """Return rows as a Markdown table."""
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+
+
+def confusion_rows(metrics: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
+    """Return rows and headings of the confusion between types: gold down, predicted across."""
+    confusion: dict[str, dict[str, int]] = metrics.get("confusion", {})
+    types = sorted({*confusion, *(p for row in confusion.values() for p in row)} - {seqeval.NOTHING})
+    names = [*types, seqeval.NOTHING]
+    rows = [
+        [gold or "(no such span)", *(str(confusion.get(gold, {}).get(predicted, 0)) for predicted in names)]
+        for gold in names
+    ]
+    rows[-1][-1] = "-"
+    return rows, ["gold \\ predicted", *types, "(missed)"]
+
+
+def evaluation_markdown(metrics: dict[str, Any]) -> str:
+    """Return the table per type and the confusion as Markdown, for TensorBoard."""
+    return f"{markdown_table(rows_of(metrics), HEADINGS)}\n\n{markdown_table(*confusion_rows(metrics))}"
+
+
+def final_report(results: dict[str, Any], folder: Path, entities: str) -> str:
+    """Return what a run ends with: the table, the confusion, where things are and how to use them."""
+    parts = []
+    for split in ("test", "validation"):
+        if best := results.get(split, {}).get("best"):
+            metrics = best[results["decoding"]]
+            table = plain_table(rows_of(metrics), HEADINGS)
+            parts.append(f"{split} ({results['decoding']}, model of step {results['best_step']})\n\n{table}")
+            if not any("gold \\" in part for part in parts) and "confusion" in metrics:
+                parts.append(plain_table(*confusion_rows(metrics)))
+    if "pipeline" in results.get("validation", {}):
+        found = ", ".join(f"{name} {f1:.4f}" for name, f1 in results["validation"]["pipeline"].items())
+        parts.append(f"transformers' pipeline on validation, F1 by aggregation strategy: {found}")
+    if entities:
+        parts.append(entities)
+    parts.append(
+        f"model        {folder / 'model'}\n"
+        f"predict      python -m nerloop.predict --model {folder / 'model'} FILE\n"
+        f"TensorBoard  tensorboard --logdir {folder}"
+    )
+    return "\n\n".join(parts)
+
+
+def example_line(tokens: Sequence[str], tagged: Tagged, decoding: str) -> str:
+    """Return the entities found in one sentence, for the end of a run."""
+    lines = [f"found in: {' '.join(tokens)}"]
+    for span in tagged.spans(decoding):
+        text = " ".join(tokens[span["start"] : span["end"]])
+        lines.append(f"  {span['type']:<5} {text}  ({span['confidence']:.2f})")
+    return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing"])
+
+
+def write_jsonl(path: Path, examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> None:
+    """Write an object a sentence: tokens, gold (where known), tags, spans with text and confidence."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(jsonl_lines(examples, tagged, decoding))
+
+
+def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> Iterable[str]:
+    """Yield a JSON object a sentence."""
+    for example, found in zip(examples, tagged, strict=True):
+        record: dict[str, Any] = {"tokens": example.tokens}
+        if example.tags:
+            record["gold"] = example.tags
+        record["tags"] = found.tags[decoding]
+        record["spans"] = [
+            {**span, "text": " ".join(example.tokens[span["start"] : span["end"]])} for span in found.spans(decoding)
+        ]
+        yield json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def write_conll(path: Path, examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> None:
+    """Write a token a line: token, gold tag (where known), predicted tag; a blank line behind each sentence."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(conll_lines(examples, tagged, decoding))
+
+
+def conll_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> Iterable[str]:
+    r"""Yield the lines of the column form, conlleval's: token, gold tag where known, predicted tag.
+
+    What a column can't hold is escaped: \s space, \t tab, \n \r line ends, \e an empty token, \\ a backslash.
+    """
+    for example, found in zip(examples, tagged, strict=True):
+        for i, tag in enumerate(found.tags[decoding]):
+            gold = f" {example.tags[i]}" if example.tags else ""
+            yield f"{escape(example.tokens[i])}{gold} {tag}\n"
+        yield "\n"
+
+
+ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def escape(token: str) -> str:
+    r"""Return a token as the column form holds it: "New York" -> r"New\sYork", "" -> r"\e"."""
+    return "".join(ESCAPES.get(c, c) for c in token) or "\\e"
+
+
+def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -> str:
+    """Return the README.md of a saved model."""
+    base = config.model.name_or_path
+    decoding = results["decoding"]
+    split = "test" if "test" in results else "validation"
+    metrics = results.get(split, {}).get("best", {}).get(decoding)
+    front = ["---", "library_name: transformers", "pipeline_tag: token-classification"]
+    front += ["tags:", "- named-entity-recognition", "- nerloop"]
+    if base and not Path(base).exists():
+        front.append(f"base_model: {base}")
+    parts = ["\n".join([*front, "---"]), f"# Named entities: {', '.join(sorted({x[2:] for x in labels if x != 'O'}))}"]
+    origin = base or "a small encoder with random weights (nerloop's demo)"
+    parts.append(f"Fine-tuned with nerloop from `{origin}` on `{config.data_name}`.")
+    if metrics:
+        parts.append(
+            f"On the {split} split, decoded with `{decoding}`:\n\n{markdown_table(rows_of(metrics), HEADINGS)}"
+        )
+    parts.append(
+        "## Use\n\n"
+        "With nerloop, as it was evaluated (any length, one tag a token):\n\n"
+        "    python -m nerloop.predict --model FOLDER sentences.conll\n\n"
+        "With transformers:\n\n"
+        "    from transformers import pipeline\n"
+        '    pipeline("token-classification", model=FOLDER, aggregation_strategy="first")'
+    )
+    if "pipeline" in results.get("validation", {}):
+        ours = results["validation"]["best"][decoding]["f1"]
+        found = ", ".join(f"`{name}` {f1:.4f}" for name, f1 in results["validation"]["pipeline"].items())
+        parts.append(
+            f"F1 on the validation split: nerloop {ours:.4f}; transformers' pipeline {found}. The pipeline takes "
+            "text, not tokens, so it splits words its own way; it knows nothing of legal tag sequences; "
+            + (
+                "`simple` looks at every subword, of which only the first of each token was trained; "
+                if config.alignment.name == "first"
+                else ""
+            )
+            + "and it cuts off what exceeds the model's limit."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def num_entities(examples: Iterable[Example]) -> int:
+    """Return how many spans the tags of some examples hold."""
+    return sum(len(to_spans(example.tags)) for example in examples)
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|")

@@ -1,0 +1,196 @@
+"""The folder of a run: its name, whether it may be used, from where to go on, its state, its files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nerloop import checkpoint
+from nerloop.config import Config, flatten
+from nerloop.errors import CheckpointError, ConfigError, shorten
+
+CONFIG, STATUS, METRICS, RESULTS, ENVIRONMENT = (
+    "config.yaml", "status.json", "metrics.jsonl", "results.json", "environment.json"
+)  # fmt: skip
+CHECKPOINTS, MODEL = "checkpoints", "model"
+
+FREE_TO_CHANGE = (
+    "run.",
+    "collator.",
+    "train.gradient_accumulation_steps",
+    "train.max_subwords",
+    "train.mixed_precision",  # the resolved precision is compared instead
+)
+"""Settings that may differ on resume: they change who computes what and what is said, not what is trained."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, opened: `resume_from` is the checkpoint to go on from, `results` those of a run that is done."""
+
+    folder: Path
+    resume_from: Path | None = None
+    results: dict[str, Any] | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / CHECKPOINTS
+
+    @property
+    def model(self) -> Path:
+        """The folder of the saved model."""
+        return self.folder / MODEL
+
+    def set_status(self, state: str, **more: Any) -> None:
+        """Write status.json: state is "running", "interrupted", "failed" or "done"."""
+        checkpoint.write_json(
+            self.folder / STATUS, {"state": state, **more, "time": time.strftime("%FT%TZ", time.gmtime())}
+        )
+
+    @contextlib.contextmanager
+    def keeping_status(self, is_main: bool) -> Iterator[None]:
+        """Note in status.json that the run has failed, and why, when an exception passes through."""
+        try:
+            yield
+        except BaseException as error:
+            if is_main:
+                self.set_status("failed", error=f"{type(error).__name__}: {error}")
+            raise
+
+
+@dataclass
+class Progress:
+    """How far a run has come; a checkpoint keeps it."""
+
+    step: int = 0  # optimizer steps done
+    best: float | None = None  # the best figure of the validation split
+    best_step: int | None = None
+    evaluations_without_best: int = 0
+    seconds: float = 0.0  # spent in the loop
+
+    def is_patience_over(self, config: Config) -> bool:
+        """Whether early stopping has waited long enough for a better figure."""
+        patience = config.train.early_stopping_patience
+        return patience is not None and self.evaluations_without_best >= patience
+
+
+def open_run(config: Config, identity: dict[str, Any]) -> Run:
+    """Make or reopen the folder that the settings ask for, and say from where to go on. For the main process alone.
+
+    `identity` is what besides the settings must be the same on resume: precision and fingerprints of the data. Raises
+    ConfigError where the folder holds another run, CheckpointError where its checkpoints can't be used.
+    """
+    resume = config.run.resume
+    if resume == "off" and "TORCHELASTIC_RESTART_COUNT" in os.environ and config.run.dir:
+        resume = "auto" if int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0 else "off"
+    folder = _folder_of(config, resume)
+    status = _status_of(folder)
+    if resume == "off":
+        if status is not None:
+            raise ConfigError(
+                f"run.dir {folder}: holds another run ({status}); choose another folder, "
+                "or --run.resume auto to go on with that one"
+            )
+        return _begin(folder, config, identity)
+    if status is None and resume == "auto":
+        return _begin(folder, config, identity)
+    if resume != "auto" and not Path(resume, checkpoint.STATE).exists():
+        raise CheckpointError(f"run.resume {resume}: found no checkpoint, expected off, auto or the folder of one")
+    _refuse_other(folder, config, identity)
+    if status == "done" and resume == "auto":
+        return Run(folder, results=json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+    if resume == "auto":
+        found, problems = checkpoint.last_whole(folder / CHECKPOINTS)
+        for problem in problems:
+            print(f"nerloop: {problem}; going back to {found}")
+        if found is None:
+            return _begin(folder, config, identity)
+    else:
+        found = Path(resume)
+        checkpoint.check_folder(found)
+    step = checkpoint.load_state(found)["step"]
+    checkpoint.forget_after(folder / CHECKPOINTS, step)
+    cut_metrics(folder / METRICS, step)
+    return Run(folder, resume_from=found)
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl that stand for later steps than `step`, and a last line that is not whole."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:  # cut off by a kill in the middle of a write
+            continue
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    beside.replace(path)
+
+
+def _folder_of(config: Config, resume: str) -> Path:
+    if config.run.dir is not None:
+        return Path(config.run.dir)
+    if resume not in ("off", "auto"):
+        return Path(resume).parent.parent
+    model = config.model.name_or_path or "encoder"
+    parts = [time.strftime("%Y%m%d-%H%M%S"), _short(model), _short(config.data_name)]
+    return Path("runs", "-".join(parts))
+
+
+def _short(name: str) -> str:
+    """Return a name fit for a folder: "a/bert-base-NER" -> "bert-base-NER", "wikigold/train.conll" -> "wikigold"."""
+    path = Path(name)
+    if path.suffix in (".conll", ".txt", ".tsv", ".bio", ".iob", ".jsonl", ".json"):
+        path = path.parent if path.stem in ("train", "training") and path.parent.name else path.with_suffix("")
+    return re.sub(r"[^\w.]+", "_", path.resolve().name if path.name in ("", ".", "..") else path.name)[:40]
+
+
+def _status_of(folder: Path) -> str | None:
+    """Return the state of the run in a folder, None where there is none."""
+    if not (folder / STATUS).exists() and not (folder / CONFIG).exists():
+        return None
+    try:
+        return str(json.loads((folder / STATUS).read_text(encoding="utf-8"))["state"])
+    except (OSError, ValueError, KeyError):
+        return "unknown"
+
+
+def _begin(folder: Path, config: Config, identity: dict[str, Any]) -> Run:
+    try:
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        (folder / METRICS).write_text("", encoding="utf-8")
+        checkpoint.write_json(folder / STATUS, {"state": "running"})
+    except OSError as error:
+        raise ConfigError(f"run.dir {folder}: can't be written: {error.strerror}") from error
+    values = {**config.to_dict(), "run": {**config.to_dict()["run"], "dir": str(folder)}}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (folder / CONFIG).write_text(f"# The settings of this run; --config takes this file.\n{text}", encoding="utf-8")
+    checkpoint.write_json(folder / CHECKPOINTS / "identity.json", identity)
+    return Run(folder)
+
+
+def _refuse_other(folder: Path, config: Config, identity: dict[str, Any]) -> None:
+    """Raise ConfigError, naming what differs, where a run was started with settings or data of another training."""
+    try:
+        before = flatten(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+        before |= flatten(json.loads((folder / CHECKPOINTS / "identity.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
+        raise CheckpointError(f"run.dir {folder}: its {CONFIG} can't be read: {shorten(error)}") from error
+    now = {**config.to_flat(), **flatten(identity)}
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name) and not name.startswith(FREE_TO_CHANGE):
+            raise ConfigError(
+                f"run.resume: {name} is {shorten(now.get(name))}, but {folder} was started with "
+                f"{shorten(before.get(name))}; set it back, or choose another run.dir"
+            )

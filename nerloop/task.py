@@ -1,0 +1,254 @@
+"""What is trained on what: the data, their features and plan, the model with its optimizer, built from the settings."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nerloop import config as settings
+from nerloop import demo, plugins
+from nerloop.alignment import Alignment
+from nerloop.batching import Atoms, Plan, Step
+from nerloop.collators import Collator
+from nerloop.config import Config
+from nerloop.data import Dataset, read_files
+from nerloop.decoding import Decoding
+from nerloop.errors import ConfigError, DataError
+from nerloop.evaluators import Evaluator
+from nerloop.inference import Split, Tagger
+from nerloop.model import choose_collator, freeze_unused, load_model, load_tokenizer, new_model, parameter_groups
+from nerloop.tags import Scheme, find_scheme, labels_of, to_spans
+from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+
+def read_dataset(config: Config) -> Dataset:
+    """Return the splits that the settings name. Raises DataError, also where the training split has no entity."""
+    if config.is_demo:
+        splits = demo.splits()
+        dataset = Dataset(settings.DEMO, splits, {split: str(len(examples)) for split, examples in splits.items()})
+    elif config.data.dataset is not None:
+        from nerloop.data.hub import read_hub
+
+        dataset = read_hub(
+            config.data.dataset,
+            config.data.dataset_config,
+            token_column=config.data.token_column,
+            tag_column=config.data.tag_column,
+            labels=config.data.labels,
+        )
+    else:
+        dataset = Dataset(config.data_name)
+        for split, paths in config.data.files().items():
+            dataset.splits[split], dataset.fingerprints[split] = read_files(
+                paths,
+                format=config.data.format,
+                token_column=config.data.token_column,
+                tag_column=config.data.tag_column,
+                labels=config.data.labels,
+            )
+    check_dataset(config, dataset)
+    return dataset
+
+
+def check_dataset(config: Config, dataset: Dataset) -> None:
+    """Say what is odd about the data in one line each; raise DataError where training on them makes no sense."""
+    counts = {}
+    for split, examples in dataset.splits.items():
+        tags = Counter(tag for example in examples for tag in example.tags)
+        spans = sum(len(to_spans(example.tags)) for example in examples)
+        counts[split] = tags
+        log.info("%-10s %6d sentences %8d tokens %7d entities", split, len(examples), tags.total(), spans)
+        if not spans and split == "train":
+            raise DataError(
+                f"{dataset.name}: found no entity in the training split, expected some; is data.tag_column right?"
+            )
+        if not spans:
+            log.warning("warning: the %s split has no entity; its F1 says nothing", split)
+        unseen = {tag: n for tag, n in tags.items() if tag not in counts["train"]}
+        if unseen:
+            found = ", ".join(f"{tag} ({n})" for tag, n in sorted(unseen.items()))
+            log.warning("warning: the %s split has tags that the training split has not: %s", split, found)
+    if "validation" not in dataset.splits:
+        log.warning("warning: no validation split: no best model and no early stopping, the last weights are kept")
+    if len(dataset.splits["train"]) < config.train.batch_size:
+        log.warning(
+            "warning: %d training sentences are fewer than train.batch_size %d: each epoch is one step",
+            len(dataset.splits["train"]), config.train.batch_size,
+        )  # fmt: skip
+
+
+@dataclass(eq=False)
+class Task:
+    """A training, ready to go: everything between the settings and the loop."""
+
+    config: Config
+    labels: tuple[str, ...]
+    scheme: Scheme
+    precision: str
+    tokenizer: Tokenizer
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    collator: Collator
+    evaluator: Evaluator
+    tagger: Tagger
+    features: Sequence[Feature]  # of the training split
+    examples: Sequence[Example]  # likewise
+    splits: Mapping[str, Split]  # the others
+    plan: Plan
+    num_steps: int
+
+    @staticmethod
+    def build(config: Config, dataset: Dataset, precision: str, accelerator: Accelerator) -> Task:
+        """Return the task of the settings; the model is on the accelerator's device. Raises NerloopError."""
+        labels = labels_of(e.tags for examples in dataset.splits.values() for e in examples)
+        scheme = report_scheme(dataset)
+        tokenizer, model = build_model(config, labels, dataset)
+        model = model.double() if precision == "float64" else model
+        model.to(accelerator.device)
+        alignment: Alignment = config.alignment.build("alignment", tokenizer, labels)
+        collator = build_collator(config, tokenizer, model)
+        if unused := freeze_unused(model, collator, tokenizer):
+            log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
+        features = alignment.split(dataset.splits["train"])
+        atoms = Atoms.of(features)
+        plan = Plan(
+            atoms,
+            config.train.batch_size,
+            config.train.seed,
+            num_processes=accelerator.num_processes,
+            gradient_accumulation_steps=config.train.gradient_accumulation_steps,
+            max_subwords=config.train.max_subwords,
+            cost=collator.num_cells,
+        )
+        evaluator: Evaluator = config.evaluator.build("evaluator")
+        check_best_metric(config, evaluator)
+        windows = len(features) - len(atoms.sentences)
+        if windows > 0:
+            log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
+        return Task(
+            config=config,
+            labels=labels,
+            scheme=scheme,
+            precision=precision,
+            tokenizer=tokenizer,
+            model=model,
+            optimizer=build_optimizer(model, config),
+            collator=collator,
+            evaluator=evaluator,
+            tagger=Tagger(labels, alignment, collator, build_decodings(config, labels, scheme), accelerator),
+            features=features,
+            examples=dataset.splits["train"],
+            splits={n: Split.of(e, alignment, collator) for n, e in dataset.splits.items() if n != "train"},
+            plan=plan,
+            num_steps=config.train.max_steps or plan.num_steps(config.train.epochs),
+        )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate that was set, else the default one."""
+        default = demo.LEARNING_RATE if self.config.is_demo else settings.LEARNING_RATE
+        return default if self.config.train.learning_rate is None else self.config.train.learning_rate
+
+    def collate(self, indices: Sequence[int]) -> MicroBatch:
+        """Return the micro-batch of some training features; of none, a dummy row that has no labels."""
+        if indices:
+            return self.collator([self.features[i] for i in indices])
+        shortest = min(self.features, key=len)
+        return self.collator([replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))])
+
+    def evaluate(self, model: Any, split: str) -> dict[str, dict[str, Any]]:
+        """Return the metrics of a split by decoding, the same on every process."""
+        return self.tagger.evaluate(model, self.splits[split], self.evaluator)
+
+    def locations(self, step: Step) -> list[str]:
+        """Return where the sentences of a step come from."""
+        return list(dict.fromkeys(self.examples[e].location for f in step.features for e in self.features[f].examples))
+
+    def is_evaluation_due(self, step: int) -> bool:
+        """Whether to evaluate when `step` steps are done."""
+        return self._is_due(step, self.config.train.eval_every)
+
+    def is_save_due(self, step: int) -> bool:
+        """Whether to write a checkpoint when `step` steps are done."""
+        return self._is_due(step, self.config.train.save_every)
+
+    def _is_due(self, step: int, every: int | None) -> bool:
+        if step == self.num_steps:
+            return True
+        return step % every == 0 if every else self.plan.num_steps(self.plan.epoch_of(step)) == step
+
+
+def report_scheme(dataset: Dataset) -> Scheme:
+    """Return the scheme of all splits together, and say it."""
+    scheme, against = find_scheme(e.tags for examples in dataset.splits.values() for e in examples)
+    log.info("tags are %s", scheme)
+    if against:
+        log.warning(
+            "warning: %d spans are not written as %s has it; they are read as conlleval reads them", against, scheme
+        )
+    return scheme
+
+
+def build_model(config: Config, labels: Sequence[str], dataset: Dataset) -> tuple[Tokenizer, PreTrainedModel]:
+    """Return tokenizer and model; the demo's are made on the spot."""
+    if config.is_demo:
+        log.info(
+            "This is the embedded demo: made-up sentences and a small encoder with random weights. For real work: "
+            "--model.name_or_path bert-base-cased --data.train train.conll --data.validation dev.conll"
+        )
+        tokenizer = demo.build_tokenizer(dataset.splits["train"])
+        return tokenizer, new_model(demo.build_config(tokenizer), config.model, labels, tokenizer)
+    if config.model.trust_remote_code:
+        log.warning("warning: model.trust_remote_code is on: code that comes with the model will be run")
+    tokenizer = load_tokenizer(config.model)
+    return tokenizer, load_model(config.model, labels, tokenizer)
+
+
+def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel) -> Collator:
+    """Return the collator of the settings, or padding where the model can't do what it does."""
+    collator: Collator = config.collator.build("collator", tokenizer)
+    chosen, reason = choose_collator(collator, model, tokenizer)
+    if reason:
+        log.warning("warning: %s can't be used with this model (%s); padding instead", config.collator.name, reason)
+    return chosen
+
+
+def build_decodings(config: Config, labels: Sequence[str], scheme: Scheme) -> dict[str, Decoding]:
+    """Return the decoding of the settings, then the built-in ones, which cost next to nothing, by name."""
+    decodings = {config.decoding.name: config.decoding.build("decoding", labels, scheme)}
+    for name in plugins.BUILT_IN["decoding"]:
+        decodings.setdefault(name, plugins.build("decoding", name, labels, scheme))
+    return decodings
+
+
+def build_optimizer(model: PreTrainedModel, config: Config) -> torch.optim.Optimizer:
+    """Return fused AdamW, which skips updates whose `found_inf` is set."""
+    import torch
+
+    return torch.optim.AdamW(parameter_groups(model, config.train.weight_decay), lr=0.0, fused=True)
+
+
+def check_best_metric(config: Config, evaluator: Evaluator) -> None:
+    """Raise ConfigError unless the evaluator has the metric that decides which model is best."""
+    numbers = [n for n, v in evaluator.metrics(Counter()).items() if isinstance(v, int | float)]
+    if config.train.best_metric not in numbers:
+        raise ConfigError(
+            f"train.best_metric: found {config.train.best_metric!r}"
+            f"{plugins.did_you_mean(config.train.best_metric, numbers)}, expected one of {', '.join(numbers)}"
+        )
+
+
+def _num_long(atoms: Atoms) -> int:
+    return int((np.diff(atoms.offsets) > 1).sum())

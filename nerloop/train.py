@@ -1,0 +1,200 @@
+"""The loop: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
+
+Exit codes of the latter: 0 done, 1 training went wrong, 2 bad input (one line on stderr, before any training time).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from nerloop.config import Config, validate
+from nerloop.errors import NerloopError, TrainingError
+
+STARTED = time.perf_counter()  # the time to the first step counts from here: imports are a part of the wait
+MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Parse the command line, train, print the report; leave with the exit code."""
+    from nerloop import settings
+
+    try:
+        train(settings.parse(sys.argv[1:]))
+    except NerloopError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"nerloop: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train as the settings say and return what results.json holds. Raises NerloopError."""
+    validate(config)
+    import torch
+    from accelerate.utils import set_seed
+
+    from nerloop import checkpoint, hardware, report, runs
+    from nerloop.batching import dropout_seed
+    from nerloop.finish import finish
+    from nerloop.model import logits_of, token_loss
+    from nerloop.schedule import learning_rate
+    from nerloop.task import Task, read_dataset
+    from nerloop.tracking import Meter, Tracker, set_up_logging
+
+    accelerator, precision = hardware.start(config)
+    set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
+    set_seed(config.train.seed)  # the same on every process: the head's initial weights
+    dataset = read_dataset(config)
+    task = Task.build(config, dataset, precision, accelerator)
+    identity = {"precision": precision, "data": dataset.fingerprints, "labels": list(task.labels)}
+    run = hardware.main_decides(accelerator, lambda: runs.open_run(config, identity))
+    if run.results is not None:
+        log.info("%s is done", run.folder)
+        if accelerator.is_main_process:
+            print(report.final_report(run.results, run.folder, ""))
+        return run.results
+    if accelerator.is_main_process:
+        checkpoint.write_json(
+            run.folder / runs.ENVIRONMENT, {**hardware.environment(accelerator, precision), **identity}
+        )
+    model, optimizer = accelerator.prepare(task.model, task.optimizer)
+    bare = accelerator.unwrap_model(model)
+    scaler = accelerator.scaler
+    plan, num_steps = task.plan, task.num_steps
+    progress = runs.Progress()
+    if run.resume_from is not None:
+        progress = runs.Progress(**checkpoint.load_state(run.resume_from)["progress"])
+        checkpoint.load_checkpoint(run.resume_from, bare, optimizer.optimizer)
+        if scaler is not None:
+            scaler.load_state_dict(checkpoint.load_state(run.resume_from)["scaler"])
+        log.info("resumed from %s", run.resume_from)
+    log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
+             accelerator.num_processes, precision)  # fmt: skip
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    max_norm = config.train.max_grad_norm or float("inf")
+    first_bad = torch.full((), -1, device=accelerator.device)  # step whose gradient was not finite
+    resumed_at, skipped_in_a_row, first_step_seconds = progress.step if run.resume_from else -1, 0, 0.0
+    meter = Meter()
+    train_seconds, clock = progress.seconds, time.perf_counter()
+
+    is_main = accelerator.is_main_process
+    tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
+    with run.keeping_status(is_main), tracked as tracker:
+
+        def stop_if_not_finite() -> None:
+            if (bad := int(first_bad)) >= 0:
+                where = ", ".join(task.locations(plan[bad])[:8])
+                raise TrainingError(f"step {bad + 1}: the gradient is not finite; its sentences: {where} ...")
+
+        def evaluate(step: int) -> None:
+            """Score the validation split; note whether it is the best, and keep the weights if so."""
+            with meter.paused():
+                metrics = task.evaluate(model, "validation")[config.decoding.name]
+            figure = float(metrics[config.train.best_metric])
+            is_best = progress.best is None or figure > progress.best  # ties keep the first
+            progress.evaluations_without_best += 1
+            if is_best:
+                progress.best, progress.best_step, progress.evaluations_without_best = figure, step, 0
+                if accelerator.is_main_process:
+                    checkpoint.write_folder(
+                        run.checkpoints / f"best-{step}", lambda f: checkpoint.save_weights(bare, f)
+                    )
+            tracker.log(step, {"epoch": plan.epoch_at(step), "split": "validation", **metrics, "best": progress.best})
+            tracker.log_text("validation", report.evaluation_markdown(metrics), step)
+            log.info(
+                "step %d: validation %s %.4f%s", step, config.train.best_metric, figure, " (best)" if is_best else ""
+            )
+
+        def save(step: int) -> None:
+            progress.seconds = train_seconds + time.perf_counter() - clock
+            if accelerator.is_main_process:
+                state = {
+                    "step": step,
+                    "best_step": progress.best_step,
+                    "progress": asdict(progress),
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                    "num_processes": accelerator.num_processes,
+                    "threads": torch.get_num_threads(),
+                }
+                checkpoint.save_checkpoint(run.checkpoints / f"step-{step}", bare, optimizer.optimizer, state)
+                checkpoint.prune(run.checkpoints, config.run.keep_checkpoints)
+                run.set_status("running", step=step, num_steps=num_steps)
+            accelerator.wait_for_everyone()
+
+        step = progress.step
+        while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
+            is_last = step == num_steps
+            if step > 0 and step != resumed_at:
+                if task.is_evaluation_due(step) and "validation" in task.splits:
+                    stop_if_not_finite()
+                    evaluate(step)
+                    is_last = is_last or progress.is_patience_over(config)
+                if is_last or task.is_save_due(step):
+                    stop_if_not_finite()
+                    progress.step = step
+                    save(step)
+            if is_last or progress.is_patience_over(config):
+                break
+
+            model.train()
+            this = plan[step]
+            torch.manual_seed(dropout_seed(config.train.seed, step, accelerator.process_index))
+            lr = learning_rate(step, num_steps=num_steps, peak=task.peak_learning_rate,
+                               warmup_ratio=config.train.warmup_ratio, schedule=config.train.schedule)  # fmt: skip
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            micro_batches = this.micro_batches[accelerator.process_index]
+            loss_sum = torch.zeros((), device=accelerator.device, dtype=bare.dtype)
+            for i, indices in enumerate(micro_batches):
+                batch = task.collate(indices).to(accelerator.device, bare.dtype)
+                meter.count(batch, sum(len(task.features[f]) for f in indices))
+                is_last_forward = i + 1 == len(micro_batches)
+                with contextlib.nullcontext() if is_last_forward else accelerator.no_sync(model):
+                    with accelerator.autocast():
+                        logits = logits_of(model, batch)
+                    loss = token_loss(logits, batch.labels)
+                    # DDP averages over the processes; their number takes that back.
+                    accelerator.backward(loss * (accelerator.num_processes / max(1, this.num_labelled)))
+                loss_sum += loss.detach()
+            grad_norm = accelerator.clip_grad_norm_(parameters, max_norm)
+            if scaler is None:  # fused AdamW skips an update whose found_inf is set, without asking the host
+                is_bad = ~torch.isfinite(grad_norm)
+                first_bad = torch.where((first_bad < 0) & is_bad, step, first_bad)
+                optimizer.optimizer.found_inf = is_bad.to(torch.float32)
+            optimizer.step()
+            optimizer.zero_grad()
+            if scaler is not None and optimizer.step_was_skipped:  # an overflow: the scaler tries a smaller scale
+                skipped_in_a_row += 1
+                if skipped_in_a_row == MAX_SKIPPED_UPDATES:
+                    raise TrainingError(
+                        f"step {step + 1}: {MAX_SKIPPED_UPDATES} updates in a row overflowed in fp16; use bf16"
+                    )
+                continue
+            skipped_in_a_row = 0
+            step += 1
+            meter.end_step(this)
+            if not first_step_seconds:
+                loss_sum.item()
+                first_step_seconds = time.perf_counter() - STARTED
+            if step % config.run.log_every == 0 or step == num_steps:
+                stop_if_not_finite()
+                loss_value = float(accelerator.reduce(loss_sum)) / max(1, this.num_labelled)
+                tracker.log(step, {"epoch": plan.epoch_at(step), "loss": loss_value, "grad_norm": float(grad_norm),
+                                   "lr": lr, "timing": meter.read()})  # fmt: skip
+            tracker.advance(step)
+
+        train_seconds += time.perf_counter() - clock
+        timing = {"train_seconds": train_seconds, **meter.total(), "first_step_seconds": first_step_seconds}
+        return finish(config, task, run, model, progress, step, timing, tracker)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The nouns that every module shares: span, example, feature, micro-batch. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    import transformers
+
+    Tensor = torch.Tensor
+    Tokenizer = transformers.PreTrainedTokenizerFast
+else:
+    Tensor = Tokenizer = Any  # torch takes seconds to import, and the command line has to answer --help fast
+
+IGNORE = -100
+"""The label of a subword that is not trained on; torch's own default for `ignore_index`."""
+
+
+class Span(NamedTuple):
+    """An entity: tokens `start` to `end` (half-open) of one sentence, and its type."""
+
+    start: int
+    end: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sentence: its tokens and, where the source has them, one tag a token (`tags` is empty where it has none).
+
+    `location` says where it came from, such as "train.conll:152", for messages.
+    """
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feature:
+    """One model input: a sentence, one window of a long sentence, or several sentences.
+
+    Features with the same `atom` hold the same examples between them and are never parted by the end of a
+    step. Within an atom the tokens of its examples are numbered through, first example first; `tokens` says for
+    every subword which of these tokens it decides, -1 for none. Each token is decided at most once in an atom (never,
+    if it has no subwords).
+    """
+
+    input_ids: np.ndarray  # (subwords,) int64, special tokens included
+    labels: np.ndarray  # (subwords,) int64, IGNORE where the subword is not trained on
+    tokens: np.ndarray  # (subwords,) int64, -1 where the subword decides no token
+    atom: int
+    examples: tuple[int, ...]  # indices into the split
+    num_tokens: tuple[int, ...]  # tokens of each of `examples`
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class Place(NamedTuple):
+    """Where a feature lies in a micro-batch: `length` cells of row `row` from column `start`."""
+
+    row: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """One forward on one process: the tensors of some features, and where each feature lies in them."""
+
+    inputs: Mapping[str, Tensor]  # keyword arguments of the model; floating point ones are masks
+    labels: Tensor  # (rows, width) int64, IGNORE where not trained on
+    places: Sequence[Place]  # one a feature, in the order given to the collator
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
+        """Return it on a device, its floating point tensors (masks) as `dtype`."""
+        inputs = {
+            name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True)
+            for name, tensor in self.inputs.items()
+        }
+        return MicroBatch(inputs, self.labels.to(device, non_blocking=True), self.places)
