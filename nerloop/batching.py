@@ -141,7 +141,7 @@ def shuffle_into_steps(sentences: np.ndarray, batch_size: int, seed: int, epoch:
 
     `sentences` counts the sentences of each atom. The last step may hold fewer.
     """
-    # RandomState's stream is frozen by NumPy's policy (NEP 19), the newer Generator's isn't: a checkpoint outlives both.
+    # RandomState's stream is frozen by NumPy's policy (NEP 19), the newer Generator's is not: checkpoints outlive it.
     order = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch]))).permutation(len(sentences))
     ends = np.cumsum(sentences[order])
     steps, start, held = [], 0, 0

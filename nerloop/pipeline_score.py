@@ -50,8 +50,10 @@ def character_spans(example: Example) -> set[tuple[int, int, str]]:
 
 
 def _forward(pipeline: Any, text: str) -> list[dict[str, Any]]:
-    # One forward serves both strategies, which differ in postprocessing alone.
-    return [pipeline.forward(inputs) for inputs in pipeline.preprocess(text)]
+    # One forward serves both strategies, which differ in postprocessing alone; a test holds that calling the pipeline
+    # itself gives the same.
+    inputs = pipeline.preprocess(text, **pipeline._preprocess_params)
+    return [pipeline.forward(chunk, **pipeline._forward_params) for chunk in inputs]
 
 
 def _found(pipeline: Any, outputs: list[dict[str, Any]], strategy: str) -> set[tuple[int, int, str]]:

@@ -19,7 +19,7 @@ from nerloop.errors import NerloopError, TrainingError
 STARTED = time.perf_counter()  # the time to the first step counts from here: imports are a part of the wait
 MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "__main__"
 
 
 def main() -> None:
