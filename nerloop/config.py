@@ -72,7 +72,7 @@ class TrainSettings:
     max_subwords: int | None = None
     """instead: as many micro-batches as keep each within this many subwords"""
     learning_rate: float | None = None
-    """peak learning rate (none: 5e-5, the demo 1e-3)"""
+    """peak learning rate (none: 5e-5, the demo 3e-3)"""
     weight_decay: float = 0.01
     """AdamW's, but for norms and biases"""
     warmup_ratio: float = 0.06
@@ -181,7 +181,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "train.weight_decay": (0, 1e3, True),
     "train.warmup_ratio": (0, 1, True),
     "train.max_grad_norm": (0, 1e9, True),
-    "train.seed": (0, 2**63 - 1, True),
+    "train.seed": (0, 2**32 - 1, True),  # what NumPy takes
     "train.eval_every": (1, 1e12, True),
     "train.save_every": (1, 1e12, True),
     "train.early_stopping_patience": (1, 1e9, True),

@@ -37,6 +37,7 @@ def start(config: Config) -> tuple[Accelerator, str]:
     check_launch()
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     precision = resolve_precision(config.train.mixed_precision)
@@ -49,6 +50,7 @@ def start(config: Config) -> tuple[Accelerator, str]:
         torch.backends.cudnn.benchmark = False
     # Without an accelerator, a MULTI_GPU launch is several processes on the CPU; accelerate has to be told.
     cpu = True if world_size > 1 and not has_accelerator() else None
+    AcceleratorState._reset_state()  # a second training in one notebook may want another precision
     accelerator = Accelerator(
         mixed_precision="no" if precision == "float64" else precision,
         gradient_accumulation_steps=1,  # the loop divides by the tokens of the whole step itself

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nerloop.alignment.first import MAX_LENGTH
 from nerloop.alignment.windows import special_tokens
 from nerloop.collators import Collator
 from nerloop.collators.pad import Pad
@@ -43,6 +44,8 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
         )
     if _needs_prefix_space(tokenizer):
         tokenizer = _quietly(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True, add_prefix_space=True)
+    if _needs_prefix_space(tokenizer):  # a class that follows tokenizer.json to the letter ignores that
+        _prepend_space(tokenizer)
     fast: Tokenizer = tokenizer
     return fast
 
@@ -212,9 +215,13 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
     training, alone = model.training, Pad(tokenizer)
     model.eval()
     try:
+        batch = collator(features)
+        last, limit = _last_position(batch), getattr(model.config, "max_position_embeddings", None) or 0
+        if 0 < limit <= last:  # on a GPU an index out of range is no exception, but the end of the process
+            return f"it would need {last + 1} positions (the model has {limit})"
         with torch.inference_mode():
             expected = [one for feature in features for one in feature_logits(model, alone([feature]))]
-            found = feature_logits(model, collator(features))
+            found = feature_logits(model, batch)
     except Exception as error:  # whatever a model raises at a layout that it was not made for
         return f"it raised {type(error).__name__}: {' '.join(str(error).split())[:100]}"
     finally:
@@ -223,6 +230,11 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
     apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
     # Written so that NaN counts as apart.
     return "" if apart <= TOLERANCE * largest else f"its logits differ by {apart:.1e} (the largest is {largest:.1e})"
+
+
+def _last_position(batch: MicroBatch) -> int:
+    positions = batch.inputs.get("position_ids")
+    return -1 if positions is None else int(positions.max())
 
 
 def feature_logits(model: Any, batch: MicroBatch) -> list[Tensor]:
@@ -237,9 +249,10 @@ def probe_features(tokenizer: Tokenizer) -> list[Feature]:
     special = set(tokenizer.all_special_ids)
     ordinary = [i for i in range(len(tokenizer)) if i not in special]
     random = np.random.RandomState(0)
-    longest = min(150, tokenizer.model_max_length) - len(before) - len(after)
+    # As long as windows get by default: a layer that attends to a part of a sentence shows beyond that part alone.
+    longest = min(MAX_LENGTH, tokenizer.model_max_length) - len(before) - len(after)
     features = []
-    for atom, length in enumerate((longest, longest // 2, longest // 2, 12, 7, 2, 1)):
+    for atom, length in enumerate((longest, min(75, longest), min(75, longest), 12, 7, 2, 1)):
         ids = np.array([*before, *random.choice(ordinary, max(1, length)), *after], dtype=np.int64)
         ignored = np.full(len(ids), IGNORE, dtype=np.int64)
         features.append(Feature(ids, ignored, np.full(len(ids), -1), atom, (atom,), (length,)))
@@ -263,6 +276,11 @@ def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokeniz
     return [name for name, _ in unused]
 
 
+def is_path(name: str) -> bool:
+    """Whether a name can only be a path: the hub's are "name" or "owner/name"."""
+    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+
+
 def _labels_of_head(config: PreTrainedConfig) -> list[str] | None:
     """Return the labels of a trained token classification head, None where the checkpoint has none."""
     if not any("ForTokenClassification" in name for name in config.architectures or []):
@@ -278,11 +296,21 @@ def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
 
 def _needs_prefix_space(tokenizer: Tokenizer) -> bool:
     """Whether the tokenizer is of the byte-level kind that takes a word for another one where no space precedes it."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str()).get("pre_tokenizer") or {}
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    normalizer, splitter = state.get("normalizer") or {}, state.get("pre_tokenizer") or {}
     return any(
         part.get("type") == "ByteLevel" and not part.get("add_prefix_space", True)
-        for part in [state, *state.get("pretokenizers", [])]
-    )
+        for part in [splitter, *splitter.get("pretokenizers", [])]
+    ) and not any(part.get("type") == "Prepend" for part in [normalizer, *normalizer.get("normalizers", [])])
+
+
+def _prepend_space(tokenizer: Tokenizer) -> None:
+    """Let the tokenizer put a space before each word itself, before anything else splits the word."""
+    from tokenizers import normalizers
+
+    backend = tokenizer.backend_tokenizer
+    space = normalizers.Prepend(" ")
+    backend.normalizer = normalizers.Sequence([backend.normalizer, space]) if backend.normalizer else space
 
 
 def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> Any:
@@ -296,6 +324,8 @@ def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> A
         )
     if Path(name).is_file():
         raise ModelError(f"model.name_or_path {name}: found a file, expected a transformers model's folder")
+    if not is_folder and is_path(name):
+        raise ModelError(f"model.name_or_path {name}: no such folder")
     try:
         return load(name, revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and more for a path that is no model

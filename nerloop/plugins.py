@@ -90,5 +90,6 @@ def options_of(plugin: type) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'viterbi'?)" for a near miss, else ""."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    by_lower_case = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    return f" (did you mean {by_lower_case[near[0]]!r}?)" if near else ""

@@ -79,7 +79,7 @@ def final_report(results: dict[str, Any], folder: Path, entities: str) -> str:
     parts.append(
         f"model        {folder / 'model'}\n"
         f"predict      python -m nerloop.predict --model {folder / 'model'} FILE\n"
-        f"TensorBoard  tensorboard --logdir {folder}"
+        f"TensorBoard  tensorboard --logdir {folder if folder.parent == Path() else folder.parent}"
     )
     return "\n\n".join(parts)
 

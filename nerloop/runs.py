@@ -26,6 +26,9 @@ CHECKPOINTS, MODEL = "checkpoints", "model"
 FREE_TO_CHANGE = (
     "run.",
     "collator.",
+    "data.train",  # files may move; their fingerprints are compared
+    "data.validation",
+    "data.test",
     "train.gradient_accumulation_steps",
     "train.max_subwords",
     "train.mixed_precision",  # the resolved precision is compared instead
@@ -189,8 +192,14 @@ def _refuse_other(folder: Path, config: Config, identity: dict[str, Any]) -> Non
         raise CheckpointError(f"run.dir {folder}: its {CONFIG} can't be read: {shorten(error)}") from error
     now = {**config.to_flat(), **flatten(identity)}
     for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name) and not name.startswith(FREE_TO_CHANGE):
+        if before.get(name) == now.get(name) or name.startswith(FREE_TO_CHANGE):
+            continue
+        if name.startswith("fingerprints."):
             raise ConfigError(
-                f"run.resume: {name} is {shorten(now.get(name))}, but {folder} was started with "
-                f"{shorten(before.get(name))}; set it back, or choose another run.dir"
+                f"run.resume: the {name.partition('.')[2]} data are not those that {folder} was started with; "
+                "bring them back, or choose another run.dir"
             )
+        raise ConfigError(
+            f"run.resume: {name} is {shorten(now.get(name))}, but {folder} was started with "
+            f"{shorten(before.get(name))}; set it back, or choose another run.dir"
+        )

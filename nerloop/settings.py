@@ -85,11 +85,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+_OWN_OR_NONE = {f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "timestamp")}
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in found if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-    ]
+    first: [(tag, pattern) for tag, pattern in found if tag not in _OWN_OR_NONE]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
+_Loader.yaml_constructors = {  # None: what is said of any other tag
+    tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in _PLAIN or tag is None
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
 # YAML 1.1 takes 3e-5 for a string: it asks for a dot and a sign. People write learning rates like that.
@@ -126,9 +129,13 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
         if flag.startswith("--") and flag not in OTHER_FLAGS:
             sources[_setting(name)] = flag
         arguments.append(flag if value is None else f"{flag}={value}")
+    from_files: list[str] = []
     for values in files:  # the options of a plugin that is not taken after all go with it
         kept = {n: v for n, v in values.items() if n not in CONTEXT or v["class_path"] == chosen[n]}
-        arguments.insert(0, f"--config={json.dumps(kept)}")
+        from_files.append(f"--config={_as_json(kept)}")
+        # jsonargparse lets any null of a file pass; that of a flag it holds against the type.
+        from_files += [f"--{_setting(n)}=null" for n, v in _leaves(kept) if v is None]
+    arguments = from_files + arguments
     known = _known_settings(chosen)
     for flag, _ in pairs:
         name = _setting(flag.removeprefix("--"))
@@ -138,6 +145,12 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
             near = _nearest(name, known)
             raise ConfigError(f"{flag}: no such setting{f'; did you mean --{near}?' if near else '; see --help'}")
     return arguments, sources, chosen
+
+
+def _as_json(values: dict[str, Any]) -> str:
+    """Return values as JSON that a YAML reader takes for the same: YAML knows no surrogate pairs."""
+    text = json.dumps(values, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
 def _pairs(argv: list[str]) -> list[tuple[str, str | None]]:
@@ -183,12 +196,14 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
-        raise ConfigError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{where}: not YAML: {problem}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {shorten(values)}, expected settings such as 'train: {{epochs: 3}}'")
     lines = _lines(root)
+    _take_indices_as_text(values)
     for kind in CONTEXT.keys() & values.keys():
         where = f"{path}:{lines.get(kind, 1)}"
         chosen[kind] = values[kind]["class_path"] = _plugin_in_file(kind, values, where)
@@ -200,6 +215,8 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
             continue
         if value in (None, {}) and (setting in SECTIONS or setting.removesuffix(".init_args") in CONTEXT):
             continue
+        if setting in SECTIONS:
+            raise ConfigError(f"{where}: {setting}: found {shorten(value)}, expected settings below it")
         if setting not in known:
             near = _nearest(setting, known)
             raise ConfigError(
@@ -214,7 +231,11 @@ def _plugin_in_file(kind: str, values: dict[str, Any], where: str) -> str:
     value = values[kind]
     if isinstance(value, str):
         value = {"class_path": value}
-    if not isinstance(value, dict) or not isinstance(value.get("class_path", ""), str):
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("class_path", ""), str)
+        or not isinstance(value.get("init_args") or {}, dict)
+    ):
         raise ConfigError(f"{where}: {kind}: found {shorten(value)}, expected a name, or class_path and init_args")
     default = getattr(Config(), kind).name
     options = {k: v for k, v in value.items() if k not in ("class_path", "init_args")}  # `stride: 32` right below it
@@ -225,6 +246,15 @@ def _plugin_in_file(kind: str, values: dict[str, Any], where: str) -> str:
     except PluginError as error:
         raise ConfigError(f"{where}: {error}") from error
     return path
+
+
+def _take_indices_as_text(values: dict[str, Any], prefix: str = "") -> None:
+    """Turn `token_column: 0` of a file into what the flag brings, "0": a column has a name or an index."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _take_indices_as_text(value, f"{prefix}{name}.")
+        elif type(value) is int and f"{prefix}{name}" in ("data.token_column", "data.tag_column"):
+            values[name] = str(value)
 
 
 def _leaves(values: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -258,7 +288,7 @@ def _explain(message: str, sources: dict[str, str]) -> str:
         return f"{place}{setting}.{found[1]}: no such option of this plugin"
     # One type: "Expected a T. Got value: v"; several: "Expected a T - Expected a U ... Given value: v".
     kinds = re.findall(r"Expected an? (<class '[^']+'>|typing\.Literal\[[^]]*\]|[\w.\[\]]+)", flat)
-    value = re.search(r"(?:Got|Given) value: (.*)$", flat)
+    value = re.search(r"Given value: (.*)$", flat) or re.search(r"Got value: (.*)$", flat)
     if not kinds or not value:
         return f"{place}{setting}: {flat}" if setting else flat
     expected = " or ".join(dict.fromkeys(_in_words(kind) for kind in kinds))

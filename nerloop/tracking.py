@@ -18,6 +18,9 @@ from nerloop.hardware import memory_gib
 from nerloop.runs import METRICS
 from nerloop.types import MicroBatch
 
+NO_CURVES = ("epoch", "tokens", "gold_spans")
+"""Figures that say nothing as a curve over the steps."""
+
 
 class Tracker:
     """Figures and texts on their way to TensorBoard, metrics.jsonl and the terminal; silent but on the main process."""
@@ -58,7 +61,7 @@ class Tracker:
                         self._writer.add_scalar(f"{group}_f1_per_type/{part}", figure.get("f1", 0.0), step)
                     else:
                         self._writer.add_scalar(f"{group}_speed/{part}", figure, step)
-            elif isinstance(value, int | float) and not isinstance(value, bool):
+            elif isinstance(value, int | float) and name not in NO_CURVES:
                 self._writer.add_scalar(f"{group}/{name}", value, step)
         self._writer.flush()
         self._show(step, figures)
@@ -176,6 +179,8 @@ def set_up_logging(level: str, *, is_main: bool) -> None:
     logger.propagate = False
     logger.setLevel(level.upper() if is_main else logging.ERROR)
     import transformers
+    from huggingface_hub.utils import logging as hub_logging
 
+    hub_logging.set_verbosity_error()  # it retries for half a minute with a line each; our own line says how it ended
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

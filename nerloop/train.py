@@ -53,7 +53,7 @@ def train(config: Config) -> dict[str, Any]:
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
     dataset = read_dataset(config)
     task = Task.build(config, dataset, precision, accelerator)
-    identity = {"precision": precision, "data": dataset.fingerprints, "labels": list(task.labels)}
+    identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
     run = hardware.main_decides(accelerator, lambda: runs.open_run(config, identity))
     if run.results is not None:
         log.info("%s is done", run.folder)
@@ -81,7 +81,7 @@ def train(config: Config) -> dict[str, Any]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     max_norm = config.train.max_grad_norm or float("inf")
     first_bad = torch.full((), -1, device=accelerator.device)  # step whose gradient was not finite
-    resumed_at, skipped_in_a_row, first_step_seconds = progress.step if run.resume_from else -1, 0, 0.0
+    checked, skipped_in_a_row, first_step_seconds = progress.step, 0, 0.0
     meter = Meter()
     train_seconds, clock = progress.seconds, time.perf_counter()
 
@@ -132,7 +132,8 @@ def train(config: Config) -> dict[str, Any]:
         step = progress.step
         while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
             is_last = step == num_steps
-            if step > 0 and step != resumed_at:
+            if step > checked:  # not again where a run resumes or an update was skipped
+                checked = step
                 if task.is_evaluation_due(step) and "validation" in task.splits:
                     stop_if_not_finite()
                     evaluate(step)

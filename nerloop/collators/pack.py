@@ -9,7 +9,9 @@ from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
 
 
 class Pack:
-    """Rows of at most `width` cells (or of the longest feature), filled first-fit, longest first.
+    """Rows of at most `width` cells, but no more than the model has positions (or of the longest feature).
+
+    They are filled first-fit, longest first.
 
     Positions restart with each feature, and a 4-D mask that is added to the attention scores shuts out the others, so
     that its logits are what they are alone (transformers' encoders allow that where the mask is floating point; see
@@ -62,16 +64,22 @@ class Pack:
         return sum(lengths)
 
     def _place(self, lengths: Sequence[int]) -> list[Place]:
+        """Return where features go: in as few rows as it takes, longest first, each into the emptiest row.
+
+        Rows filled evenly waste less than rows filled up: the last one would be padded to the width of the others.
+        """
         width = max(self.width, *lengths)
-        used: list[int] = []  # cells of each row
-        places: dict[int, Place] = {}
-        for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-            row = next((r for r, cells in enumerate(used) if cells + lengths[i] <= width), len(used))
-            if row == len(used):
-                used.append(0)
-            places[i] = Place(row, used[row], lengths[i])
-            used[row] += lengths[i]
-        return [places[i] for i in range(len(lengths))]
+        num_rows = -(-sum(lengths) // width)
+        while True:
+            used = [0] * num_rows  # cells of each row
+            places: dict[int, Place] = {}
+            for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+                row = used.index(min(used))
+                places[i] = Place(row, used[row], lengths[i])
+                used[row] += lengths[i]
+            if max(used) <= width:
+                return [places[i] for i in range(len(lengths))]
+            num_rows += 1
 
 
 def block_mask(blocks: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str) -> str:
     tag = value
     if isinstance(value, int) or (labels and value.isascii() and value.isdigit()):
         if not labels:
-            raise DataError(f"{where}: found the integer tag {value}; set data.labels to the names, in order")
+            raise DataError(f"{where}: found the integer tag {shorten(value)}; set data.labels to the names, in order")
         if len(str(value)) > 9 or not 0 <= int(value) < len(labels):
             raise DataError(
                 f"{where}: found tag {shorten(value)}, expected 0 to {len(labels) - 1}: data.labels has no more"
@@ -30,18 +30,23 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str) -> str:
         split_tag(str(tag))
     except ValueError as error:
         raise DataError(f"{where}: {shorten_message(str(error))}") from error
+    if _has_surrogate(str(tag)):
+        raise DataError(f"{where}: found {shorten(tag)}: half a surrogate pair is no character")
     return str(tag)
 
 
 def as_example(tokens: Any, tags: Any, labels: Sequence[str] | None, where: str, names: tuple[str, str]) -> Example:
-    """Return the example of a record's two lists (`tags` None: no tags). Raises DataError, starting with `where`."""
+    """Return the example of a record's two lists, without tags where their name is "".
+
+    Raises DataError, starting with `where`.
+    """
     token_name, tag_name = names
     if not isinstance(tokens, list | tuple) or not all(isinstance(t, str) for t in tokens):
         raise DataError(f"{where}: {token_name!r} is {shorten(tokens)}, expected a list of strings")
     for i, token in enumerate(tokens):
-        if any("\ud800" <= c <= "\udfff" for c in token):
+        if _has_surrogate(token):
             raise DataError(f"{where}: {token_name}[{i}] is {shorten(token)}: half a surrogate pair is no character")
-    if tags is None:
+    if not tag_name:
         return Example(tuple(tokens), (), where)
     if not isinstance(tags, list | tuple):
         raise DataError(f"{where}: {tag_name!r} is {shorten(tags)}, expected a list of tags")
@@ -50,6 +55,10 @@ def as_example(tokens: Any, tags: Any, labels: Sequence[str] | None, where: str,
     return Example(
         tuple(tokens), tuple(as_tag(t, labels, f"{where}: {tag_name}[{i}]") for i, t in enumerate(tags)), where
     )
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def shorten_message(message: str, limit: int = 200) -> str:

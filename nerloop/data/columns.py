@@ -26,7 +26,8 @@ def read_columns(
 
     `token_column` and `tag_column` are indices from 0 (negative ones from the end; first and last by default), or names
     in a header line. A line that starts with a tab has an empty token. Skipped are `-DOCSTART-` lines and comments:
-    lines that start with "#" before a sentence and end with something that is no tag. Raises DataError with file:line.
+    lines that start with "#" before a sentence and end with something that is no tag (`with_tags` False: a "#" by
+    itself and words behind it, not as many as there are columns). Raises DataError with file:line.
     """
     examples: list[Example] = []
     tokens: list[str] = []
@@ -41,11 +42,12 @@ def read_columns(
                 examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}"))
             tokens, tags = [], []
             continue
-        if not tokens and fields[0].startswith("#") and _is_comment(fields, labels):
+        if not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns):
             continue
         if header_due:
             token_index = _find_column(token_column, fields, 0, f"{path}:{number}")
             tag_index = _find_column(tag_column, fields, -1, f"{path}:{number}")
+            _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
             first_line, num_columns, header_due = number, len(fields), False
             continue
         if not num_columns:
@@ -73,7 +75,9 @@ def _split(text: str) -> list[str]:
     return ["", *fields] if fields and text.startswith("\t") else fields
 
 
-def _is_comment(fields: list[str], labels: Sequence[str] | None) -> bool:
+def _is_comment(fields: list[str], labels: Sequence[str] | None, with_tags: bool, num_columns: int) -> bool:
+    if not with_tags:  # without tags to tell by, rather a comment among the tokens than a token lost
+        return fields[0] == "#" and len(fields) not in (1, num_columns)
     try:
         as_tag(fields[-1], labels, "")
     except DataError:

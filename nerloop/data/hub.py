@@ -46,6 +46,8 @@ def _load(name: str, config: str | None) -> Any:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     datasets.disable_progress_bars()
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise DataError(f"data.dataset {name}: no such folder")
     unreachable = (
         f"data.dataset: can't reach the hub for {name!r}. Offline, give a folder that save_to_disk wrote "
         "(--data.dataset FOLDER) or files (--data.train, --data.validation, --data.test)"
@@ -59,6 +61,11 @@ def _load(name: str, config: str | None) -> Any:
     except DatasetNotFoundError as error:
         raise DataError(
             f"data.dataset: {name!r} is neither a folder here nor a data set of the hub that can be read"
+        ) from error
+    except LookupError as error:  # datasets' way to say so
+        raise DataError(
+            f"data.dataset: {name!r} is no name of a data set, or a folder that is damaged or has an empty split "
+            f"({type(error).__name__}: {shorten_message(str(error))})"
         ) from error
     except (HfHubHTTPError, ValueError, RuntimeError, OSError) as error:
         raise DataError(f"data.dataset {name}: {type(error).__name__}: {shorten_message(str(error))}") from error

@@ -1,0 +1,118 @@
+"""Several files, their format and fingerprint; and the counts of real annotated text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nerloop.data import format_of, read_files
+from nerloop.errors import DataError
+from nerloop.tags import Scheme, find_scheme, to_spans
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def message(*paths: str, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        read_files(paths, **options)
+    return str(caught.value)
+
+
+def test_read_files_puts_files_end_to_end():
+    Path("a.conll").write_text("A B-X\n\nb O\n")
+    Path("b.jsonl").write_text('{"tokens": ["c"], "tags": ["O"]}\n')
+    examples, _ = read_files(["a.conll", "b.jsonl"])
+    assert [(e.tokens, e.location) for e in examples] == [
+        (("A",), "a.conll:1"),
+        (("b",), "a.conll:3"),
+        (("c",), "b.jsonl:1"),
+    ]
+
+
+def test_read_files_fingerprint_is_the_sha_256_of_the_bytes():
+    Path("a.conll").write_bytes(b"A B-X\r\n")
+    Path("b.conll").write_bytes(b"b O")
+    # printf 'A B-X\r\nb O' | sha256sum
+    expected = "67af7828ecc31b7cb3e50359cc20bd8891bb82e4aefdcef88043f46820f1c994"
+    assert read_files(["a.conll", "b.conll"])[1] == expected
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.ndjson", "x.JSONL"])
+def test_format_of_goes_by_the_suffix(name):
+    assert format_of(name) == "jsonl"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"tokens": []}\n', "jsonl"), ('\n \n\t{"tokens": []}\n', "jsonl"), ("A O\n", "conll"), ("", "conll")],
+)
+def test_format_of_another_suffix_goes_by_the_first_line(text, expected):
+    Path("x.txt").write_text(text)
+    assert format_of("x.txt") == expected
+
+
+def test_format_wins_over_the_suffix():
+    Path("x.json").write_text("A O\n")
+    assert read_files(["x.json"], format="conll")[0][0].tokens == ("A",)
+
+
+def test_an_unknown_format_is_refused():
+    assert message("x.conll", format="xml") == "data.format: found 'xml', expected auto, conll, jsonl"
+
+
+@pytest.mark.parametrize("name", ["x.conll", "x.jsonl"])
+@pytest.mark.parametrize("text", ["", "\n\n \t\n"])
+def test_a_file_without_sentences_is_refused(name, text):
+    Path(name).write_text(text)
+    assert message(name) == f"{name}: found no sentence, expected at least one. Is this the right file?"
+
+
+def test_the_second_file_that_is_missing_is_named():
+    Path("a.conll").write_text("A O\n")
+    assert message("a.conll", "b.conll") == "b.conll: no such file"
+
+
+def test_a_folder_is_refused():
+    Path("folder.d").mkdir()
+    assert message("folder.d") == "folder.d: found a folder, expected a file (data.dataset takes a save_to_disk folder)"
+
+
+def test_options_reach_every_reader():
+    Path("a.conll").write_text("1 A\n")
+    Path("b.jsonl").write_text('{"1": ["b"], "0": [0]}\n')
+    examples, _ = read_files(["a.conll", "b.jsonl"], token_column="1", tag_column="0", labels=["O", "B-X"])
+    assert [(e.tokens, e.tags) for e in examples] == [(("A",), ("B-X",)), (("b",), ("O",))]
+
+
+# By the README.md of the folder
+WIKIGOLD = {"PER", "ORG", "LOC", "MISC"}
+WNUT = {"person", "location", "group", "creative-work", "corporation", "product"}
+REAL = [
+    ("wikigold/train.conll", 977, 22_544, 2_023, WIKIGOLD),
+    ("wikigold/dev.conll", 343, 7_684, 740, WIKIGOLD),
+    ("wikigold/test.conll", 376, 8_779, 795, WIKIGOLD),
+    ("wnut17/train.conll", 3_394, 62_730, 1_975, WNUT),
+    ("wnut17/dev.conll", 1_009, 15_733, 836, WNUT),
+    ("wnut17/test.conll", 1_287, 23_394, 1_079, WNUT),
+]
+
+
+@pytest.mark.parametrize(("name", "num_sentences", "num_tokens", "num_spans", "types"), REAL)
+def test_real_files_have_the_counts_that_are_told_of_them(
+    data_folder, name, num_sentences, num_tokens, num_spans, types
+):
+    examples, _ = read_files([str(data_folder / name)])
+    spans = [span for e in examples for span in to_spans(e.tags)]
+    assert (len(examples), sum(len(e.tokens) for e in examples), len(spans)) == (num_sentences, num_tokens, num_spans)
+    assert {span.type for span in spans} == types
+    assert all(len(e.tokens) == len(e.tags) for e in examples)
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in REAL])
+def test_real_files_are_iob2(data_folder, name):
+    examples, _ = read_files([str(data_folder / name)])
+    assert find_scheme(e.tags for e in examples)[0] is Scheme.IOB2

@@ -1,0 +1,81 @@
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from nerloop import predict as predict_module
+from nerloop.train import train
+
+
+def run_predict(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
+    try:
+        predict_module.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def model(config) -> tuple[str, dict]:
+    results = train(config)
+    return str(Path(config.run.dir, "model")), results
+
+
+def test_predict_reproduces_the_results_of_the_run_to_the_last_digit(config, model, monkeypatch, tmp_path, capsys):
+    folder, results = model
+    metrics, out = tmp_path / "metrics.json", tmp_path / "out.conll"
+    assert run_predict(monkeypatch, "--model", folder, str(config.data.validation), "--output", str(out),
+                       "--metrics", str(metrics)) == 0  # fmt: skip
+    assert json.loads(metrics.read_text()) == json.loads(json.dumps(results["validation"]["best"]))
+    assert out.read_bytes() == Path(config.run.dir, "predictions.validation.conll").read_bytes()
+    assert "precision" in capsys.readouterr().err
+
+
+def test_predict_gives_a_sentence_of_5000_tokens_5000_tags(model, monkeypatch, tmp_path):
+    folder, _ = model
+    source, out = tmp_path / "long.conll", tmp_path / "out.conll"
+    source.write_text("Paris\n\u200e\n" * 2500, encoding="utf-8")
+    assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(out)) == 0
+    lines = out.read_text(encoding="utf-8").split("\n")
+    assert len([line for line in lines if line]) == 5000
+    assert {len(line.split(" ")) for line in lines if line} == {2}
+
+
+def test_predict_reads_sentences_from_standard_input(model, monkeypatch, capsys):
+    folder, _ = model
+    text = "Anna Smith went to Paris.\n\nHello (again)!\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
+    assert run_predict(monkeypatch, "--model", folder, "--output_format", "jsonl") == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["tokens"] for r in records] == [
+        ["Anna", "Smith", "went", "to", "Paris", "."],
+        ["Hello", "(", "again", ")", "!"],
+    ]
+    for record in records:
+        assert len(record["tags"]) == len(record["tokens"])
+        for span in record["spans"]:
+            assert 0 < span["confidence"] <= 1
+            assert span["text"] == " ".join(record["tokens"][span["start"] : span["end"]])
+
+
+def test_predict_refuses_code_that_a_model_folder_names(model, monkeypatch, capsys):
+    folder, _ = model
+    path = Path(folder, "nerloop.json")
+    ours = json.loads(path.read_text())
+    ours["decoding"]["name"] = "subprocess.Popen"
+    path.write_text(json.dumps(ours))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n"), encoding="utf-8"))
+    assert run_predict(monkeypatch, "--model", folder) == 2
+    assert capsys.readouterr().err == (
+        f"nerloop: error: {path}: decoding is 'subprocess.Popen', which is not nerloop's code; "
+        "if you trust it, say --decoding subprocess.Popen\n"
+    )
+
+
+def test_predict_says_in_one_line_that_a_folder_is_no_model(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n"), encoding="utf-8"))
+    assert run_predict(monkeypatch, "--model", str(tmp_path / "nope")) == 2
+    assert capsys.readouterr().err == f"nerloop: error: --model {tmp_path / 'nope'}: no such folder\n"

@@ -1,0 +1,116 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nerloop import checkpoint, train as train_module
+from nerloop.checkpoint import steps_in
+from nerloop.errors import CheckpointError, ConfigError
+from nerloop.train import train
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing catches it but the test."""
+
+
+def interrupted(config, monkeypatch, *, at_step: int):
+    """Run a training that dies in the middle of the step behind `at_step` done ones."""
+    from nerloop import batching
+
+    def seed(seed, step, process):
+        if step == at_step:
+            raise Killed
+        return batching_seed(seed, step, process)
+
+    batching_seed = batching.dropout_seed
+    with monkeypatch.context() as patch:
+        patch.setattr(batching, "dropout_seed", seed)
+        with pytest.raises(Killed):
+            train(config)
+
+
+def without_timing(path: Path) -> list[dict]:
+    return [{k: v for k, v in json.loads(line).items() if k != "timing"} for line in path.read_text().splitlines()]
+
+
+def in_folder(config, name: str, **run):
+    return replace(config, run=replace(config.run, dir=str(Path(config.run.dir).with_name(name)), **run))
+
+
+@pytest.mark.parametrize("at_step", [3, 9, 13], ids=["before any checkpoint", "mid-epoch", "before the end"])
+def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, monkeypatch, at_step):
+    config = replace(config, train=replace(config.train, save_every=4, eval_every=3))
+    whole = train(config)
+    broken = in_folder(config, "broken")
+    interrupted(broken, monkeypatch, at_step=at_step)
+    resumed = train(in_folder(config, "broken", resume="auto"))
+    a, b = Path(config.run.dir), Path(broken.run.dir)
+    for name in ("model/model.safetensors", "checkpoints/step-14/model.safetensors",
+                 "checkpoints/step-14/optimizer.safetensors", "predictions.test.conll"):  # fmt: skip
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    assert {**whole, "timing": 0} == {**resumed, "timing": 0}
+    assert without_timing(a / "metrics.jsonl") == without_timing(b / "metrics.jsonl")
+
+
+def test_a_done_run_is_not_trained_again(config, capsys):
+    results = train(config)
+    before = Path(config.run.dir, "model", "model.safetensors").stat().st_mtime_ns
+    assert train(replace(config, run=replace(config.run, resume="auto"))) == json.loads(json.dumps(results))
+    assert Path(config.run.dir, "model", "model.safetensors").stat().st_mtime_ns == before
+    assert "all" in capsys.readouterr().out
+
+
+def test_another_run_in_the_folder_is_refused(config):
+    train(replace(config, train=replace(config.train, max_steps=1)))
+    with pytest.raises(ConfigError, match=r"holds another run \(done\); choose another folder, or --run.resume auto"):
+        train(config)
+
+
+def test_another_configuration_is_refused_by_name(config, monkeypatch):
+    interrupted(config, monkeypatch, at_step=9)
+    other = replace(config, train=replace(config.train, learning_rate=1e-4), run=replace(config.run, resume="auto"))
+    with pytest.raises(ConfigError, match=r"train\.learning_rate is 0\.0001, but .* was started with 0\.003"):
+        train(other)
+
+
+def test_other_data_are_refused(config, monkeypatch, tmp_path):
+    path = shutil.copy(config.data.train, tmp_path / "train.conll")
+    config = replace(config, data=replace(config.data, train=str(path)))
+    interrupted(config, monkeypatch, at_step=9)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("Oslo B-LOC\n")
+    with pytest.raises(ConfigError, match="the train data are not those that .* was started with"):
+        train(replace(config, run=replace(config.run, resume="auto")))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(config, monkeypatch, capsys):
+    config = replace(config, train=replace(config.train, save_every=4))
+    whole = train(config)
+    broken = in_folder(config, "broken")
+    interrupted(broken, monkeypatch, at_step=9)
+    damaged = Path(broken.run.dir, "checkpoints", "step-8", "model.safetensors")
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x00\x01")
+    resumed = train(in_folder(config, "broken", resume="auto"))
+    assert "step-8/model.safetensors: its SHA-256" in capsys.readouterr().out
+    assert {**whole, "timing": 0} == {**resumed, "timing": 0}
+
+
+def test_no_whole_checkpoint_stops_the_run(config, monkeypatch):
+    interrupted(config, monkeypatch, at_step=9)
+    folder = Path(config.run.dir, "checkpoints")
+    for step in steps_in(folder):
+        (folder / f"step-{step}" / checkpoint.CHECKSUMS).unlink()
+    with pytest.raises(CheckpointError, match="none of its checkpoints is whole"):
+        train(replace(config, run=replace(config.run, resume="auto")))
+
+
+def test_a_checkpoint_folder_can_be_named(config, monkeypatch):
+    config = replace(config, train=replace(config.train, save_every=4))
+    whole = train(config)
+    broken = in_folder(config, "broken")
+    interrupted(broken, monkeypatch, at_step=9)
+    resumed = train(in_folder(config, "broken", resume=str(Path(broken.run.dir, "checkpoints", "step-4"))))
+    assert {**whole, "timing": 0} == {**resumed, "timing": 0}
+    assert train_module.MAX_SKIPPED_UPDATES == 20

@@ -1,0 +1,212 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nerloop.checkpoint import steps_in
+from nerloop.config import Config, Plugin
+from nerloop.errors import TrainingError
+from nerloop.schedule import learning_rate
+from nerloop.train import train
+
+
+def weights(folder: Path) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(str(folder / "model.safetensors"))
+
+
+def with_train(config: Config, folder: str = "", **changes: object) -> Config:
+    run = replace(config.run, dir=str(Path(config.run.dir).with_name(folder))) if folder else config.run
+    return replace(config, train=replace(config.train, **changes), run=run)
+
+
+def lines_of(config: Config) -> list[dict]:
+    return [json.loads(line) for line in Path(config.run.dir, "metrics.jsonl").read_text().splitlines()]
+
+
+def test_train_leaves_what_the_design_promises(config):
+    results = train(config)
+    folder = Path(config.run.dir)
+    assert sorted(p.name for p in folder.iterdir() if not p.name.startswith("events.out.tfevents")) == [
+        "checkpoints", "config.yaml", "environment.json", "metrics.jsonl", "model",
+        "predictions.test.conll", "predictions.test.jsonl", "predictions.validation.conll", "predictions.validation.jsonl",
+        "results.json", "status.json",
+    ]  # fmt: skip
+    assert len(list(folder.glob("events.out.tfevents*"))) == 1
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    assert steps_in(folder / "checkpoints") == [7, 14]
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "nerloop.json"} <= {
+        p.name for p in (folder / "model").iterdir()
+    }
+
+
+def test_results_have_the_promised_shape(config):
+    results = train(config)
+    assert set(results) == {"validation", "test", "decoding", "alignment", "steps", "best_step", "timing"}
+    assert set(results["validation"]) == {"last", "best", "pipeline"}
+    assert set(results["validation"]["pipeline"]) == {"simple", "first"}
+    assert set(results["test"]) == {"best"}
+    for metrics in (results["validation"]["last"], results["test"]["best"]):
+        assert list(metrics) == ["viterbi", "argmax"]
+        assert {"precision", "recall", "f1", "accuracy", "per_type", "tokens", "gold_spans", "predicted_spans"} <= set(
+            metrics["viterbi"]
+        )
+    assert (results["decoding"], results["alignment"], results["steps"]) == ("viterbi", "first", 14)
+    assert {"train_seconds", "samples_per_second", "subwords_per_second", "first_step_seconds"} == set(
+        results["timing"]
+    )
+
+
+def test_metrics_lines_hold_the_schedule_and_finite_figures(config):
+    train(config)
+    lines = lines_of(config)
+    logged = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in logged] == [5, 10, 14]
+    for line in logged:
+        assert line["lr"] == learning_rate(
+            line["step"] - 1, num_steps=14, peak=3e-3, warmup_ratio=0.06, schedule="linear"
+        )
+        assert math.isfinite(line["loss"])
+        assert line["grad_norm"] > 0
+        assert {"samples_per_second", "subwords_per_second", "padding_share", "memory_gib"} == set(line["timing"])
+    assert [line["step"] for line in lines if line.get("split") == "validation"] == [7, 14]
+
+
+def test_evaluation_on_the_written_predictions_equals_the_results(config):
+    from seqeval.metrics import f1_score
+
+    results = train(config)
+    gold, predicted = [[]], [[]]
+    for line in Path(config.run.dir, "predictions.validation.conll").read_text(encoding="utf-8").splitlines():
+        if line:
+            gold[-1].append(line.split(" ")[-2])
+            predicted[-1].append(line.split(" ")[-1])
+        else:
+            gold.append([])
+            predicted.append([])
+    assert sum(map(len, gold)) == results["validation"]["best"]["viterbi"]["tokens"]
+    assert float(f1_score(gold[:-1], predicted[:-1])) == results["validation"]["best"]["viterbi"]["f1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"gradient_accumulation_steps": 2}, {"gradient_accumulation_steps": 8}, {"max_subwords": 64}, {"collator": "pad"}],
+    ids=["2x4", "8x1", "by subwords", "padded"],
+)
+def test_the_layout_of_the_batch_changes_nothing(config, changes):
+    exact = replace(with_train(config, mixed_precision="float64"), model=replace(config.model, dropout=0.0))
+    other = with_train(exact, "other", **{k: v for k, v in changes.items() if k != "collator"})
+    other = replace(other, collator=Plugin(changes.get("collator", "pack")))
+    expected, found = train(exact), train(other)
+    a, b = (weights(Path(c.run.dir, "checkpoints", "step-14")) for c in (exact, other))
+    assert len(a) > 20
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-9
+    assert {**expected, "timing": 0} == {**found, "timing": 0}
+
+
+def test_dropout_is_seeded_so_that_a_rerun_gives_the_same_bytes(config):
+    train(config)
+    train(with_train(config, "again"))
+    a, b = (Path(config.run.dir).with_name(n) / "model" / "model.safetensors" for n in ("run", "again"))
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_another_seed_gives_other_weights(config):
+    train(config)
+    train(with_train(config, "again", seed=43))
+    a, b = (Path(config.run.dir).with_name(n) / "model" / "model.safetensors" for n in ("run", "again"))
+    assert a.read_bytes() != b.read_bytes()
+
+
+def test_bf16_trains(config):
+    results = train(with_train(config, mixed_precision="bf16"))
+    assert results["steps"] == 14
+    assert json.loads(Path(config.run.dir, "environment.json").read_text())["precision"] == "bf16"
+    assert str(next(iter(weights(Path(config.run.dir, "model")).values())).dtype) == "torch.float32"
+
+
+def test_max_steps_wins_over_epochs(config):
+    assert train(with_train(config, max_steps=3))["steps"] == 3
+
+
+def test_early_stopping_stops_and_keeps_the_best(config):
+    results = train(with_train(config, epochs=50, eval_every=1, learning_rate=1e-9, early_stopping_patience=3))
+    assert (results["steps"], results["best_step"]) == (4, 1)  # the first is the best, ties keep it
+
+
+def test_the_saved_model_is_the_best_and_not_the_last(config):
+    results = train(with_train(config, learning_rate=1e-9, epochs=3))
+    folder = Path(config.run.dir)
+    assert results["best_step"] == 7
+    assert not (folder / "checkpoints" / "best-7").exists()
+    saved, last = weights(folder / "model"), weights(folder / "checkpoints" / "step-21")
+    assert any((saved[name] != last[name]).any() for name in saved)
+
+
+def test_without_validation_the_last_weights_are_saved(config):
+    results = train(replace(config, data=replace(config.data, validation=None)))
+    assert "validation" not in results
+    assert results["best_step"] == 14
+    assert set(results["test"]["best"]) == {"viterbi", "argmax"}
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_sentences(config, monkeypatch):
+    import torch
+
+    from nerloop import model
+
+    calls = []
+
+    def token_loss(logits, labels):
+        calls.append(1)
+        loss = model.torch_loss(logits, labels)
+        return loss * (float("nan") if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(model, "torch_loss", model.token_loss, raising=False)
+    monkeypatch.setattr(model, "token_loss", token_loss)
+    with pytest.raises(TrainingError, match=r"^step 3: the gradient is not finite; its sentences: .*train\.conll:\d+"):
+        train(config)
+    status = json.loads(Path(config.run.dir, "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "step 3" in status["error"]
+    assert steps_in(Path(config.run.dir, "checkpoints")) == []
+    assert torch is not None
+
+
+def test_the_pipeline_of_transformers_loads_the_model_and_scores_as_reported(config):
+    from transformers import pipeline
+
+    from nerloop.data import read_files
+    from nerloop.evaluators.seqeval import scores
+    from nerloop.pipeline_score import character_spans
+
+    results = train(config)
+    examples, _ = read_files([str(config.data.validation)])
+    for strategy in ("simple", "first"):
+        tagger = pipeline("token-classification", str(Path(config.run.dir, "model")), aggregation_strategy=strategy)
+        correct = gold = predicted = 0
+        for example in examples:
+            found = {(e["start"], e["end"], e["entity_group"]) for e in tagger(" ".join(example.tokens))}
+            expected = character_spans(example)
+            correct, gold, predicted = correct + len(found & expected), gold + len(expected), predicted + len(found)
+        assert scores(correct, gold, predicted)["f1"] == results["validation"]["pipeline"][strategy]
+
+
+def test_an_outside_plugin_by_dotted_path_with_an_option_trains(config, tmp_path, monkeypatch):
+    (tmp_path / "my_alignment.py").write_text(
+        "from nerloop.alignment.first import First\n\n\n"
+        "class Short(First):\n"
+        "    def __init__(self, tokenizer, labels, *, words: int = 5):\n"
+        "        super().__init__(tokenizer, labels)\n"
+        "        self.words = words\n\n"
+        "    def split(self, examples):\n"
+        "        assert self.words == 7\n"
+        "        return super().split(examples)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    results = train(replace(config, alignment=Plugin("my_alignment.Short", {"words": 7})))
+    assert results["alignment"] == "my_alignment.Short"
