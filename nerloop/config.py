@@ -150,12 +150,21 @@ class Config:
         return self.data.dataset or (files[0] if files else DEMO)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values, as `config.yaml` has them."""
+        """Return nested plain values, in the form that `--config` takes."""
         values = dataclasses.asdict(self)
         for kind in plugins.BUILT_IN:
             plugin: Plugin = getattr(self, kind)
             values[kind] = {"class_path": plugins.path_of(kind, plugin.name), "init_args": dict(plugin.options)}
         return values
+
+    def resolved(self) -> Config:
+        """Return the same settings with all options of the plugins spelt out. Raises PluginError."""
+        spelt_out: dict[str, Any] = {}
+        for kind in plugins.BUILT_IN:
+            plugin: Plugin = getattr(self, kind)
+            options = {**plugins.defaults_of(plugins.find(kind, plugin.name)), **plugin.options}
+            spelt_out[kind] = Plugin(plugin.name, options)
+        return dataclasses.replace(self, **spelt_out)
 
     def to_flat(self) -> dict[str, Any]:
         """Return the values by dotted name: {"train.epochs": 3, ...}."""
@@ -209,6 +218,10 @@ def validate(config: Config) -> None:
         raise ConfigError("data: none set, but a model is; set data.train (and data.validation) or data.dataset")
     if files and "train" not in files:
         raise ConfigError(f"data.train: not set, but data.{next(iter(files))} is; expected a file to train on")
+    if config.data.dataset_config is not None and config.data.dataset is None:
+        raise ConfigError("data.dataset_config: set, but data.dataset is not; expected both, or neither")
+    if config.run.dir == "":
+        raise ConfigError("run.dir: found '', expected the name of a folder")
     if config.train.max_subwords is not None and config.train.gradient_accumulation_steps != 1:
         raise ConfigError(
             "train.max_subwords and train.gradient_accumulation_steps are both set; each decides the micro-batches: "

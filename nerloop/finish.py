@@ -41,6 +41,7 @@ def finish(
     accelerator = task.tagger.accelerator
     bare: PreTrainedModel = accelerator.unwrap_model(model)
     results: dict[str, Any] = {}
+    log.info("evaluating the last and the best weights")
     if "validation" in task.splits:
         results["validation"] = {"last": task.evaluate(model, "validation")}
     best_step = progress.best_step if progress.best_step is not None else step

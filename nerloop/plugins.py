@@ -88,6 +88,14 @@ def options_of(plugin: type) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
+def defaults_of(plugin: type) -> dict[str, Any]:
+    """Return the options of a plugin that have defaults, with these."""
+    parameters = inspect.signature(plugin).parameters
+    return {
+        n: parameters[n].default for n in options_of(plugin) if parameters[n].default is not inspect.Parameter.empty
+    }
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'viterbi'?)" for a near miss, else ""."""
     by_lower_case = {k.lower(): k for k in known}

@@ -176,7 +176,8 @@ def _begin(folder: Path, config: Config, identity: dict[str, Any]) -> Run:
         checkpoint.write_json(folder / STATUS, {"state": "running"})
     except OSError as error:
         raise ConfigError(f"run.dir {folder}: can't be written: {error.strerror}") from error
-    values = {**config.to_dict(), "run": {**config.to_dict()["run"], "dir": str(folder)}}
+    values = config.resolved().to_dict()
+    values["run"]["dir"] = str(folder)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(f"# The settings of this run; --config takes this file.\n{text}", encoding="utf-8")
     checkpoint.write_json(folder / CHECKPOINTS / "identity.json", identity)
@@ -190,7 +191,7 @@ def _refuse_other(folder: Path, config: Config, identity: dict[str, Any]) -> Non
         before |= flatten(json.loads((folder / CHECKPOINTS / "identity.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         raise CheckpointError(f"run.dir {folder}: its {CONFIG} can't be read: {shorten(error)}") from error
-    now = {**config.to_flat(), **flatten(identity)}
+    now = {**config.resolved().to_flat(), **flatten(identity)}
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) == now.get(name) or name.startswith(FREE_TO_CHANGE):
             continue

@@ -43,8 +43,12 @@ def to_config(namespace: Namespace) -> Config:
     """Return the settings of a parsed namespace."""
     chosen: dict[str, Any] = {name: section(**vars(namespace[name])) for name, section in SECTIONS.items()}
     for kind in CONTEXT:
-        options = namespace[kind].get("init_args") or Namespace()  # type: ignore[no-untyped-call]
-        chosen[kind] = Plugin(plugins.name_of(kind, namespace[kind].class_path), dict(vars(options)))
+        path = namespace[kind].class_path
+        options = vars(namespace[kind].get("init_args") or Namespace())  # type: ignore[no-untyped-call]
+        defaults = plugins.defaults_of(plugins.find(kind, path))
+        # Options at their defaults are left out, so that what no flag touches equals Config().
+        changed = {n: v for n, v in options.items() if n not in defaults or v != defaults[n]}
+        chosen[kind] = Plugin(plugins.name_of(kind, path), changed)
     return Config(**chosen)
 
 

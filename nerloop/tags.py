@@ -13,6 +13,7 @@ from nerloop.types import Span
 
 OUTSIDE = "O"
 PREFIXES = "BIES"
+BLANKS = frozenset(" \t\r\n")  # no column of a file could hold a type with one of these
 
 
 class Scheme(StrEnum):
@@ -28,7 +29,7 @@ def split_tag(tag: str) -> tuple[str, str]:
     if tag == OUTSIDE:
         return OUTSIDE, ""
     prefix, hyphen, type_ = tag.partition("-")
-    if not hyphen or not type_ or len(prefix) != 1 or prefix not in PREFIXES:
+    if not hyphen or not type_ or len(prefix) != 1 or prefix not in PREFIXES or not BLANKS.isdisjoint(type_):
         raise ValueError(f"{tag!r} is not a tag: expected 'O' or B-, I-, E- or S- and a type, such as 'B-PER'")
     return prefix, type_
 

@@ -76,6 +76,11 @@ class Tracker:
         if self._is_main:
             self._bar.update(step - self._bar.n)
 
+    def end_bar(self) -> None:
+        """Take the progress bar off: the steps are done."""
+        if self._is_main:
+            self._bar.close()
+
     def _show(self, step: int, figures: dict[str, Any]) -> None:
         if "loss" in figures:
             self._postfix["loss"] = f"{figures['loss']:.4f}"
@@ -181,6 +186,7 @@ def set_up_logging(level: str, *, is_main: bool) -> None:
     import transformers
     from huggingface_hub.utils import logging as hub_logging
 
-    hub_logging.set_verbosity_error()  # it retries for half a minute with a line each; our own line says how it ended
+    # It retries for half a minute with a line each; our own line says how it ended.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -194,6 +194,7 @@ def train(config: Config) -> dict[str, Any]:
 
         train_seconds += time.perf_counter() - clock
         timing = {"train_seconds": train_seconds, **meter.total(), "first_step_seconds": first_step_seconds}
+        tracker.end_bar()
         return finish(config, task, run, model, progress, step, timing, tracker)
 
 

@@ -1,9 +1,11 @@
-"""What several tests need: no network, one thread, and the folder of real annotated text."""
+"""What several tests need: no network, the folder of real annotated text, tiny tokenizers and models."""
 
 from __future__ import annotations
 
 import os
+import string
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,89 @@ def data_folder() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CHARACTERS = string.ascii_letters + string.digits + ".,-'"
+# Sizes by every name that transformers has for them; a configuration takes those it knows.
+TINY = {
+    "hidden_size": 32, "d_model": 32, "dim": 32, "embedding_size": 32, "num_hidden_layers": 2, "num_layers": 2,
+    "n_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "num_heads": 2, "n_heads": 2,
+    "intermediate_size": 64, "hidden_dim": 64, "d_ff": 64, "d_kv": 16, "head_dim": 16, "max_position_embeddings": 512,
+    "true_hidden_size": 32, "intra_bottleneck_size": 32, "entity_vocab_size": 8, "entity_emb_size": 8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def wordpiece_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a BERT tokenizer that knows a few words, Bru ##ssels, and single characters."""
+    from transformers import BertTokenizerFast
+
+    words = ("Bru", "##ssels", "New", "York", "is", "big", "lives", "in", "Anna")
+    vocab = [*SPECIAL, *words, *CHARACTERS, *(f"##{c}" for c in CHARACTERS)]
+    folder = tmp_path_factory.mktemp("wordpiece")
+    tokenizer = BertTokenizerFast(vocab={w: i for i, w in enumerate(vocab)}, do_lower_case=False, model_max_length=512)
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture
+def wordpiece(wordpiece_folder: Path):
+    """Return that tokenizer, fresh."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(wordpiece_folder))
+
+
+@pytest.fixture(scope="session")
+def make_byte_level():
+    """Return a function that makes RoBERTa's tokenizer of single bytes and New, with and without a space before it."""
+
+    def make(*, add_prefix_space: bool):
+        from tokenizers import pre_tokenizers
+        from transformers import RobertaTokenizerFast
+
+        special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+        vocab = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "Ne", "New", "ĠNew"]
+        return RobertaTokenizerFast(
+            vocab={w: i for i, w in enumerate(vocab)},
+            merges=[("N", "e"), ("Ne", "w"), ("Ġ", "New")],
+            add_prefix_space=add_prefix_space,
+            model_max_length=512,
+        )
+
+    return make
+
+
+@pytest.fixture
+def byte_level(make_byte_level, tmp_path_factory: pytest.TempPathFactory):
+    """Return RoBERTa's tokenizer as it is right for words, read from a folder."""
+    from transformers import AutoTokenizer
+
+    folder = str(tmp_path_factory.mktemp("byte_level"))
+    make_byte_level(add_prefix_space=True).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """Return a function that makes a tiny model of some architecture with large random weights, in eval mode."""
+
+    def make(kind: str = "bert", labels: Sequence[str] = LABELS, **options):
+        import torch
+        from transformers import AutoConfig, AutoModelForTokenClassification
+
+        default = AutoConfig.for_model(kind)
+        known = {**default.to_dict(), **getattr(default, "attribute_map", {})}
+        names = {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
+        sizes = {"vocab_size": 300, **{name: size for name, size in TINY.items() if name in known}}
+        torch.manual_seed(0)
+        model = AutoModelForTokenClassification.from_config(AutoConfig.for_model(kind, **{**sizes, **names, **options}))
+        with torch.no_grad():  # as they come, they are so small that all logits are about equal
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(0, 0.3)
+        return model.eval()
+
+    return make

@@ -73,7 +73,7 @@ def test_parse_of_nothing_is_the_demo_with_every_option_spelt_out():
         Config().train,
         Config().run,
     )
-    assert config.alignment == Plugin("first", {"max_length": None, "stride": None})
+    assert config.alignment == Plugin("first", {})
     assert config.decoding == Plugin("viterbi")
     validate(config)
 
@@ -186,11 +186,11 @@ def test_a_plugin_by_short_name():
 
 def test_a_plugin_with_an_option():
     config = parse(["--alignment", "all", "--alignment.stride", "16"])
-    assert config.alignment == Plugin("all", {"max_length": None, "stride": 16})
+    assert config.alignment == Plugin("all", {"stride": 16})
 
 
 def test_an_option_of_the_default_plugin():
-    assert parse(["--alignment.stride=16"]).alignment == Plugin("first", {"max_length": None, "stride": 16})
+    assert parse(["--alignment.stride=16"]).alignment == Plugin("first", {"stride": 16})
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_an_option_of_the_default_plugin():
 )
 def test_a_plugin_in_yaml(write, text):
     config = parse(["--config", write(text)])
-    assert config.alignment == Plugin("all", {"max_length": None, "stride": 16})
+    assert config.alignment == Plugin("all", {"stride": 16})
 
 
 def test_a_plugin_in_yaml_by_name_alone(write):
@@ -223,9 +223,7 @@ def test_a_flag_wins_over_an_option_in_yaml(write):
 
 def test_the_options_of_a_plugin_that_a_flag_replaces_go_with_it(write):
     file = write("alignment:\n  class_path: first\n  stride: 16\n")
-    assert parse(["--config", file, "--alignment", "all"]).alignment == Plugin(
-        "all", {"max_length": None, "stride": None}
-    )
+    assert parse(["--config", file, "--alignment", "all"]).alignment == Plugin("all", {})
 
 
 def test_an_outside_plugin_by_dotted_path_with_an_option(outside_plugin):

@@ -93,7 +93,6 @@ def test_to_spans_keeps_a_type_with_hyphens_whole():
     [
         ("O", ("O", "")),
         ("B-PER", ("B", "PER")),
-        ("S-x y", ("S", "x y")),
         ("E-a-b", ("E", "a-b")),
         ("I--", ("I", "-")),
         ("I-O", ("I", "O")),

@@ -27,7 +27,7 @@ class Pack:
             width: cells of a row, unless one feature is longer
             position_offset: id of the first position (none: 0, or what the model is found to want: 2 for RoBERTa)
         """
-        if width < 1:
+        if not isinstance(width, int) or width < 1:  # a null in YAML gets as far as this
             raise ConfigError(f"collator.width: found {width}, expected 1 or more")
         self._tokenizer = tokenizer
         self._pad_id = tokenizer.pad_token_id or 0

@@ -15,9 +15,35 @@ BATCH_SIZE = 32
 """What random weights want instead of the settings for fine-tuning."""
 
 SENTENCE = tuple(
-    "Karin Thorberg , who left Leeds for the University of Brelling in May , told the Polish Gazette that Leeds "
-    "had sold her shares in Quillon Motors .".split()
+    [
+        "Detective",
+        "Ilse",
+        "Thorwald",
+        "of",
+        "Vellingby",
+        ",",
+        "near",
+        "Preston",
+        ",",
+        "said",
+        "on",
+        "Friday",
+        "that",
+        "Judge",
+        "Preston",
+        "had",
+        "jailed",
+        "a",
+        "Polish",
+        "sailor",
+        "for",
+        "fraud",
+        "against",
+        "Quillon",
+        "Motors",
+        ".",
+    ]
 )
-"""A sentence of no split: Leeds is a town, then a club; Thorberg and Brelling are in no list."""
+"""A sentence of no split: Preston is a town, then a judge; train never sees Ilse, Thorwald, Vellingby and Quillon."""
 
 __all__ = ["BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "SENTENCE", "build_config", "build_tokenizer", "splits"]

@@ -22,17 +22,20 @@ from nerloop.demo.news import NEWS
 from nerloop.demo.phrases import AROUND, LEADS, TAILS
 from nerloop.types import Example
 
-SIZES = {"train": 3_600, "validation": 250, "test": 250}
+SIZES = {"train": 4_000, "validation": 250, "test": 250}
 """Sentences in each split."""
 
-NOVEL = 0.4
+NOVEL = 0.35
 """The chance that a name of validation or test is drawn from those that train never sees."""
 
 NOVEL_CLOSED = 0.15
 """The same for the names of `CLOSED`, most of which a model has met."""
 
 WIDE = 0.5
-"""The chance of a phrase before a sentence, after it, and around each name in it."""
+"""The chance of a phrase before a sentence, and of one after it."""
+
+AROUND_NAME = 0.25
+"""The chance of a phrase around a name."""
 
 SEEDS = {"train": 11, "validation": 12, "test": 13}
 
@@ -135,7 +138,9 @@ class _Writer:
         wide: list[str] = []
         for before, part in zip(["", *parts], parts):
             around = AROUND.get(part.strip("{}"), ()) if part[0] == "{" and (not before or before.islower()) else ()
-            wide += self._choose(_draw(self.rng, around)).split() if around and self.rng.random() < WIDE else [part]
+            wide += (
+                self._choose(_draw(self.rng, around)).split() if around and self.rng.random() < AROUND_NAME else [part]
+            )
         if self.rng.random() < WIDE:
             wide = [*self._choose(_draw(self.rng, LEADS)).split(), _uncapitalised(wide[0]), *wide[1:]]
         if self.rng.random() < WIDE:

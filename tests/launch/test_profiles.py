@@ -12,8 +12,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted((ROOT / "launch").glob("*.yaml"))
 RECIPES = sorted((ROOT / "launch" / "recipes").glob("*.yaml"))
-EXACT = ["--train.mixed_precision", "float64", "--model.dropout", "0", "--train.max_steps", "6", "--train.batch_size", "7",
-         "--train.eval_every", "3", "--run.log_every", "1"]  # fmt: skip
+EXACT = "--train.mixed_precision float64 --model.dropout 0 --train.max_steps 6 --train.batch_size 7".split()
+EXACT += "--train.eval_every 3 --run.log_every 1".split()
 
 
 def launch(profile: str, *arguments: str, cwd: Path, module: str = "nerloop.train", **environment: str):
@@ -45,8 +45,8 @@ def test_accelerates_own_reader_takes_the_profile(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(path))
-    expected = {"cpu.yaml": ("NO", 1, "no"), "cpu_2_processes.yaml": ("MULTI_GPU", 2, "no"), "gpu.yaml": ("NO", 1, "bf16"),
-                "multi_gpu.yaml": ("MULTI_GPU", 8, "bf16"), "multi_node.yaml": ("MULTI_GPU", 16, "bf16")}  # fmt: skip
+    expected = {"cpu.yaml": ("NO", 1, "no"), "cpu_2_processes.yaml": ("MULTI_GPU", 2, "no"),
+                "gpu.yaml": ("NO", 1, "bf16"), "multi_gpu.yaml": ("MULTI_GPU", 8, "bf16"), "multi_node.yaml": ("MULTI_GPU", 16, "bf16")}  # fmt: skip
     assert (str(config.distributed_type.value), config.num_processes, str(config.mixed_precision)) == expected[
         path.name
     ]
@@ -79,7 +79,8 @@ def test_the_slurm_script_starts_one_launcher_a_node_with_its_rank(tmp_path):
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NUM_NODES": "2",
                           "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_GPUS_ON_NODE": "4", "SLURM_RESTART_COUNT": "1"},
     )  # fmt: skip
-    common = "launch --config_file launch/multi_node.yaml --num_machines 2 --num_processes 8 --main_process_ip node7 --main_process_port 29500"
+    common = "launch --config_file launch/multi_node.yaml --num_machines 2 --num_processes 8"
+    common += " --main_process_ip node7 --main_process_port 29500"
     assert done.stdout.splitlines() == [
         f"{common} --machine_rank {rank} -m nerloop.train --run.dir a b --run.resume auto" for rank in (0, 1)
     ]

@@ -39,7 +39,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return small files: 50 training sentences, one of them longer than the model's 64 positions, and 20 held-out ones."""
+    """Return small files: 50 training sentences, one of them longer than the model's 64 positions, 20 held-out ones."""
     folder = tmp_path_factory.mktemp("files")
     splits = demo.splits()
     long = [t for e in splits["train"][50:60] for t in zip(e.tokens, e.tags, strict=True)]

@@ -26,7 +26,7 @@ def run_main(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
 
 @pytest.fixture
 def bad(monkeypatch, capsys, tmp_path, tiny_model):
-    """Return a function that trains with flags, files by their text ("" for a file that is missing), and tells the error."""
+    """Return a function that trains with flags and files given as text ("": a missing file), and tells the error."""
     monkeypatch.chdir(tmp_path)
 
     def run(flags: str = "", *, train: str | bytes | None = GOOD, model: str = tiny_model, **splits: str) -> str:
@@ -159,8 +159,8 @@ def test_model_that_can_not_be_reached(bad, monkeypatch):
 def test_hub_that_can_not_be_reached(bad):
     line = bad("--data.dataset some/dataset-that-is-not-here", train=None)
     assert line == (
-        "data.dataset: can't reach the hub for 'some/dataset-that-is-not-here'. Offline, give a folder that save_to_disk "
-        "wrote (--data.dataset FOLDER) or files (--data.train, --data.validation, --data.test)"
+        "data.dataset: can't reach the hub for 'some/dataset-that-is-not-here'. Offline, give a folder that "
+        "save_to_disk wrote (--data.dataset FOLDER) or files (--data.train, --data.validation, --data.test)"
     )
 
 
@@ -223,8 +223,8 @@ def test_going_on_says_what_is_odd(monkeypatch, capsys, tmp_path, tiny_model):
     monkeypatch.chdir(tmp_path)
     Path("train.conll").write_text(GOOD)
     Path("test.conll").write_text("Oslo B-LOC\n\nis O\n")
-    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", tiny_model, "--data.train", "train.conll",
-                                      "--data.test", "test.conll", "--run.dir", "run", "--train.epochs", "1"])  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", tiny_model,
+                                      "--data.train", "train.conll", "--data.test", "test.conll", "--run.dir", "run", "--train.epochs", "1"])  # fmt: skip
     train_module.main()
     err = capsys.readouterr().err
     assert "warning: no validation split: no best model and no early stopping, the last weights are kept" in err

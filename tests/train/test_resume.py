@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nerloop import checkpoint, train as train_module
+from nerloop import checkpoint
+from nerloop import train as train_module
 from nerloop.checkpoint import steps_in
 from nerloop.errors import CheckpointError, ConfigError
 from nerloop.train import train
@@ -81,7 +82,7 @@ def test_other_data_are_refused(config, monkeypatch, tmp_path):
     interrupted(config, monkeypatch, at_step=9)
     with open(path, "a", encoding="utf-8") as file:
         file.write("Oslo B-LOC\n")
-    with pytest.raises(ConfigError, match="the train data are not those that .* was started with"):
+    with pytest.raises(ConfigError, match=r"the train data are not those that .* was started with"):
         train(replace(config, run=replace(config.run, resume="auto")))
 
 

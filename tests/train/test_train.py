@@ -32,7 +32,8 @@ def test_train_leaves_what_the_design_promises(config):
     folder = Path(config.run.dir)
     assert sorted(p.name for p in folder.iterdir() if not p.name.startswith("events.out.tfevents")) == [
         "checkpoints", "config.yaml", "environment.json", "metrics.jsonl", "model",
-        "predictions.test.conll", "predictions.test.jsonl", "predictions.validation.conll", "predictions.validation.jsonl",
+        "predictions.test.conll", "predictions.test.jsonl",
+        "predictions.validation.conll", "predictions.validation.jsonl",
         "results.json", "status.json",
     ]  # fmt: skip
     assert len(list(folder.glob("events.out.tfevents*"))) == 1
