@@ -228,7 +228,7 @@ def test_the_options_of_a_plugin_that_a_flag_replaces_go_with_it(write):
 
 def test_an_outside_plugin_by_dotted_path_with_an_option(outside_plugin):
     config = parse(["--alignment", outside_plugin, "--alignment.letters", "5"])
-    assert config.alignment == Plugin("somebodys_alignment.Aligner", {"letters": 5, "mode": "no"})
+    assert config.alignment == Plugin("somebodys_alignment.Aligner", {"letters": 5})
     assert config.to_flat()["alignment.init_args.letters"] == 5
 
 

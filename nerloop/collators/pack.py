@@ -11,8 +11,6 @@ from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
 class Pack:
     """Rows of at most `width` cells, but no more than the model has positions (or of the longest feature).
 
-    They are filled first-fit, longest first.
-
     Positions restart with each feature, and a 4-D mask that is added to the attention scores shuts out the others, so
     that its logits are what they are alone (transformers' encoders allow that where the mask is floating point; see
     `nerloop.model.choose_collator`, which asks the model). The unused end of a row is a block of its own: a row of the
@@ -68,7 +66,8 @@ class Pack:
 
         Rows filled evenly waste less than rows filled up: the last one would be padded to the width of the others.
         """
-        width = max(self.width, *lengths)
+        # Some models number the cells of a row themselves, and have no more numbers than positions.
+        width = max(min(self.width, self._tokenizer.model_max_length), *lengths)
         num_rows = -(-sum(lengths) // width)
         while True:
             used = [0] * num_rows  # cells of each row

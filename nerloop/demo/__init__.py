@@ -9,7 +9,7 @@
 from nerloop.demo.corpus import splits
 from nerloop.demo.encoder import build_config, build_tokenizer
 
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 2e-3
 EPOCHS = 5
 BATCH_SIZE = 32
 """What random weights want instead of the settings for fine-tuning."""

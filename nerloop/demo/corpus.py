@@ -22,7 +22,7 @@ from nerloop.demo.news import NEWS
 from nerloop.demo.phrases import AROUND, LEADS, TAILS
 from nerloop.types import Example
 
-SIZES = {"train": 4_000, "validation": 250, "test": 250}
+SIZES = {"train": 5_000, "validation": 250, "test": 250}
 """Sentences in each split."""
 
 NOVEL = 0.35

@@ -211,6 +211,20 @@ def test_launches_that_would_not_be_exact(bad, monkeypatch, variable, value, mes
     assert bad().startswith(message)
 
 
+def test_processes_that_did_not_find_each_other(bad, monkeypatch):
+    """This process has found no other by now, whatever the launcher says."""
+    import torch
+    from accelerate import PartialState
+
+    PartialState()
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert bad() == (
+        "launch: WORLD_SIZE is 2, but accelerate knows of 1 process(es), so each would train alone. "
+        "On CPUs use launch/cpu_2_processes.yaml as a pattern"
+    )
+
+
 def test_the_exit_code_is_2_and_there_is_no_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "nerloop.train", "--train.epoch", "3"], capture_output=True, text=True, cwd=tmp_path
