@@ -9,41 +9,15 @@
 from nerloop.demo.corpus import splits
 from nerloop.demo.encoder import build_config, build_tokenizer
 
-LEARNING_RATE = 2e-3
-EPOCHS = 5
-BATCH_SIZE = 32
-"""What random weights want instead of the settings for fine-tuning."""
+LEARNING_RATE = 3e-3
+"""What random weights want in place of the rate for fine-tuning; epochs and batch are the ordinary ones."""
 
-SENTENCE = tuple(
-    [
-        "Detective",
-        "Ilse",
-        "Thorwald",
-        "of",
-        "Vellingby",
-        ",",
-        "near",
-        "Preston",
-        ",",
-        "said",
-        "on",
-        "Friday",
-        "that",
-        "Judge",
-        "Preston",
-        "had",
-        "jailed",
-        "a",
-        "Polish",
-        "sailor",
-        "for",
-        "fraud",
-        "against",
-        "Quillon",
-        "Motors",
-        ".",
-    ]
+# fmt: off
+SENTENCE = (
+    "Detective", "Ilse", "Thorwald", "of", "Vellingby", ",", "near", "Preston", ",", "said", "on", "Friday", "that",
+    "Judge", "Preston", "had", "jailed", "a", "Polish", "sailor", "for", "fraud", "against", "Quillon", "Motors", ".",
 )
+# fmt: on
 """A sentence of no split: Preston is a town, then a judge; train never sees Ilse, Thorwald, Vellingby and Quillon."""
 
-__all__ = ["BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "SENTENCE", "build_config", "build_tokenizer", "splits"]
+__all__ = ["LEARNING_RATE", "SENTENCE", "build_config", "build_tokenizer", "splits"]

@@ -207,7 +207,8 @@ class _Writer:
 
 def _uncapitalised(word: str) -> str:
     """Return the first word of a sentence as it is within one."""
-    return word if word in FILLERS["month"] or word in FILLERS["day"] else word[0].lower() + word[1:]
+    is_date = word in re.split(r",\s+", f"{FILLERS['day']}, {FILLERS['month']}")
+    return word if is_date else word[0].lower() + word[1:]
 
 
 def _with_articles(tokens: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The demo's encoder: a WordPiece tokenizer learnt from the training sentences, and a small BERT with random weights."""
+"""The demo's encoder: WordPiece learnt from the training sentences, and a small BERT with random weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _learn_vocabulary(examples: Iterable[Example]) -> dict[str, int]:
     """
     from tokenizers.trainers import WordPieceTrainer
 
-    learner = _empty({token: id for id, token in enumerate(SPECIALS.values())})
+    learner = _empty({token: index for index, token in enumerate(SPECIALS.values())})
     trainer = WordPieceTrainer(
         vocab_size=VOCABULARY_SIZE,
         min_frequency=2,
