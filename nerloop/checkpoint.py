@@ -57,6 +57,8 @@ def check_folder(folder: Path) -> None:
     """Raise CheckpointError, naming the file, unless all files of a folder are there with the bytes once written."""
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        if not isinstance(checksums, dict) or not checksums:
+            raise ValueError("no checksums in it")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: found no readable {CHECKSUMS}; this is no whole checkpoint") from error
     for name, expected in checksums.items():

@@ -131,7 +131,7 @@ class Config:
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
-    alignment: Plugin = Plugin("first")
+    alignment: Plugin = Plugin("all")
     collator: Plugin = Plugin("pack")
     decoding: Plugin = Plugin("viterbi")
     evaluator: Plugin = Plugin("seqeval")

@@ -66,7 +66,7 @@ def finish(
         run.set_status("done", step=step)
         for left in checkpoint.steps_in(run.checkpoints, "best"):  # the model folder holds these weights now
             shutil.rmtree(run.checkpoints / f"best-{left}")
-        print(report.final_report(results, run.folder, entities))
+        print(report.final_report(results, run.folder, entities=entities, is_demo=config.is_demo))
     accelerator.wait_for_everyone()
     return results
 

@@ -15,7 +15,7 @@ from nerloop.alignment.windows import special_tokens
 from nerloop.collators import Collator
 from nerloop.collators.pad import Pad
 from nerloop.config import ModelSettings
-from nerloop.errors import ModelError
+from nerloop.errors import ModelError, shorten
 from nerloop.tags import OUTSIDE
 from nerloop.types import IGNORE, Feature, MicroBatch, Tensor, Tokenizer
 
@@ -30,6 +30,10 @@ TOLERANCE = 1e-4
 noise in deep models, far below what a neighbour that is seen or a wrong position makes."""
 
 
+SMALLEST_VOCABULARY = 10
+"""Entries of a tokenizer. Where its files are missing, transformers makes one of special tokens alone, unasked."""
+
+
 def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     """Return the fast tokenizer of a folder or hub name. Raises ModelError where there is none."""
     from transformers import AutoTokenizer
@@ -41,6 +45,11 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
         raise ModelError(
             f"model.name_or_path {name}: its tokenizer ({type(tokenizer).__name__}) is not a fast one, which nerloop "
             "needs to know which subword belongs to which token; expected a tokenizer.json beside the model"
+        )
+    if len(tokenizer) < SMALLEST_VOCABULARY:
+        raise ModelError(
+            f"model.name_or_path {name}: found a tokenizer of {len(tokenizer)} entries, so its files are not beside "
+            "the model; expected tokenizer.json there"
         )
     if _needs_prefix_space(tokenizer):
         tokenizer = _quietly(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True, add_prefix_space=True)
@@ -57,16 +66,14 @@ def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokeni
     head of a model without one. Raises ModelError where the path is no model or doesn't fit the tokenizer.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForTokenClassification
+    from transformers import AutoConfig
 
     config = _quietly(AutoConfig.from_pretrained, settings, "model")
     own_labels = _labels_of_head(config)
     if own_labels is None:
         _set_labels(config, labels)
     set_dropout(config, settings.dropout)
-    model = _quietly(
-        AutoModelForTokenClassification.from_pretrained, settings, "model", config=config, dtype=torch.float32
-    )
+    model = _read_weights(settings, config, torch.float32)
     if own_labels is not None and own_labels != list(labels):
         kept = replace_head(model, own_labels, labels)
         log.info("the model's head has %d of our %d labels; the other rows start anew", len(kept), len(labels))
@@ -76,13 +83,13 @@ def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokeni
 
 def load_saved(settings: ModelSettings, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Return a trained model as it was saved, and its labels by id. Raises ModelError where the path holds none."""
-    from transformers import AutoConfig, AutoModelForTokenClassification
+    from transformers import AutoConfig
 
     config = _quietly(AutoConfig.from_pretrained, settings, "model")
     labels = _labels_of_head(config)
     if labels is None or OUTSIDE not in labels:
         raise ModelError(f"{settings.name_or_path}: found no token classification head whose labels have 'O'")
-    model = _quietly(AutoModelForTokenClassification.from_pretrained, settings, "model", config=config, dtype="auto")
+    model = _read_weights(settings, config, "auto")
     finish_model(model, tokenizer, settings)
     return model, tuple(labels)
 
@@ -335,6 +342,27 @@ def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> A
         elif not is_folder and isinstance(error, OSError):
             reason = "neither a folder here nor a model of the hub that can be read"
         raise ModelError(f"model.name_or_path {name}: can't load the {what}: {reason}") from error
+
+
+def _read_weights(settings: ModelSettings, config: PreTrainedConfig, dtype: Any) -> PreTrainedModel:
+    """Return the model with its weights; says which of the encoder's are missing, ModelError where they all are."""
+    from transformers import AutoModelForTokenClassification
+
+    model: PreTrainedModel
+    load = AutoModelForTokenClassification.from_pretrained
+    model, found = _quietly(load, settings, "model", config=config, dtype=dtype, output_loading_info=True)
+    encoder = [name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")]
+    missing = sorted(found["missing_keys"] & set(encoder))
+    if missing and len(missing) == len(encoder):
+        raise ModelError(
+            f"model.name_or_path {settings.name_or_path}: its weights are not those of a {type(model).__name__}: found "
+            f"{shorten(min(found['unexpected_keys'], default=''))} and the like, expected {shorten(missing[0])}"
+        )
+    if missing:
+        log.warning(
+            "warning: %d tensors of the model are not in its files and start anew: %s", len(missing), missing[0]
+        )
+    return model
 
 
 def _is_unreachable(error: BaseException | None) -> bool:

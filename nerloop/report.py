@@ -13,6 +13,11 @@ from nerloop.inference import Tagged
 from nerloop.tags import to_spans
 from nerloop.types import Example
 
+DEMO_HINT = (
+    "For real work:\n"
+    "  accelerate launch -m nerloop.train --model.name_or_path bert-base-cased \\\n"
+    "      --data.train train.conll --data.validation dev.conll --data.test test.conll"
+)
 HEADINGS = ("type", "precision", "recall", "f1", "support")
 
 
@@ -61,7 +66,7 @@ def evaluation_markdown(metrics: dict[str, Any]) -> str:
     return f"{markdown_table(rows_of(metrics), HEADINGS)}\n\n{markdown_table(*confusion_rows(metrics))}"
 
 
-def final_report(results: dict[str, Any], folder: Path, entities: str) -> str:
+def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", is_demo: bool = False) -> str:
     """Return what a run ends with: the table, the confusion, where things are and how to use them."""
     parts = []
     for split in ("test", "validation"):
@@ -81,6 +86,8 @@ def final_report(results: dict[str, Any], folder: Path, entities: str) -> str:
         f"predict      python -m nerloop.predict --model {folder / 'model'} FILE\n"
         f"TensorBoard  tensorboard --logdir {folder if folder.parent == Path() else folder.parent}"
     )
+    if is_demo:
+        parts.append(f"This was the embedded demo. {DEMO_HINT}")
     return "\n\n".join(parts)
 
 

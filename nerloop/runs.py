@@ -130,11 +130,11 @@ def open_run(config: Config, identity: dict[str, Any]) -> Run:
 def cut_metrics(path: Path, step: int) -> None:
     """Drop the lines of metrics.jsonl that stand for later steps than `step`, and a last line that is not whole."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except ValueError:  # cut off by a kill in the middle of a write
+        except ValueError:  # cut off by a kill in the middle of a write, or the empty one behind the last
             continue
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -156,7 +156,7 @@ def _short(name: str) -> str:
     path = Path(name)
     if path.suffix in (".conll", ".txt", ".tsv", ".bio", ".iob", ".jsonl", ".json"):
         path = path.parent if path.stem in ("train", "training") and path.parent.name else path.with_suffix("")
-    return re.sub(r"[^\w.]+", "_", path.resolve().name if path.name in ("", ".", "..") else path.name)[:40]
+    return re.sub(r"[^\w.-]+", "_", path.resolve().name if path.name in ("", ".", "..") else path.name)[:40]
 
 
 def _status_of(folder: Path) -> str | None:

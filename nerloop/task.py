@@ -205,8 +205,8 @@ def build_model(config: Config, labels: Sequence[str], dataset: Dataset) -> tupl
     """Return tokenizer and model; the demo's are made on the spot."""
     if config.is_demo:
         log.info(
-            "This is the embedded demo: made-up sentences and a small encoder with random weights. For real work: "
-            "--model.name_or_path bert-base-cased --data.train train.conll --data.validation dev.conll"
+            "This is the embedded demo: made-up sentences and a small encoder with random weights. It shows how a run "
+            "goes and what it leaves; its model is good for nothing else."
         )
         tokenizer = demo.build_tokenizer(dataset.splits["train"])
         return tokenizer, new_model(demo.build_config(tokenizer), config.model, labels, tokenizer)

@@ -58,7 +58,7 @@ def train(config: Config) -> dict[str, Any]:
     if run.results is not None:
         log.info("%s is done", run.folder)
         if accelerator.is_main_process:
-            print(report.final_report(run.results, run.folder, ""))
+            print(report.final_report(run.results, run.folder, is_demo=config.is_demo))
         return run.results
     if accelerator.is_main_process:
         checkpoint.write_json(

@@ -73,7 +73,7 @@ def test_parse_of_nothing_is_the_demo_with_every_option_spelt_out():
         Config().train,
         Config().run,
     )
-    assert config.alignment == Plugin("first", {})
+    assert config.alignment == Plugin("all", {})
     assert config.decoding == Plugin("viterbi")
     validate(config)
 
@@ -190,7 +190,7 @@ def test_a_plugin_with_an_option():
 
 
 def test_an_option_of_the_default_plugin():
-    assert parse(["--alignment.stride=16"]).alignment == Plugin("first", {"stride": 16})
+    assert parse(["--alignment.stride=16"]).alignment == Plugin("all", {"stride": 16})
 
 
 @pytest.mark.parametrize(

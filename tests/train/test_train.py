@@ -56,7 +56,7 @@ def test_results_have_the_promised_shape(config):
         assert {"precision", "recall", "f1", "accuracy", "per_type", "tokens", "gold_spans", "predicted_spans"} <= set(
             metrics["viterbi"]
         )
-    assert (results["decoding"], results["alignment"], results["steps"]) == ("viterbi", "first", 14)
+    assert (results["decoding"], results["alignment"], results["steps"]) == ("viterbi", "all", 14)
     assert {"train_seconds", "samples_per_second", "subwords_per_second", "first_step_seconds"} == set(
         results["timing"]
     )
