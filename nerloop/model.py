@@ -1,4 +1,4 @@
-"""The encoder with its token classification head: loading, loss, parameter groups, what it is asked at start-up."""
+"""The encoder with its token classification head: loading, loss, parameter groups."""
 
 from __future__ import annotations
 
@@ -8,27 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from nerloop.alignment.first import MAX_LENGTH
-from nerloop.alignment.windows import special_tokens
-from nerloop.collators import Collator
-from nerloop.collators.pad import Pad
 from nerloop.config import ModelSettings
 from nerloop.errors import ModelError, shorten
 from nerloop.tags import OUTSIDE
-from nerloop.types import IGNORE, Feature, MicroBatch, Tensor, Tokenizer
+from nerloop.types import IGNORE, MicroBatch, Tensor, Tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
 log = logging.getLogger(__name__)
-
-TOLERANCE = 1e-4
-"""How far apart the logits of a packed and a lone sentence may be, as a share of the largest logit: above float32's
-noise in deep models, far below what a neighbour that is seen or a wrong position makes."""
-
 
 SMALLEST_VOCABULARY = 10
 """Entries of a tokenizer. Where its files are missing, transformers makes one of special tokens alone, unasked."""
@@ -199,88 +188,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Collator, str]:
-    """Return a collator whose layout leaves the model's logits alone, and why it is not the one asked for ("": it is).
-
-    The model is asked, not looked up in a list: features laid out together must give the logits that each gives alone.
-    If they don't, the collator's own alternatives are tried, then padding.
-    """
-    features = probe_features(tokenizer)
-    reason = ""
-    for candidate in [collator, *getattr(collator, "alternatives", list)()]:
-        problem = disagreement(model, candidate, features, tokenizer)
-        if not problem:
-            return candidate, ""
-        reason = reason or problem
-    return Pad(tokenizer), reason
-
-
-def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[Feature], tokenizer: Tokenizer) -> str:
-    """Return how a collator's layout changes the logits of features, "" where it does not."""
-    import torch
-
-    training, alone = model.training, Pad(tokenizer)
-    model.eval()
-    try:
-        batch = collator(features)
-        last, limit = _last_position(batch), getattr(model.config, "max_position_embeddings", None) or 0
-        if 0 < limit <= last:  # on a GPU an index out of range is no exception, but the end of the process
-            return f"it would need {last + 1} positions (the model has {limit})"
-        with torch.inference_mode():
-            expected = [one for feature in features for one in feature_logits(model, alone([feature]))]
-            found = feature_logits(model, batch)
-    except Exception as error:  # whatever a model raises at a layout that it was not made for
-        return f"it raised {type(error).__name__}: {' '.join(str(error).split())[:100]}"
-    finally:
-        model.train(training)
-    largest = max(float(logits.abs().max()) for logits in expected)
-    apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
-    # Written so that NaN counts as apart.
-    return "" if apart <= TOLERANCE * largest else f"its logits differ by {apart:.1e} (the largest is {largest:.1e})"
-
-
-def _last_position(batch: MicroBatch) -> int:
-    positions = batch.inputs.get("position_ids")
-    return -1 if positions is None else int(positions.max())
-
-
 def feature_logits(model: Any, batch: MicroBatch) -> list[Tensor]:
     """Return the logits of each feature of a micro-batch, (subwords, labels) each, on the model's device."""
     logits = logits_of(model, batch.to(model.device, model.dtype))
     return [logits[row, start : start + length] for row, start, length in batch.places]
-
-
-def probe_features(tokenizer: Tokenizer) -> list[Feature]:
-    """Return features of random subwords, of lengths that fill a row, start another and leave its end unused."""
-    before, after = special_tokens(tokenizer)
-    special = set(tokenizer.all_special_ids)
-    ordinary = [i for i in range(len(tokenizer)) if i not in special]
-    random = np.random.RandomState(0)
-    # As long as windows get by default: a layer that attends to a part of a sentence shows beyond that part alone.
-    longest = min(MAX_LENGTH, tokenizer.model_max_length) - len(before) - len(after)
-    features = []
-    for atom, length in enumerate((longest, min(75, longest), min(75, longest), 12, 7, 2, 1)):
-        ids = np.array([*before, *random.choice(ordinary, max(1, length)), *after], dtype=np.int64)
-        ignored = np.full(len(ids), IGNORE, dtype=np.int64)
-        features.append(Feature(ids, ignored, np.full(len(ids), -1), atom, (atom,), (length,)))
-    return features
-
-
-def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokenizer) -> list[str]:
-    """Stop the training of parameters that the logits don't depend on, and return their names.
-
-    DistributedDataParallel waits for a gradient of every trained parameter; some models have some that never get one.
-    """
-    training = model.training
-    model.eval()
-    batch = collator(probe_features(tokenizer)[-2:])
-    logits_of(model, batch.to(model.device, model.dtype)).sum().backward()  # type: ignore[no-untyped-call]
-    unused = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    for _, parameter in unused:
-        parameter.requires_grad_(False)
-    model.zero_grad(set_to_none=True)
-    model.train(training)
-    return [name for name, _ in unused]
 
 
 def is_path(name: str) -> bool:

@@ -145,7 +145,8 @@ def load(folder: str, ours: dict[str, Any], accelerator: Any, *, is_double: bool
     """Return tagger, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
     from nerloop import plugins
     from nerloop.inference import Tagger
-    from nerloop.model import choose_collator, load_saved, load_tokenizer
+    from nerloop.model import load_saved, load_tokenizer
+    from nerloop.probe import choose_collator
     from nerloop.tags import Scheme
 
     settings = ModelSettings(name_or_path=folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.config import Config
+from nerloop.data.columns import DOCUMENT
 from nerloop.evaluators import seqeval
 from nerloop.inference import Tagged
 from nerloop.tags import to_spans
@@ -142,7 +143,7 @@ ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 def escape(token: str) -> str:
     r"""Return a token as the column form holds it: "New York" -> r"New\sYork", "" -> r"\e"."""
-    return "".join(ESCAPES.get(c, c) for c in token) or "\\e"
+    return f"\\{token}" if token == DOCUMENT else "".join(ESCAPES.get(c, c) for c in token) or "\\e"
 
 
 def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -> str:

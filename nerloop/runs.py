@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from nerloop.errors import CheckpointError, ConfigError, shorten
 CONFIG, STATUS, METRICS, RESULTS, ENVIRONMENT = (
     "config.yaml", "status.json", "metrics.jsonl", "results.json", "environment.json"
 )  # fmt: skip
-CHECKPOINTS, MODEL = "checkpoints", "model"
+CHECKPOINTS, MODEL, IDENTITY = "checkpoints", "model", "identity.json"
 
 FREE_TO_CHANGE = (
     "run.",
@@ -93,34 +94,38 @@ def open_run(config: Config, identity: dict[str, Any]) -> Run:
     `identity` is what besides the settings must be the same on resume: precision and fingerprints of the data. Raises
     ConfigError where the folder holds another run, CheckpointError where its checkpoints can't be used.
     """
-    resume = config.run.resume
-    if resume == "off" and "TORCHELASTIC_RESTART_COUNT" in os.environ and config.run.dir:
-        resume = "auto" if int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0 else "off"
+    resume = _resume_of(config)
     folder = _folder_of(config, resume)
     status = _status_of(folder)
-    if resume == "off":
-        if status is not None:
-            raise ConfigError(
-                f"run.dir {folder}: holds another run ({status}); choose another folder, "
-                "or --run.resume auto to go on with that one"
-            )
-        return _begin(folder, config, identity)
-    if status is None and resume == "auto":
-        return _begin(folder, config, identity)
-    if resume != "auto" and not Path(resume, checkpoint.STATE).exists():
-        raise CheckpointError(f"run.resume {resume}: found no checkpoint, expected off, auto or the folder of one")
-    _refuse_other(folder, config, identity)
-    if status == "done" and resume == "auto":
-        return Run(folder, results=json.loads((folder / RESULTS).read_text(encoding="utf-8")))
-    if resume == "auto":
+    if resume == "auto" and status is not None:
+        _refuse_other(folder, config, identity)
+        if status == "done":
+            return Run(folder, results=json.loads((folder / RESULTS).read_text(encoding="utf-8")))
         found, problems = checkpoint.last_whole(folder / CHECKPOINTS)
         for problem in problems:
             print(f"nerloop: {problem}; going back to {found}")
-        if found is None:
-            return _begin(folder, config, identity)
-    else:
-        found = Path(resume)
-        checkpoint.check_folder(found)
+        return _begin(folder, config, identity) if found is None else _go_on(folder, found)
+    if resume in ("off", "auto"):
+        _refuse_occupied(folder, status)
+        return _begin(folder, config, identity)
+    found = Path(resume)
+    if not (found / checkpoint.STATE).exists():
+        raise CheckpointError(f"run.resume {resume}: found no checkpoint, expected off, auto or the folder of one")
+    checkpoint.check_folder(found)
+    source = found.resolve().parent.parent
+    _refuse_other(source, config, identity)
+    if folder.resolve() != source:
+        _refuse_occupied(folder, status)
+        _begin(folder, config, identity)
+        shutil.copy(source / METRICS, folder / METRICS)
+        best = f"best-{checkpoint.load_best_step(found)}"
+        if (found.parent / best).exists():
+            shutil.copytree(found.parent / best, folder / CHECKPOINTS / best)
+    return _go_on(folder, found)
+
+
+def _go_on(folder: Path, found: Path) -> Run:
+    """Return the run of a folder, set back to the step of a checkpoint."""
     step = checkpoint.load_state(found)["step"]
     checkpoint.forget_after(folder / CHECKPOINTS, step)
     cut_metrics(folder / METRICS, step)
@@ -141,11 +146,18 @@ def cut_metrics(path: Path, step: int) -> None:
     beside.replace(path)
 
 
+def _resume_of(config: Config) -> str:
+    """Return the setting; a launcher that starts the ranks again after a failure means "auto"."""
+    is_restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return "auto" if config.run.resume == "off" and is_restart and config.run.dir else config.run.resume
+
+
 def _folder_of(config: Config, resume: str) -> Path:
     if config.run.dir is not None:
         return Path(config.run.dir)
     if resume not in ("off", "auto"):
-        return Path(resume).parent.parent
+        named = Path(resume)
+        return named.parent.parent if named.is_absolute() else Path(os.path.relpath(named.resolve().parent.parent))
     model = config.model.name_or_path or "encoder"
     parts = [time.strftime("%Y%m%d-%H%M%S"), _short(model), _short(config.data_name)]
     return Path("runs", "-".join(parts))
@@ -161,34 +173,42 @@ def _short(name: str) -> str:
 
 def _status_of(folder: Path) -> str | None:
     """Return the state of the run in a folder, None where there is none."""
-    if not (folder / STATUS).exists() and not (folder / CONFIG).exists():
-        return None
     try:
         return str(json.loads((folder / STATUS).read_text(encoding="utf-8"))["state"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, KeyError):
         return "unknown"
 
 
 def _begin(folder: Path, config: Config, identity: dict[str, Any]) -> Run:
-    try:
-        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        (folder / METRICS).write_text("", encoding="utf-8")
-        checkpoint.write_json(folder / STATUS, {"state": "running"})
-    except OSError as error:
-        raise ConfigError(f"run.dir {folder}: can't be written: {error.strerror}") from error
     values = config.resolved().to_dict()
     values["run"]["dir"] = str(folder)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (folder / CONFIG).write_text(f"# The settings of this run; --config takes this file.\n{text}", encoding="utf-8")
-    checkpoint.write_json(folder / CHECKPOINTS / "identity.json", identity)
+    try:
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        (folder / METRICS).write_text("", encoding="utf-8")
+        (folder / CONFIG).write_text(f"# Settings of this run; --config takes this file.\n{text}", encoding="utf-8")
+        checkpoint.write_json(folder / CHECKPOINTS / IDENTITY, identity)
+        checkpoint.write_json(folder / STATUS, {"state": "running"})  # last: it is what makes the folder a run
+    except OSError as error:
+        raise ConfigError(f"run.dir {folder}: can't be written: {error.strerror}") from error
     return Run(folder)
+
+
+def _refuse_occupied(folder: Path, status: str | None) -> None:
+    if status is not None:
+        raise ConfigError(
+            f"run.dir {folder}: holds another run ({status}); choose another folder, "
+            "or --run.resume auto to go on with that one"
+        )
 
 
 def _refuse_other(folder: Path, config: Config, identity: dict[str, Any]) -> None:
     """Raise ConfigError, naming what differs, where a run was started with settings or data of another training."""
     try:
         before = flatten(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
-        before |= flatten(json.loads((folder / CHECKPOINTS / "identity.json").read_text(encoding="utf-8")))
+        before |= flatten(json.loads((folder / CHECKPOINTS / IDENTITY).read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         raise CheckpointError(f"run.dir {folder}: its {CONFIG} can't be read: {shorten(error)}") from error
     now = {**config.resolved().to_flat(), **flatten(identity)}

@@ -21,7 +21,8 @@ from nerloop.decoding import Decoding
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
 from nerloop.inference import Split, Tagger
-from nerloop.model import choose_collator, freeze_unused, load_model, load_tokenizer, new_model, parameter_groups
+from nerloop.model import load_model, load_tokenizer, new_model, parameter_groups
+from nerloop.probe import choose_collator, freeze_unused
 from nerloop.tags import Scheme, find_scheme, labels_of, to_spans
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 
@@ -119,7 +120,7 @@ class Task:
         model.to(accelerator.device)
         alignment: Alignment = config.alignment.build("alignment", tokenizer, labels)
         collator = build_collator(config, tokenizer, model)
-        if unused := freeze_unused(model, collator, tokenizer):
+        if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
             log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
         features = alignment.split(dataset.splits["train"])
         atoms = Atoms.of(features)

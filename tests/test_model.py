@@ -17,7 +17,6 @@ from nerloop.config import ModelSettings
 from nerloop.errors import ModelError
 from nerloop.model import (
     finish_model,
-    freeze_unused,
     load_model,
     load_saved,
     load_tokenizer,
@@ -25,10 +24,10 @@ from nerloop.model import (
     new_model,
     parameter_groups,
     position_limit,
-    probe_features,
     replace_head,
     token_loss,
 )
+from nerloop.probe import freeze_unused, probe_features
 from nerloop.types import IGNORE
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")

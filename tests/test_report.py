@@ -183,7 +183,7 @@ CONFIG = Config(
 
 
 def test_the_final_report(tmp_path):
-    text = final_report({**RESULTS, "test": {"best": {"viterbi": METRICS}}}, tmp_path, "found in: ...")
+    text = final_report({**RESULTS, "test": {"best": {"viterbi": METRICS}}}, tmp_path, entities="found in: ...")
     assert text.startswith("test (viterbi, model of step 7)\n\ntype  precision  recall      f1  support\nLOC ")
     assert text.count("gold \\ predicted") == 1
     assert "\n\nvalidation (viterbi, model of step 7)\n\n" in text
@@ -198,7 +198,7 @@ def test_the_final_report(tmp_path):
 
 
 def test_the_final_report_without_held_out_data(tmp_path):
-    assert final_report({"decoding": "viterbi", "best_step": 7}, tmp_path, "").startswith("model        ")
+    assert final_report({"decoding": "viterbi", "best_step": 7}, tmp_path).startswith("model        ")
 
 
 def test_the_model_card():

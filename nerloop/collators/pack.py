@@ -13,7 +13,7 @@ class Pack:
 
     Positions restart with each feature, and a 4-D mask that is added to the attention scores shuts out the others, so
     that its logits are what they are alone (transformers' encoders allow that where the mask is floating point; see
-    `nerloop.model.choose_collator`, which asks the model). The unused end of a row is a block of its own: a row of the
+    `nerloop.probe.choose_collator`, which asks the model). The unused end of a row is a block of its own: a row of the
     mask that shuts out everything would turn into NaN where the mask's minimum becomes -inf, as it does in bf16.
     """
 

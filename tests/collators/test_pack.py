@@ -9,7 +9,8 @@ import torch
 from nerloop.collators.pack import Pack, block_mask
 from nerloop.collators.pad import Pad
 from nerloop.errors import ConfigError
-from nerloop.model import choose_collator, disagreement, feature_logits, position_limit, probe_features
+from nerloop.model import feature_logits, position_limit
+from nerloop.probe import choose_collator, disagreement, probe_features
 from nerloop.types import IGNORE, Feature, Place
 
 LOW = float(np.finfo(np.float32).min)

@@ -12,8 +12,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted((ROOT / "launch").glob("*.yaml"))
 RECIPES = sorted((ROOT / "launch" / "recipes").glob("*.yaml"))
-EXACT = "--train.mixed_precision float64 --model.dropout 0 --train.max_steps 6 --train.batch_size 7".split()
-EXACT += "--train.eval_every 3 --run.log_every 1".split()
+EXACT = ["--train.mixed_precision=float64", "--model.dropout=0", "--train.max_steps=6", "--train.batch_size=7"]
+EXACT += ["--train.eval_every=3", "--run.log_every=1"]
 
 
 def launch(profile: str, *arguments: str, cwd: Path, module: str = "nerloop.train", **environment: str):
@@ -56,7 +56,8 @@ def test_accelerates_own_reader_takes_the_profile(path):
 
     config = load_config_from_file(str(path))
     expected = {"cpu.yaml": ("NO", 1, "no"), "cpu_2_processes.yaml": ("MULTI_GPU", 2, "no"),
-                "gpu.yaml": ("NO", 1, "bf16"), "multi_gpu.yaml": ("MULTI_GPU", 8, "bf16"), "multi_node.yaml": ("MULTI_GPU", 16, "bf16")}  # fmt: skip
+                "gpu.yaml": ("NO", 1, "bf16"), "multi_gpu.yaml": ("MULTI_GPU", 8, "bf16"),
+                "multi_node.yaml": ("MULTI_GPU", 16, "bf16")}  # fmt: skip
     assert (str(config.distributed_type.value), config.num_processes, str(config.mixed_precision)) == expected[
         path.name
     ]

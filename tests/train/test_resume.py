@@ -115,3 +115,14 @@ def test_a_checkpoint_folder_can_be_named(config, monkeypatch):
     resumed = train(in_folder(config, "broken", resume=str(Path(broken.run.dir, "checkpoints", "step-4"))))
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
     assert train_module.MAX_SKIPPED_UPDATES == 20
+
+
+def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, monkeypatch):
+    config = replace(config, train=replace(config.train, save_every=4, eval_every=3))
+    whole = train(config)
+    broken = in_folder(config, "broken")
+    interrupted(broken, monkeypatch, at_step=9)
+    resumed = train(in_folder(config, "elsewhere", resume=str(Path(broken.run.dir, "checkpoints", "step-8"))))
+    assert {**whole, "timing": 0} == {**resumed, "timing": 0}
+    a, b = Path(config.run.dir), Path(config.run.dir).with_name("elsewhere")
+    assert without_timing(a / "metrics.jsonl") == without_timing(b / "metrics.jsonl")
