@@ -14,7 +14,8 @@ set -euo pipefail
 
 nodes=${SLURM_JOB_NUM_NODES:?start this script with sbatch}
 gpus_per_node=${SLURM_GPUS_ON_NODE:-1}
-head_node=$(scontrol show hostnames "${SLURM_JOB_NODELIST:?}" | head -n 1)
+hosts=$(scontrol show hostnames "${SLURM_JOB_NODELIST:?}")
+head_node=${hosts%%$'\n'*}
 resume=()
 if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
     resume=(--run.resume auto)

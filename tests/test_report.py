@@ -104,7 +104,7 @@ def test_the_evaluation_in_tensorboard():
     [
         ("Anna", "Anna"), ("", r"\e"), ("New York", r"New\sYork"), ("\\", r"\\"), (r"\e", r"\\e"),
         ("a\tb\nc\rd", r"a\tb\nc\rd"),
-        ("\u00a0", "\u00a0"), ("\u2028", "\u2028"),
+        ("\u00a0", "\u00a0"), ("\u2028", "\u2028"), ("-DOCSTART-", r"\-DOCSTART-"),
     ],
 )  # fmt: skip
 def test_escape(token, expected):

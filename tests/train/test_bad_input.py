@@ -212,7 +212,7 @@ def test_launches_that_would_not_be_exact(bad, monkeypatch, variable, value, mes
 
 
 def test_processes_that_did_not_find_each_other(bad, monkeypatch):
-    """This process has found no other by now, whatever the launcher says."""
+    """No process has found another by now, whatever the launcher says."""
     import torch
     from accelerate import PartialState
 
@@ -237,8 +237,8 @@ def test_going_on_says_what_is_odd(monkeypatch, capsys, tmp_path, tiny_model):
     monkeypatch.chdir(tmp_path)
     Path("train.conll").write_text(GOOD)
     Path("test.conll").write_text("Oslo B-LOC\n\nis O\n")
-    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", tiny_model,
-                                      "--data.train", "train.conll", "--data.test", "test.conll", "--run.dir", "run", "--train.epochs", "1"])  # fmt: skip
+    flags = "--data.train train.conll --data.test test.conll --run.dir run --train.epochs 1"
+    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", tiny_model, *flags.split()])
     train_module.main()
     err = capsys.readouterr().err
     assert "warning: no validation split: no best model and no early stopping, the last weights are kept" in err
