@@ -180,7 +180,7 @@ SECTIONS: dict[str, type] = {
 
 # setting: (smallest, largest, whether the smallest itself is allowed)
 RANGES: dict[str, tuple[float, float, bool]] = {
-    "model.dropout": (0, 1, True),
+    "model.dropout": (0, 0.999, True),
     "train.epochs": (1, 1e9, True),
     "train.max_steps": (1, 1e12, True),
     "train.batch_size": (1, 1e9, True),
@@ -218,6 +218,11 @@ def validate(config: Config) -> None:
         raise ConfigError("data: none set, but a model is; set data.train (and data.validation) or data.dataset")
     if files and "train" not in files:
         raise ConfigError(f"data.train: not set, but data.{next(iter(files))} is; expected a file to train on")
+    labels = config.data.labels or []
+    if len(set(labels)) < len(labels):
+        raise ConfigError(
+            f"data.labels: found {max(labels, key=labels.count)!r} more than once, expected each name once"
+        )
     if config.data.dataset_config is not None and config.data.dataset is None:
         raise ConfigError("data.dataset_config: set, but data.dataset is not; expected both, or neither")
     if config.run.dir == "":

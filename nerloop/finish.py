@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +49,8 @@ def finish(
         checkpoint.load_weights(bare, run.checkpoints / f"best-{best_step}")
     for name, split in task.splits.items():
         results.setdefault(name, {})["best"] = _evaluate_and_write(task, run, model, name, split, tracker, best_step)
-    if "validation" in task.splits:
-        results["validation"]["pipeline"] = _pipeline_f1(task, bare)
+    if "validation" in task.splits and (found := _pipeline_f1(task, bare)):
+        results["validation"]["pipeline"] = found
     results |= {
         "decoding": config.decoding.name,
         "alignment": config.alignment.name,
@@ -64,8 +63,6 @@ def finish(
         save_model(run.model, config, task, bare, results)
         checkpoint.write_json(run.folder / RESULTS, results)
         run.set_status("done", step=step)
-        for left in checkpoint.steps_in(run.checkpoints, "best"):  # the model folder holds these weights now
-            shutil.rmtree(run.checkpoints / f"best-{left}")
         print(report.final_report(results, run.folder, entities=entities, is_demo=config.is_demo))
     accelerator.wait_for_everyone()
     return results
@@ -109,10 +106,19 @@ def _evaluate_and_write(
 
 def _pipeline_f1(task: Task, model: PreTrainedModel) -> dict[str, float]:
     """Return by strategy the F1 of transformers' pipeline on the validation split; each process takes a share."""
+    from accelerate.utils import gather_object
+
     tagger = task.tagger
     accelerator = tagger.accelerator
     examples = task.splits["validation"].examples[accelerator.process_index :: accelerator.num_processes]
-    counts = count_pipeline(model, task.tokenizer, examples)
+    problem, counts = "", {}
+    try:
+        counts = count_pipeline(model, task.tokenizer, examples)
+    except Exception as error:  # a long run must not be lost to another library's way with odd input
+        problem = f"{type(error).__name__}: {error}"
+    if problems := [p for p in gather_object([problem]) if p]:
+        log.warning("warning: transformers' pipeline can't score the validation split: %s", problems[0])
+        return {}
     found = {}
     for strategy in STRATEGIES:
         total = tagger.sum_over_processes(counts[strategy])

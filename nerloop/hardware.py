@@ -34,17 +34,22 @@ def start(config: Config) -> tuple[Accelerator, str]:
     Sets the threads and, where asked for, the deterministic algorithms. Raises ConfigError for launches that nerloop
     does not train exactly under, before any process group is made.
     """
+    precision = resolve_precision(config.train.mixed_precision)
+    return make_accelerator(precision, deterministic=config.train.deterministic), precision
+
+
+def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelerator:
+    """Return the Accelerator of this launch for a precision. Raises ConfigError as `start` does."""
     check_launch()
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    precision = resolve_precision(config.train.mixed_precision)
     if world_size > 1:
         # The launcher gives each rank one thread; share the machine's cores out instead.
-        torch.set_num_threads(max(int(os.environ.get("OMP_NUM_THREADS", "1")), cores_per_process()))
-    if config.train.deterministic:
+        torch.set_num_threads(cores_per_process())
+    if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
@@ -59,9 +64,9 @@ def start(config: Config) -> tuple[Accelerator, str]:
     if accelerator.num_processes != world_size:
         raise ConfigError(
             f"launch: WORLD_SIZE is {world_size}, but accelerate knows of {accelerator.num_processes} process(es), so "
-            "each would train alone. On CPUs use launch/cpu_2_processes.yaml as a pattern"
+            "each would work alone. On CPUs use launch/cpu_2_processes.yaml as a pattern"
         )
-    return accelerator, precision
+    return accelerator
 
 
 def check_launch() -> None:

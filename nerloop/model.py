@@ -203,6 +203,10 @@ def _labels_of_head(config: PreTrainedConfig) -> list[str] | None:
     """Return the labels of a trained token classification head, None where the checkpoint has none."""
     if not any("ForTokenClassification" in name for name in config.architectures or []):
         return None
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise ModelError(
+            f"config.json: id2label has ids {shorten(sorted(config.id2label))}, expected 0, 1, 2 and so on"
+        )
     return [config.id2label[i] for i in range(config.num_labels)]
 
 
@@ -261,7 +265,19 @@ def _read_weights(settings: ModelSettings, config: PreTrainedConfig, dtype: Any)
 
     model: PreTrainedModel
     load = AutoModelForTokenClassification.from_pretrained
-    model, found = _quietly(load, settings, "model", config=config, dtype=dtype, output_loading_info=True)
+    model, found = _quietly(
+        load,
+        settings,
+        "model",
+        config=config,
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # a head for another task may bear the name of ours
+    )
+    if wrong := [key[0] for key in found["mismatched_keys"] if key[0].startswith(f"{model.base_model_prefix}.")]:
+        raise ModelError(
+            f"model.name_or_path {settings.name_or_path}: {wrong[0]} is of another shape than config.json says"
+        )
     encoder = [name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")]
     missing = sorted(found["missing_keys"] & set(encoder))
     if missing and len(missing) == len(encoder):

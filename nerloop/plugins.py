@@ -76,7 +76,10 @@ def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:
     except TypeError as error:
         known = ", ".join(options_of(found)) or "none"
         raise PluginError(f"{kind} {name}: {error}; its options: {known}") from error
-    return found(*context, **options)
+    try:
+        return found(*context, **options)
+    except (TypeError, ValueError) as error:  # an option of a type that it can't take
+        raise PluginError(f"{kind} {name}: {type(error).__name__}: {error}; its options: {options}") from error
 
 
 def options_of(plugin: type) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from nerloop.config import ModelSettings, Plugin
 from nerloop.data import format_of, read_files
 from nerloop.errors import DataError, ModelError, NerloopError, PluginError
 from nerloop.plugins import BUILT_IN
+from nerloop.tags import Scheme
 from nerloop.types import Example
 
 NERLOOP_JSON = "nerloop.json"
@@ -26,8 +28,11 @@ def main() -> None:
     try:
         predict(_arguments(sys.argv[1:]))
     except NerloopError as error:
-        print(f"nerloop: error: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -58,9 +63,6 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Tag what the arguments name and write it. Raises NerloopError."""
-    examples = read_input(arguments)
-    from accelerate import Accelerator
-
     from nerloop import hardware, report
     from nerloop.inference import Split
     from nerloop.tracking import set_up_logging
@@ -69,8 +71,9 @@ def predict(arguments: argparse.Namespace) -> None:
     precision = ours["mixed_precision"]
     if precision == "fp16" and not hardware.has_accelerator():
         precision = "no"
-    accelerator = Accelerator(mixed_precision="no" if precision == "float64" else precision)
+    accelerator = hardware.make_accelerator(precision)
     set_up_logging("info", is_main=accelerator.is_main_process)
+    examples = hardware.main_decides(accelerator, lambda: read_input(arguments))  # standard input can be read once
     tagger, model, evaluator = load(arguments.model, ours, accelerator, is_double=precision == "float64")
     split = Split.of([Example(e.tokens) for e in examples], tagger.alignment, tagger.collator)
     tagged = tagger.tag(model, split)
@@ -124,7 +127,9 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         ours: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = {kind: Plugin(str(ours[kind]["name"]), dict(ours[kind]["options"])) for kind in BUILT_IN}
-        ours["scheme"], ours["mixed_precision"] = str(ours["scheme"]), str(ours["mixed_precision"])
+        ours["scheme"] = Scheme(ours["scheme"])
+        if ours["mixed_precision"] not in ("no", "bf16", "fp16", "float64"):
+            raise ValueError(f"mixed_precision {ours['mixed_precision']!r}")
     except OSError as error:
         raise ModelError(f"{path}: can't be read; expected a model folder that nerloop saved") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -147,18 +152,16 @@ def load(folder: str, ours: dict[str, Any], accelerator: Any, *, is_double: bool
     from nerloop.inference import Tagger
     from nerloop.model import load_saved, load_tokenizer
     from nerloop.probe import choose_collator
-    from nerloop.tags import Scheme
 
     settings = ModelSettings(name_or_path=folder)
     tokenizer = load_tokenizer(settings)
     model, labels = load_saved(settings, tokenizer)
     model = (model.double() if is_double else model).to(accelerator.device)
-    scheme = Scheme(ours["scheme"])
     alignment = ours["alignment"].build("alignment", tokenizer, labels)
     collator, _ = choose_collator(ours["collator"].build("collator", tokenizer), model, tokenizer)
-    decodings = {ours["decoding"].name: ours["decoding"].build("decoding", labels, scheme)}
+    decodings = {ours["decoding"].name: ours["decoding"].build("decoding", labels, ours["scheme"])}
     for name in BUILT_IN["decoding"]:
-        decodings.setdefault(name, plugins.build("decoding", name, labels, scheme))
+        decodings.setdefault(name, plugins.build("decoding", name, labels, ours["scheme"]))
     return Tagger(labels, alignment, collator, decodings, accelerator), model, ours["evaluator"].build("evaluator")
 
 
@@ -174,6 +177,7 @@ def _write(path: str, lines: Iterable[str]) -> None:
     if path == "-":
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         sys.stdout.writelines(lines)
+        sys.stdout.flush()
         return
     try:
         with open(path, "w", encoding="utf-8", newline="\n") as file:

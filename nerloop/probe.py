@@ -11,6 +11,7 @@ from nerloop.alignment.first import MAX_LENGTH
 from nerloop.alignment.windows import special_tokens
 from nerloop.collators import Collator
 from nerloop.collators.pad import Pad
+from nerloop.errors import ModelError
 from nerloop.model import feature_logits, logits_of
 from nerloop.types import IGNORE, Feature, MicroBatch, Tokenizer
 
@@ -21,12 +22,15 @@ TOLERANCE = 1e-4
 """How far apart the logits of a packed and a lone sentence may be, as a share of the largest logit: above float32's
 noise in deep models, far below what a neighbour that is seen or a wrong position makes."""
 
+RAISED = "it raised"
+
 
 def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Collator, str]:
     """Return a collator whose layout leaves the model's logits alone, and why it is not the one asked for ("": it is).
 
     The model is asked, not looked up in a list: features laid out together must give the logits that each gives alone.
-    If they don't, the collator's own alternatives are tried, then padding.
+    If they don't, the collator's own alternatives are tried, then padding, which some models don't bear either (those
+    that mix neighbours without a mask; the reason says so). Raises ModelError where padding fails altogether.
     """
     features = probe_features(tokenizer)
     reason = ""
@@ -35,7 +39,11 @@ def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Token
         if not problem:
             return candidate, ""
         reason = reason or problem
-    return Pad(tokenizer), reason
+    pad = Pad(tokenizer)
+    problem = disagreement(model, pad, features, tokenizer)
+    if problem.startswith(RAISED):
+        raise ModelError(f"{type(model).__name__} can be fed neither packed nor padded sentences: {problem}")
+    return pad, f"{reason}; padded, {problem}: its figures depend on the batch" if problem else reason
 
 
 def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[Feature], tokenizer: Tokenizer) -> str:
@@ -53,7 +61,7 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
             expected = [one for feature in features for one in feature_logits(model, alone([feature]))]
             found = feature_logits(model, batch)
     except Exception as error:  # whatever a model raises at a layout that it was not made for
-        return f"it raised {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        return f"{RAISED} {type(error).__name__}: {' '.join(str(error).split())[:100]}"
     finally:
         model.train(training)
     largest = max(float(logits.abs().max()) for logits in expected)

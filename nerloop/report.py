@@ -11,7 +11,6 @@ from nerloop.config import Config
 from nerloop.data.columns import DOCUMENT
 from nerloop.evaluators import seqeval
 from nerloop.inference import Tagged
-from nerloop.tags import to_spans
 from nerloop.types import Example
 
 DEMO_HINT = (
@@ -24,12 +23,11 @@ HEADINGS = ("type", "precision", "recall", "f1", "support")
 
 def rows_of(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the rows of the table per type, the total last."""
-    rows = [
-        (type_, *(f"{m[name]:.4f}" for name in HEADINGS[1:4]), str(m["support"]))
-        for type_, m in metrics.get("per_type", {}).items()
+    whole = {**metrics, "support": metrics.get("gold_spans")}
+    return [
+        (type_, *(_cell(m.get(n)) for n in HEADINGS[1:]))
+        for type_, m in [*metrics.get("per_type", {}).items(), ("all", whole)]
     ]
-    total = tuple(f"{metrics[name]:.4f}" for name in HEADINGS[1:4])
-    return [*rows, ("all", *total, str(metrics.get("gold_spans", "")))]
 
 
 def plain_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
@@ -187,9 +185,9 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -
     return "\n\n".join(parts) + "\n"
 
 
-def num_entities(examples: Iterable[Example]) -> int:
-    """Return how many spans the tags of some examples hold."""
-    return sum(len(to_spans(example.tags)) for example in examples)
+def _cell(figure: float | None) -> str:
+    """Return a figure as text; a plugin may not have it."""
+    return "" if figure is None else str(figure) if isinstance(figure, int) else f"{figure:.4f}"
 
 
 def _escape(cell: str) -> str:

@@ -18,6 +18,7 @@ import yaml
 from nerloop import checkpoint
 from nerloop.config import Config, flatten
 from nerloop.errors import CheckpointError, ConfigError, shorten
+from nerloop.settings import dump_yaml, load_yaml
 
 CONFIG, STATUS, METRICS, RESULTS, ENVIRONMENT = (
     "config.yaml", "status.json", "metrics.jsonl", "results.json", "environment.json"
@@ -68,7 +69,8 @@ class Run:
             yield
         except BaseException as error:
             if is_main:
-                self.set_status("failed", error=f"{type(error).__name__}: {error}")
+                state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                self.set_status(state, error=f"{type(error).__name__}: {error}")
             raise
 
 
@@ -124,9 +126,18 @@ def open_run(config: Config, identity: dict[str, Any]) -> Run:
     return _go_on(folder, found)
 
 
+def check_free(config: Config) -> None:
+    """Raise ConfigError where a run is to begin in a folder that holds another one."""
+    if config.run.dir is not None and _resume_of(config) == "off":
+        _refuse_occupied(Path(config.run.dir), _status_of(Path(config.run.dir)))
+
+
 def _go_on(folder: Path, found: Path) -> Run:
     """Return the run of a folder, set back to the step of a checkpoint."""
-    step = checkpoint.load_state(found)["step"]
+    state = checkpoint.load_state(found)
+    step, best_step = state["step"], state["best_step"]
+    if best_step is not None:
+        checkpoint.check_folder(folder / CHECKPOINTS / f"best-{best_step}")
     checkpoint.forget_after(folder / CHECKPOINTS, step)
     cut_metrics(folder / METRICS, step)
     return Run(folder, resume_from=found)
@@ -139,7 +150,11 @@ def cut_metrics(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except ValueError:  # cut off by a kill in the middle of a write, or the empty one behind the last
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # cut off by a kill in the middle of a write, or the empty one behind the last
             continue
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -160,7 +175,12 @@ def _folder_of(config: Config, resume: str) -> Path:
         return named.parent.parent if named.is_absolute() else Path(os.path.relpath(named.resolve().parent.parent))
     model = config.model.name_or_path or "encoder"
     parts = [time.strftime("%Y%m%d-%H%M%S"), _short(model), _short(config.data_name)]
-    return Path("runs", "-".join(parts))
+    folder = Path("runs", "-".join(parts))
+    number = 2
+    while folder.exists():  # two launches within one second
+        folder = Path("runs", "-".join([*parts, str(number)]))
+        number += 1
+    return folder
 
 
 def _short(name: str) -> str:
@@ -177,14 +197,16 @@ def _status_of(folder: Path) -> str | None:
         return str(json.loads((folder / STATUS).read_text(encoding="utf-8"))["state"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError):
+    except OSError as error:
+        raise ConfigError(f"run.dir {folder}: can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError):
         return "unknown"
 
 
 def _begin(folder: Path, config: Config, identity: dict[str, Any]) -> Run:
     values = config.resolved().to_dict()
     values["run"]["dir"] = str(folder)
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    text = dump_yaml(values)
     try:
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         (folder / METRICS).write_text("", encoding="utf-8")
@@ -207,7 +229,7 @@ def _refuse_occupied(folder: Path, status: str | None) -> None:
 def _refuse_other(folder: Path, config: Config, identity: dict[str, Any]) -> None:
     """Raise ConfigError, naming what differs, where a run was started with settings or data of another training."""
     try:
-        before = flatten(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+        before = flatten(load_yaml((folder / CONFIG).read_text(encoding="utf-8")))
         before |= flatten(json.loads((folder / CHECKPOINTS / IDENTITY).read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         raise CheckpointError(f"run.dir {folder}: its {CONFIG} can't be read: {shorten(error)}") from error

@@ -54,7 +54,7 @@ def to_config(namespace: Namespace) -> Config:
 
 def _parser(prog: str, chosen: dict[str, str]) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    set_loader("yaml12", _load_yaml, exceptions=(yaml.YAMLError,))
+    set_loader("yaml12", load_yaml, exceptions=(yaml.YAMLError,))
     parser = ArgumentParser(
         prog=f"python -m {prog}",
         description="Fine-tune an encoder for named entity recognition. Without settings: the embedded demo.",
@@ -107,7 +107,20 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _load_yaml(text: str) -> Any:
+class _Dumper(yaml.SafeDumper):
+    """Writes quotes round whatever `_Loader` would take for something else than text."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Return settings as YAML that `--config` reads back as they are."""
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def load_yaml(text: str) -> Any:
+    """Return what YAML of settings says. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
 
 
@@ -195,7 +208,7 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"--config {path}: can't be read: {reason}") from error
     try:
-        values = _load_yaml(text)
+        values = load_yaml(text)
         root = yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)

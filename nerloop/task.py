@@ -65,6 +65,9 @@ def read_dataset(config: Config) -> Dataset:
 
 def check_dataset(config: Config, dataset: Dataset) -> None:
     """Say what is odd about the data in one line each; raise DataError where training on them makes no sense."""
+    for split in [s for s, examples in dataset.splits.items() if not examples and s != "train"]:
+        log.warning("warning: the %s split has no sentence and is left out", split)
+        del dataset.splits[split]
     counts = {}
     for split, examples in dataset.splits.items():
         tags = Counter(tag for example in examples for tag in example.tags)
@@ -145,7 +148,7 @@ class Task:
             precision=precision,
             tokenizer=tokenizer,
             model=model,
-            optimizer=build_optimizer(model, config),
+            optimizer=build_optimizer(model, config, precision),
             collator=collator,
             evaluator=evaluator,
             tagger=Tagger(labels, alignment, collator, build_decodings(config, labels, scheme), accelerator),
@@ -222,7 +225,7 @@ def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel)
     collator: Collator = config.collator.build("collator", tokenizer)
     chosen, reason = choose_collator(collator, model, tokenizer)
     if reason:
-        log.warning("warning: %s can't be used with this model (%s); padding instead", config.collator.name, reason)
+        log.warning("warning: %s changes what this model computes: %s; padding", config.collator.name, reason)
     return chosen
 
 
@@ -234,11 +237,16 @@ def build_decodings(config: Config, labels: Sequence[str], scheme: Scheme) -> di
     return decodings
 
 
-def build_optimizer(model: PreTrainedModel, config: Config) -> torch.optim.Optimizer:
-    """Return fused AdamW, which skips updates whose `found_inf` is set."""
+def build_optimizer(model: PreTrainedModel, config: Config, precision: str) -> torch.optim.Optimizer:
+    """Return AdamW: fused, which skips updates whose `found_inf` is set, but in fp16.
+
+    There the scaler calls a fused optimizer's step always, and accelerate, which looks whether it was called, takes no
+    update for a skipped one.
+    """
     import torch
 
-    return torch.optim.AdamW(parameter_groups(model, config.train.weight_decay), lr=0.0, fused=True)
+    groups = parameter_groups(model, config.train.weight_decay)
+    return torch.optim.AdamW(groups, lr=0.0, fused=precision != "fp16")
 
 
 def check_best_metric(config: Config, evaluator: Evaluator) -> None:

@@ -1,6 +1,7 @@
 """The loop: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
 
-Exit codes of the latter: 0 done, 1 training went wrong, 2 bad input (one line on stderr, before any training time).
+Exit codes of the latter: 0 done, 1 training went wrong, 2 bad input (one line on stderr, before any training time),
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nerloop.config import Config, validate
 from nerloop.errors import NerloopError, TrainingError
 
 STARTED = time.perf_counter()  # the time to the first step counts from here: imports are a part of the wait
+INTERRUPTED = 130
 MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
 
 log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "__main__"
@@ -28,6 +30,9 @@ def main() -> None:
 
     try:
         train(settings.parse(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("nerloop: interrupted; --run.resume auto goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except NerloopError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"nerloop: error: {error}", file=sys.stderr)
@@ -51,6 +56,7 @@ def train(config: Config) -> dict[str, Any]:
     accelerator, precision = hardware.start(config)
     set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
+    hardware.main_decides(accelerator, lambda: runs.check_free(config))  # before anything takes long
     dataset = read_dataset(config)
     task = Task.build(config, dataset, precision, accelerator)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
@@ -70,11 +76,16 @@ def train(config: Config) -> dict[str, Any]:
     plan, num_steps = task.plan, task.num_steps
     progress = runs.Progress()
     if run.resume_from is not None:
-        progress = runs.Progress(**checkpoint.load_state(run.resume_from)["progress"])
+        state = checkpoint.load_state(run.resume_from)
+        progress = runs.Progress(**state["progress"])
         checkpoint.load_checkpoint(run.resume_from, bare, optimizer.optimizer)
         if scaler is not None:
-            scaler.load_state_dict(checkpoint.load_state(run.resume_from)["scaler"])
+            scaler.load_state_dict(state["scaler"])
         log.info("resumed from %s", run.resume_from)
+        if (state["num_processes"], state["threads"]) != (accelerator.num_processes, torch.get_num_threads()):
+            log.warning(
+                "warning: other processes or threads than before the resume: equal up to rounding, not to the bit"
+            )
     log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
              accelerator.num_processes, precision)  # fmt: skip
 
@@ -92,7 +103,7 @@ def train(config: Config) -> dict[str, Any]:
         def stop_if_not_finite() -> None:
             if (bad := int(first_bad)) >= 0:
                 where = ", ".join(task.locations(plan[bad])[:8])
-                raise TrainingError(f"step {bad + 1}: the gradient is not finite; its sentences: {where} ...")
+                raise TrainingError(f"step {bad + 1}: the gradient is not finite; its sentences (8 at most): {where}")
 
         def evaluate(step: int) -> None:
             """Score the validation split; note whether it is the best, and keep the weights if so."""
@@ -113,6 +124,7 @@ def train(config: Config) -> dict[str, Any]:
                 "step %d: validation %s %.4f%s", step, config.train.best_metric, figure, " (best)" if is_best else ""
             )
 
+        @meter.paused()
         def save(step: int) -> None:
             progress.seconds = train_seconds + time.perf_counter() - clock
             if accelerator.is_main_process:

@@ -176,8 +176,8 @@ def test_validate_accepts_auto_resume_with_a_folder():
 
 
 OUT_OF_RANGE = [
-    ("model.dropout", -0.1, "at least 0 and at most 1"),
-    ("model.dropout", 1.1, "at least 0 and at most 1"),
+    ("model.dropout", -0.1, "at least 0 and at most 0.999"),
+    ("model.dropout", 1.1, "at least 0 and at most 0.999"),
     ("train.epochs", 0, "at least 1 and at most 1e+09"),
     ("train.max_steps", 0, "at least 1 and at most 1e+12"),
     ("train.batch_size", 0, "at least 1 and at most 1e+09"),
@@ -215,7 +215,7 @@ def test_every_range_is_tried():
     ("name", "value"),
     [
         ("model.dropout", 0.0),
-        ("model.dropout", 1.0),
+        ("model.dropout", 0.999),
         ("train.warmup_ratio", 0.0),
         ("train.warmup_ratio", 1.0),
         ("train.max_grad_norm", 0.0),

@@ -21,7 +21,6 @@ from nerloop.report import (
     jsonl_lines,
     markdown_table,
     model_card,
-    num_entities,
     plain_table,
     rows_of,
     write_conll,
@@ -163,10 +162,6 @@ def test_the_entities_of_one_sentence():
         "found in: Anna likes New York  \\\n  PER   Anna  (0.50)\n  LOC   New York   (0.75)"
     )
     assert example_line(("é",), TAGGED[2], "viterbi") == "found in: é\n  nothing"
-
-
-def test_num_entities():
-    assert num_entities(EXAMPLES) == 2
 
 
 VITERBI = {"viterbi": METRICS}

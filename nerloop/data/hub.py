@@ -48,6 +48,8 @@ def _load(name: str, config: str | None) -> Any:
     datasets.disable_progress_bars()
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise DataError(f"data.dataset {name}: no such folder")
+    if Path(name).is_file():
+        raise DataError(f"data.dataset {name}: found a file; name it as data.train")
     unreachable = (
         f"data.dataset: can't reach the hub for {name!r}. Offline, give a folder that save_to_disk wrote "
         "(--data.dataset FOLDER) or files (--data.train, --data.validation, --data.test)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from nerloop.errors import DataError, shorten
 
@@ -12,6 +13,8 @@ def open_lines(path: str) -> Iterator[tuple[int, str]]:
 
     Raises DataError where the file can't be opened, is not UTF-8, or holds NUL bytes.
     """
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise DataError(f"{path}: found a pipe or device, expected a file: it is read more than once")
     try:
         with open(path, "rb") as file:
             for number, raw in enumerate(file, start=1):

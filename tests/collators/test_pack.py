@@ -8,7 +8,7 @@ import torch
 
 from nerloop.collators.pack import Pack, block_mask
 from nerloop.collators.pad import Pad
-from nerloop.errors import ConfigError
+from nerloop.errors import ConfigError, ModelError
 from nerloop.model import feature_logits, position_limit
 from nerloop.probe import choose_collator, disagreement, probe_features
 from nerloop.types import IGNORE, Feature, Place
@@ -146,7 +146,6 @@ PAD = {
     "mobilebert": "its logits differ by",
     "modernbert": "its logits differ by",
     "mra": "its logits differ by",
-    "nystromformer": "it raised RuntimeError: shape",
     "yoso": "it raised RuntimeError: shape",
 }
 OPTIONS = {
@@ -200,6 +199,12 @@ def test_encoders_that_see_beyond_the_mask_are_padded_and_the_reason_told(kind, 
     assert type(collator) is Pad
     assert reason.startswith(PAD[kind])
     assert "\n" not in reason
+
+
+def test_an_encoder_that_takes_neither_packed_nor_padded_rows_is_refused(build):
+    model, tokenizer = build("nystromformer")
+    with pytest.raises(ModelError, match=r"^NystromformerForTokenClassification can be fed neither packed nor padded"):
+        choose_collator(Pack(tokenizer), model, tokenizer)
 
 
 def test_attention_to_near_neighbours_alone_shows_in_sentences_that_exceed_it(make_model, wordpiece):

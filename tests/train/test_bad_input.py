@@ -220,7 +220,7 @@ def test_processes_that_did_not_find_each_other(bad, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert bad() == (
-        "launch: WORLD_SIZE is 2, but accelerate knows of 1 process(es), so each would train alone. "
+        "launch: WORLD_SIZE is 2, but accelerate knows of 1 process(es), so each would work alone. "
         "On CPUs use launch/cpu_2_processes.yaml as a pattern"
     )
 

@@ -143,7 +143,6 @@ def test_the_saved_model_is_the_best_and_not_the_last(config):
     results = train(with_train(config, learning_rate=1e-9, epochs=3))
     folder = Path(config.run.dir)
     assert results["best_step"] == 7
-    assert not (folder / "checkpoints" / "best-7").exists()
     saved, last = weights(folder / "model"), weights(folder / "checkpoints" / "step-21")
     assert any((saved[name] != last[name]).any() for name in saved)
 
@@ -169,7 +168,9 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_sentences(con
 
     monkeypatch.setattr(model, "torch_loss", model.token_loss, raising=False)
     monkeypatch.setattr(model, "token_loss", token_loss)
-    with pytest.raises(TrainingError, match=r"^step 3: the gradient is not finite; its sentences: .*train\.conll:\d+"):
+    with pytest.raises(
+        TrainingError, match=r"^step 3: the gradient is not finite; its sentences \(8 at most\): .*train\.conll:\d+"
+    ):
         train(config)
     status = json.loads(Path(config.run.dir, "status.json").read_text())
     assert status["state"] == "failed"
