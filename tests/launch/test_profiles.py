@@ -162,3 +162,13 @@ def test_print_config_read_back_gives_an_equal_configuration(tmp_path):
     (tmp_path / "c.yaml").write_text(printed.stdout)
     assert len(yaml.safe_load(printed.stdout)) == 8
     assert parse(["--config", str(tmp_path / "c.yaml")]) == parse([])
+
+
+@pytest.mark.processes
+def test_predict_by_two_processes_writes_each_sentence_once(tmp_path, tiny_arguments, files):
+    command = [sys.executable, "-m", "nerloop.train", *tiny_arguments, "--train.max_steps", "2", "--run.dir", "run"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    out = ["--model", "run/model", files["test"], "--output", "out.conll"]
+    done = launch("cpu_2_processes.yaml", *out, cwd=tmp_path, module="nerloop.predict")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.conll").read_text() == (tmp_path / "run" / "predictions.test.conll").read_text()

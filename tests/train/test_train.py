@@ -212,3 +212,39 @@ def test_an_outside_plugin_by_dotted_path_with_an_option_trains(config, tmp_path
     monkeypatch.syspath_prepend(str(tmp_path))
     results = train(replace(config, alignment=Plugin("my_alignment.Short", {"words": 7})))
     assert results["alignment"] == "my_alignment.Short"
+
+
+def test_tensorboard_has_the_curves_and_the_tables(config):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    results = train(config)
+    events = EventAccumulator(config.run.dir)
+    events.Reload()
+    assert {"train/loss", "train/lr", "train/grad_norm", "validation/f1", "train_speed/samples_per_second",
+            "train_speed/subwords_per_second", "train_speed/padding_share", "train_speed/memory_gib",
+            "validation_f1_per_type/PER"} <= set(events.Tags()["scalars"])  # fmt: skip
+    assert [e.step for e in events.Scalars("train/loss")] == [5, 10, 14]
+    assert events.Scalars("validation/f1")[-1].value == pytest.approx(results["validation"]["last"]["viterbi"]["f1"])
+    (table, *_) = events.Tensors("validation/text_summary")
+    assert b"| type | precision | recall | f1 | support |" in table.tensor_proto.string_val[0]
+    assert b"gold" in table.tensor_proto.string_val[0]
+
+
+def test_in_fp16_an_update_that_overflows_is_seen_as_skipped(config):
+    """A fused optimizer under a scaler would look as if it had stepped."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+
+    from nerloop.task import build_optimizer
+
+    Accelerator(cpu=True)
+    layer = torch.nn.Linear(2, 1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    inner = build_optimizer(layer, config, "fp16")
+    optimizer = AcceleratedOptimizer(inner, device_placement=False, scaler=scaler)
+    scaler.scale(layer(torch.ones(1, 2)).sum() * float("inf")).backward()
+    optimizer.step()
+    assert optimizer.step_was_skipped
+    assert scaler.get_scale() == 512.0
+    assert build_optimizer(layer, config, "bf16").defaults["fused"]
