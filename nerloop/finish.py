@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nerloop import checkpoint, demo, report
 from nerloop.config import Config
 from nerloop.evaluators.seqeval import scores
-from nerloop.inference import Split
+from nerloop.inference import NERLOOP_JSON, Split
 from nerloop.pipeline_score import STRATEGIES, count_pipeline
 from nerloop.runs import RESULTS, Progress, Run
 from nerloop.tags import OUTSIDE
@@ -21,7 +21,6 @@ from nerloop.types import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-NERLOOP_JSON = "nerloop.json"
 
 log = logging.getLogger(__name__)
 

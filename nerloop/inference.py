@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nerloop import plugins
 from nerloop.alignment import Alignment
 from nerloop.batching import Atoms, evaluation_batches
 from nerloop.collators import Collator
+from nerloop.config import Plugin
 from nerloop.decoding import Decoding
 from nerloop.evaluators import Counts, Evaluator
 from nerloop.model import feature_logits
-from nerloop.tags import to_spans
+from nerloop.tags import Scheme, to_spans
 from nerloop.types import Example, Feature
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 MAX_SUBWORDS = 4096
 """Cells of one forward. A constant, so that a sentence is always scored in the same company."""
+
+
+NERLOOP_JSON = "nerloop.json"
+"""The file beside a saved model that says how nerloop tags with it: plugins, scheme, precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +141,14 @@ class Tagger:
         for part in gather_object([counts]):
             total.update(part)
         return total
+
+
+def build_decodings(main: Plugin, labels: Sequence[str], scheme: Scheme) -> dict[str, Decoding]:
+    """Return the main decoding, then the built-in ones, which cost next to nothing, by name."""
+    decodings: dict[str, Decoding] = {main.name: main.build("decoding", labels, scheme)}
+    for name in plugins.BUILT_IN["decoding"]:
+        decodings.setdefault(name, plugins.build("decoding", name, labels, scheme))
+    return decodings
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -16,11 +16,10 @@ from typing import Any
 from nerloop.config import ModelSettings, Plugin
 from nerloop.data import format_of, read_files
 from nerloop.errors import DataError, ModelError, NerloopError, PluginError
+from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
 from nerloop.types import Example
-
-NERLOOP_JSON = "nerloop.json"
 
 
 def main() -> None:
@@ -148,8 +147,7 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def load(folder: str, ours: dict[str, Any], accelerator: Any, *, is_double: bool) -> tuple[Any, Any, Any]:
     """Return tagger, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
-    from nerloop import plugins
-    from nerloop.inference import Tagger
+    from nerloop.inference import Tagger, build_decodings
     from nerloop.model import load_saved, load_tokenizer
     from nerloop.probe import choose_collator
 
@@ -159,9 +157,7 @@ def load(folder: str, ours: dict[str, Any], accelerator: Any, *, is_double: bool
     model = (model.double() if is_double else model).to(accelerator.device)
     alignment = ours["alignment"].build("alignment", tokenizer, labels)
     collator, _ = choose_collator(ours["collator"].build("collator", tokenizer), model, tokenizer)
-    decodings = {ours["decoding"].name: ours["decoding"].build("decoding", labels, ours["scheme"])}
-    for name in BUILT_IN["decoding"]:
-        decodings.setdefault(name, plugins.build("decoding", name, labels, ours["scheme"]))
+    decodings = build_decodings(ours["decoding"], labels, ours["scheme"])
     return Tagger(labels, alignment, collator, decodings, accelerator), model, ours["evaluator"].build("evaluator")
 
 

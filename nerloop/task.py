@@ -17,10 +17,9 @@ from nerloop.batching import Atoms, Plan, Step
 from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data import Dataset, read_files
-from nerloop.decoding import Decoding
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
-from nerloop.inference import Split, Tagger
+from nerloop.inference import Split, Tagger, build_decodings
 from nerloop.model import load_model, load_tokenizer, new_model, parameter_groups
 from nerloop.probe import choose_collator, freeze_unused
 from nerloop.tags import Scheme, find_scheme, labels_of, to_spans
@@ -151,7 +150,7 @@ class Task:
             optimizer=build_optimizer(model, config, precision),
             collator=collator,
             evaluator=evaluator,
-            tagger=Tagger(labels, alignment, collator, build_decodings(config, labels, scheme), accelerator),
+            tagger=Tagger(labels, alignment, collator, build_decodings(config.decoding, labels, scheme), accelerator),
             features=features,
             examples=dataset.splits["train"],
             splits={n: Split.of(e, alignment, collator) for n, e in dataset.splits.items() if n != "train"},
@@ -227,14 +226,6 @@ def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel)
     if reason:
         log.warning("warning: %s changes what this model computes: %s; padding", config.collator.name, reason)
     return chosen
-
-
-def build_decodings(config: Config, labels: Sequence[str], scheme: Scheme) -> dict[str, Decoding]:
-    """Return the decoding of the settings, then the built-in ones, which cost next to nothing, by name."""
-    decodings = {config.decoding.name: config.decoding.build("decoding", labels, scheme)}
-    for name in plugins.BUILT_IN["decoding"]:
-        decodings.setdefault(name, plugins.build("decoding", name, labels, scheme))
-    return decodings
 
 
 def build_optimizer(model: PreTrainedModel, config: Config, precision: str) -> torch.optim.Optimizer:
