@@ -64,7 +64,7 @@ def predict(arguments: argparse.Namespace) -> None:
     """Tag what the arguments name and write it. Raises NerloopError."""
     from nerloop import hardware, report
     from nerloop.inference import Split
-    from nerloop.tracking import set_up_logging
+    from nerloop.tracking import release_log, set_up_logging
 
     ours = read_settings(arguments)
     precision = ours["mixed_precision"]
@@ -74,6 +74,7 @@ def predict(arguments: argparse.Namespace) -> None:
     set_up_logging("info", is_main=accelerator.is_main_process)
     examples = hardware.main_decides(accelerator, lambda: read_input(arguments))  # standard input can be read once
     tagger, model, evaluator = load(arguments.model, ours, accelerator, is_double=precision == "float64")
+    release_log()
     split = Split.of([Example(e.tokens) for e in examples], tagger.alignment, tagger.collator)
     tagged = tagger.tag(model, split)
     whole = tagger.gather(tagged, len(examples))

@@ -167,13 +167,41 @@ class _Counts:
         return 1 - self.filled / max(1, self.cells)
 
 
+HOLD_SECONDS = 10.0
+
+
 class _AboveTheBar(logging.Handler):
-    """Log lines go above the progress bar instead of through it."""
+    """Log lines go above the progress bar instead of through it.
+
+    What is said while a run is set up is held back until `let_out`, for some seconds at most: bad input, most of which
+    is found by then, is to be told in one line and not behind a page of counts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[str] = []
+        self._hold_until = time.monotonic() + HOLD_SECONDS
 
     def emit(self, record: logging.LogRecord) -> None:
+        self._held.append(self.format(record))
+        if time.monotonic() >= self._hold_until:
+            self.let_out()
+
+    def let_out(self) -> None:
+        """Write what was held back, and from now on at once."""
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        self._hold_until = 0.0
+        for line in self._held:
+            tqdm.write(line, file=sys.stderr)
+        self._held.clear()
+
+
+def release_log() -> None:
+    """Let out what was said while the run was set up; the input is good."""
+    for handler in logging.getLogger("nerloop").handlers:
+        if isinstance(handler, _AboveTheBar):
+            handler.let_out()
 
 
 def set_up_logging(level: str, *, is_main: bool) -> None:

@@ -51,7 +51,7 @@ def train(config: Config) -> dict[str, Any]:
     from nerloop.model import logits_of, token_loss
     from nerloop.schedule import learning_rate
     from nerloop.task import Task, read_dataset
-    from nerloop.tracking import Meter, Tracker, set_up_logging
+    from nerloop.tracking import Meter, Tracker, release_log, set_up_logging
 
     accelerator, precision = hardware.start(config)
     set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
@@ -61,6 +61,7 @@ def train(config: Config) -> dict[str, Any]:
     task = Task.build(config, dataset, precision, accelerator)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
     run = hardware.main_decides(accelerator, lambda: runs.open_run(config, identity))
+    release_log()
     if run.results is not None:
         log.info("%s is done", run.folder)
         if accelerator.is_main_process:

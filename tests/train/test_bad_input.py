@@ -14,14 +14,15 @@ GOOD = "EU B-ORG\nrejects O\n\nPeter B-PER\nBlackburn I-PER\n"
 
 
 def run_main(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
-    """Return exit code and the last line of stderr of `python -m nerloop.train` with these arguments."""
+    """Return exit code and the one line on stderr of `python -m nerloop.train` with these arguments."""
     monkeypatch.setattr(sys, "argv", ["nerloop.train", *arguments])
     code = 0
     try:
         train_module.main()
     except SystemExit as stop:
         code = int(stop.code or 0)
-    return code, capsys.readouterr().err.splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    return code, line
 
 
 @pytest.fixture
