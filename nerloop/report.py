@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,11 @@ def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", i
         parts.append(f"transformers' pipeline on validation, F1 by aggregation strategy: {found}")
     if entities:
         parts.append(entities)
+    model, logs = shlex.quote(str(folder / "model")), folder if folder.parent == Path() else folder.parent
     parts.append(
         f"model        {folder / 'model'}\n"
-        f"predict      python -m nerloop.predict --model {folder / 'model'} FILE\n"
-        f"TensorBoard  tensorboard --logdir {folder if folder.parent == Path() else folder.parent}"
+        f"predict      python -m nerloop.predict --model {model} FILE\n"
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(logs))}"
     )
     if is_demo:
         parts.append(f"This was the embedded demo. {DEMO_HINT}")
