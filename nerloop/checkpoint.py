@@ -27,12 +27,17 @@ OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a file so that it is there whole, or as it was before."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole, or as it was before."""
     beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     _sync(beside)
     beside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to a file so that it is there whole, or as it was before."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None], *, checksums: bool = True) -> None:
@@ -116,6 +121,11 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
 def load_state(folder: Path) -> dict[str, Any]:
     """Return the run's own state that a checkpoint holds, its checksums checked first."""
     check_folder(folder)
+    return read_state(folder)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return the run's own state of a checkpoint that the caller has checked, which means reading all its bytes."""
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
     return state
 
@@ -169,7 +179,7 @@ def prune(folder: Path, keep: int) -> None:
 def load_best_step(folder: Path) -> int | None:
     """Return the step of the best evaluation that a checkpoint knows of."""
     try:
-        step: int | None = json.loads((folder / STATE).read_text(encoding="utf-8"))["best_step"]
+        step: int | None = read_state(folder)["best_step"]
     except (OSError, ValueError, KeyError):
         return None  # damaged; whoever wants to load it will be told
     return step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from nerloop.config import Config
 from nerloop.evaluators.seqeval import scores
 from nerloop.inference import NERLOOP_JSON, Split
 from nerloop.pipeline_score import STRATEGIES, count_pipeline
+from nerloop.plugins import BUILT_IN
 from nerloop.runs import RESULTS, Progress, Run
 from nerloop.tags import OUTSIDE
 from nerloop.task import Task
@@ -74,10 +76,7 @@ def save_model(folder: Path, config: Config, task: Task, model: PreTrainedModel,
         model.save_pretrained(str(beside))
         task.tokenizer.save_pretrained(str(beside))
         ours = {
-            "alignment": {"name": config.alignment.name, "options": config.alignment.options},
-            "decoding": {"name": config.decoding.name, "options": config.decoding.options},
-            "collator": {"name": config.collator.name, "options": config.collator.options},
-            "evaluator": {"name": config.evaluator.name, "options": config.evaluator.options},
+            **{kind: asdict(getattr(config, kind)) for kind in BUILT_IN},
             "scheme": task.scheme,
             "mixed_precision": task.precision,
         }

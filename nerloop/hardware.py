@@ -54,12 +54,12 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     # Without an accelerator, a MULTI_GPU launch is several processes on the CPU; accelerate has to be told.
-    cpu = True if world_size > 1 and not has_accelerator() else None
+    is_cpu_asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     AcceleratorState._reset_state()  # a second training in one notebook may want another precision
     accelerator = Accelerator(
         mixed_precision="no" if precision == "float64" else precision,
         gradient_accumulation_steps=1,  # the loop divides by the tokens of the whole step itself
-        cpu=bool(cpu or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"),
+        cpu=is_cpu_asked_for or (world_size > 1 and not has_accelerator()),
     )
     if accelerator.num_processes != world_size:
         raise ConfigError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerloop.config import ModelSettings
+from nerloop.data.hub import is_path
 from nerloop.errors import ModelError, shorten
 from nerloop.tags import OUTSIDE
 from nerloop.types import IGNORE, MicroBatch, Tensor, Tokenizer
@@ -192,11 +193,6 @@ def feature_logits(model: Any, batch: MicroBatch) -> list[Tensor]:
     """Return the logits of each feature of a micro-batch, (subwords, labels) each, on the model's device."""
     logits = logits_of(model, batch.to(model.device, model.dtype))
     return [logits[row, start : start + length] for row, start, length in batch.places]
-
-
-def is_path(name: str) -> bool:
-    """Whether a name can only be a path: the hub's are "name" or "owner/name"."""
-    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
 
 
 def _labels_of_head(config: PreTrainedConfig) -> list[str] | None:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +76,20 @@ def predict(arguments: argparse.Namespace) -> None:
     examples = hardware.main_decides(accelerator, lambda: read_input(arguments))  # standard input can be read once
     tagger, model, evaluator = load(arguments.model, ours, accelerator, is_double=precision == "float64")
     release_log()
-    split = Split.of([Example(e.tokens) for e in examples], tagger.alignment, tagger.collator)
+    # Features without labels: gold tags may be none of the model's.
+    split = replace(
+        Split.of([Example(e.tokens) for e in examples], tagger.alignment, tagger.collator), examples=examples
+    )
     tagged = tagger.tag(model, split)
     whole = tagger.gather(tagged, len(examples))
+    has_gold = all(e.tags for e in examples if e.tokens) and any(e.tags for e in examples)
+    metrics = tagger.metrics(tagged, split, evaluator) if has_gold else {}
     if not accelerator.is_main_process:
         return
     decoding = next(iter(tagger.decodings))
     lines = report.jsonl_lines if _output_format(arguments) == "jsonl" else report.conll_lines
     _write(arguments.output, lines(examples, whole, decoding))
-    if all(e.tags for e in examples if e.tokens) and any(e.tags for e in examples):
-        gold = [e.tags for e in examples]
-        metrics = {
-            name: evaluator.metrics(evaluator.count(gold, [t.tags[name] for t in whole])) for name in tagger.decodings
-        }
+    if metrics:
         print(report.plain_table(report.rows_of(metrics[decoding]), report.HEADINGS), file=sys.stderr)
         if arguments.metrics:
             _write(arguments.metrics, [json.dumps(metrics, indent=1) + "\n"])

@@ -113,14 +113,14 @@ def open_run(config: Config, identity: dict[str, Any]) -> Run:
     found = Path(resume)
     if not (found / checkpoint.STATE).exists():
         raise CheckpointError(f"run.resume {resume}: found no checkpoint, expected off, auto or the folder of one")
-    checkpoint.check_folder(found)
+    state = checkpoint.load_state(found)
     source = found.resolve().parent.parent
     _refuse_other(source, config, identity)
     if folder.resolve() != source:
         _refuse_occupied(folder, status)
         _begin(folder, config, identity)
         shutil.copy(source / METRICS, folder / METRICS)
-        best = f"best-{checkpoint.load_best_step(found)}"
+        best = f"best-{state['best_step']}"
         if (found.parent / best).exists():
             shutil.copytree(found.parent / best, folder / CHECKPOINTS / best)
     return _go_on(folder, found)
@@ -133,8 +133,8 @@ def check_free(config: Config) -> None:
 
 
 def _go_on(folder: Path, found: Path) -> Run:
-    """Return the run of a folder, set back to the step of a checkpoint."""
-    state = checkpoint.load_state(found)
+    """Return the run of a folder, set back to the step of a checkpoint that is whole."""
+    state = checkpoint.read_state(found)
     step, best_step = state["step"], state["best_step"]
     if best_step is not None:
         checkpoint.check_folder(folder / CHECKPOINTS / f"best-{best_step}")
@@ -150,15 +150,9 @@ def cut_metrics(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # cut off by a kill in the middle of a write, or the empty one behind the last
-            continue
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    beside.replace(path)
+        except (ValueError, KeyError, TypeError):
+            continue  # cut off by a kill in the middle of a write, or the empty one behind the last
+    checkpoint.write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def _resume_of(config: Config) -> str:

@@ -35,29 +35,18 @@ log = logging.getLogger(__name__)
 
 def read_dataset(config: Config) -> Dataset:
     """Return the splits that the settings name. Raises DataError, also where the training split has no entity."""
+    columns: dict[str, Any] = {name: getattr(config.data, name) for name in ("token_column", "tag_column", "labels")}
     if config.is_demo:
         splits = demo.splits()
         dataset = Dataset(settings.DEMO, splits, {split: str(len(examples)) for split, examples in splits.items()})
     elif config.data.dataset is not None:
         from nerloop.data.hub import read_hub
 
-        dataset = read_hub(
-            config.data.dataset,
-            config.data.dataset_config,
-            token_column=config.data.token_column,
-            tag_column=config.data.tag_column,
-            labels=config.data.labels,
-        )
+        dataset = read_hub(config.data.dataset, config.data.dataset_config, **columns)
     else:
         dataset = Dataset(config.data_name)
         for split, paths in config.data.files().items():
-            dataset.splits[split], dataset.fingerprints[split] = read_files(
-                paths,
-                format=config.data.format,
-                token_column=config.data.token_column,
-                tag_column=config.data.tag_column,
-                labels=config.data.labels,
-            )
+            dataset.splits[split], dataset.fingerprints[split] = read_files(paths, format=config.data.format, **columns)
     check_dataset(config, dataset)
     return dataset
 

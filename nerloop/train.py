@@ -77,9 +77,9 @@ def train(config: Config) -> dict[str, Any]:
     plan, num_steps = task.plan, task.num_steps
     progress = runs.Progress()
     if run.resume_from is not None:
-        state = checkpoint.load_state(run.resume_from)
-        progress = runs.Progress(**state["progress"])
         checkpoint.load_checkpoint(run.resume_from, bare, optimizer.optimizer)
+        state = checkpoint.read_state(run.resume_from)
+        progress = runs.Progress(**state["progress"])
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
         log.info("resumed from %s", run.resume_from)

@@ -40,13 +40,18 @@ def read_hub(
     return dataset
 
 
+def is_path(name: str) -> bool:
+    """Whether a name can only be a path: the hub's are "name" or "owner/name"."""
+    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+
+
 def _load(name: str, config: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     datasets.disable_progress_bars()
-    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if not Path(name).exists() and is_path(name):
         raise DataError(f"data.dataset {name}: no such folder")
     if Path(name).is_file():
         raise DataError(f"data.dataset {name}: found a file; name it as data.train")
