@@ -69,6 +69,14 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
     return accelerator
 
 
+def leave() -> None:
+    """Close this process's end of the group, if there is one: Python may abort when it ends with the group open."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def check_launch() -> None:
     """Raise ConfigError for launches that can't be exact."""
     for variable, name in REFUSED.items():

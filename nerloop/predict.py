@@ -25,8 +25,11 @@ from nerloop.types import Example
 
 def main() -> None:
     """Parse the command line, tag, write; leave with the exit code."""
+    from nerloop import hardware
+
     try:
         predict(_arguments(sys.argv[1:]))
+        hardware.leave()
     except NerloopError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"nerloop: error: {error}", file=sys.stderr)

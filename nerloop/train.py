@@ -26,10 +26,11 @@ log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "_
 
 def main() -> None:
     """Parse the command line, train, print the report; leave with the exit code."""
-    from nerloop import settings
+    from nerloop import hardware, settings
 
     try:
         train(settings.parse(sys.argv[1:]))
+        hardware.leave()
     except KeyboardInterrupt:
         print("nerloop: interrupted; --run.resume auto goes on from the last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
