@@ -6,6 +6,7 @@ weights of the best evaluation so far lie in `best-<n>`. Nothing is read with pi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nerloop.errors import CheckpointError
+from nerloop.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ def write_text(path: Path, text: str) -> None:
     beside.write_text(text, encoding="utf-8")
     _sync(beside)
     beside.replace(path)
+    _sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -40,22 +42,45 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_folder(folder: Path, write: Callable[[Path], None], *, checksums: bool = True) -> None:
-    """Make a folder whole or not at all: `write` fills it under another name, all is synced, then it is renamed."""
+def write_folder(
+    folder: Path, write: Callable[[Path], None], *, num_bytes: int | None = None, checksums: bool = True
+) -> None:
+    """Make a folder whole or not at all: `write` fills it under another name, all is synced, then it is renamed.
+
+    Raises TrainingError where that can't be done, such as on a full disk; `num_bytes` is about what it would take.
+    """
+    from safetensors import SafetensorError
+
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    write(beside)
-    if checksums:
-        found = {file.name: _checksum(file) for file in sorted(beside.iterdir())}
-        (beside / CHECKSUMS).write_text(json.dumps(found, indent=1), encoding="utf-8")
-    for file in beside.iterdir():
-        _sync(file)
-    _sync(beside)
-    if folder.exists():  # written by a run that got further than the checkpoint we resumed from
-        _remove(folder)
-    beside.rename(folder)
-    _sync(folder.parent)
+    try:
+        beside.mkdir(parents=True)
+        write(beside)
+        if checksums:
+            found = {file.name: _checksum(file) for file in sorted(beside.iterdir())}
+            (beside / CHECKSUMS).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        for file in beside.iterdir():
+            _sync(file)
+        _sync(beside)
+        if folder.exists():  # written by a run that got further than the checkpoint we resumed from
+            _remove(folder)
+        beside.rename(folder)
+        _sync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        free = _free_bytes(folder)
+        shutil.rmtree(beside, ignore_errors=True)  # gives back what little there is
+        raise TrainingError(cannot_write(folder, error, num_bytes=num_bytes, free=free)) from error
+
+
+def cannot_write(path: Path, error: Exception, *, num_bytes: int | None = None, free: int | None = None) -> str:
+    """Return the line that says that a path can't be written, why, and how much space it needs."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    needs = "" if num_bytes is None else f"; it takes about {_mb(num_bytes)}"
+    has = "" if free is None else f"; {_mb(free)} are free there"
+    return (
+        f"{path}: can't be written: {reason}{needs}{has}. What was saved before is whole: "
+        "make room, then go on with --run.resume auto"
+    )
 
 
 def check_folder(folder: Path) -> None:
@@ -103,7 +128,13 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         save_file(moments, str(beside / OPTIMIZER))
         (beside / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
-    write_folder(folder, write)
+    state_tensors = [v for values in optimizer.state.values() for v in values.values() if hasattr(v, "nbytes")]
+    write_folder(folder, write, num_bytes=num_bytes_of(model) + sum(v.nbytes for v in state_tensors))
+
+
+def num_bytes_of(model: nn.Module) -> int:
+    """Return the size of a model's weights on disk, about."""
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -137,7 +168,7 @@ def steps_in(folder: Path, kind: str = "step") -> list[int]:
 
 
 def last_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the last whole checkpoint in a folder, and what is wrong with later ones.
+    """Return the last checkpoint in a folder that is whole, its best weights too, and what is wrong with later ones.
 
     Raises CheckpointError where there are checkpoints but none is whole.
     """
@@ -145,6 +176,9 @@ def last_whole(folder: Path) -> tuple[Path | None, list[str]]:
     for step in reversed(steps_in(folder)):
         try:
             check_folder(folder / f"step-{step}")
+            best_step = read_state(folder / f"step-{step}")["best_step"]
+            if best_step is not None:
+                check_folder(folder / f"best-{best_step}")
         except CheckpointError as error:
             problems.append(str(error))
             continue
@@ -199,6 +233,18 @@ def _checksum(file: Path) -> str:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _free_bytes(path: Path) -> int | None:
+    """Return what is free on the file system of a path, or of the next folder above that there is."""
+    for folder in path.parents:
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return None
+
+
+def _mb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _sync(path: Path) -> None:

@@ -6,7 +6,8 @@ NerloopError            exit code 2: bad input, found before any training time i
   PluginError           a plugin that can't be found, built, or breaks its contract
   ModelError            a model or tokenizer that can't serve
   CheckpointError       a checkpoint that is damaged or doesn't fit
-  TrainingError         exit code 1: training itself went wrong (a gradient that is not finite)
+  TrainingError         exit code 1: training itself went wrong (a gradient that is not finite, a full disk)
+  Interrupted           exit code 130: a signal stopped the run, which can be gone on with
 """
 
 
@@ -40,6 +41,12 @@ class TrainingError(NerloopError):
     """Training went wrong in a way that going on can't mend."""
 
     exit_code = 1
+
+
+class Interrupted(NerloopError):  # noqa: N818 (nobody's mistake, as KeyboardInterrupt is not)
+    """A signal stopped the run between two steps; what it had was saved."""
+
+    exit_code = 130
 
 
 def shorten(value: object, limit: int = 60) -> str:

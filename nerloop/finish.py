@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from dataclasses import asdict
@@ -83,7 +84,7 @@ def save_model(folder: Path, config: Config, task: Task, model: PreTrainedModel,
         (beside / NERLOOP_JSON).write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
         (beside / "README.md").write_text(report.model_card(config, results, task.labels), encoding="utf-8")
 
-    checkpoint.write_folder(folder, write, checksums=False)
+    checkpoint.write_folder(folder, write, num_bytes=checkpoint.num_bytes_of(model), checksums=False)
 
 
 def _evaluate_and_write(
@@ -111,9 +112,11 @@ def _pipeline_f1(task: Task, model: PreTrainedModel) -> dict[str, float]:
     examples = task.splits["validation"].examples[accelerator.process_index :: accelerator.num_processes]
     problem, counts = "", {}
     try:
-        counts = count_pipeline(model, task.tokenizer, examples)
+        share = itertools.takewhile(lambda _: not tagger.interruption.signal, examples)
+        counts = count_pipeline(model, task.tokenizer, share)
     except Exception as error:  # a long run must not be lost to another library's way with odd input
         problem = f"{type(error).__name__}: {error}"
+    tagger.interruption.check()
     if problems := [p for p in gather_object([problem]) if p]:
         log.warning("warning: transformers' pipeline can't score the validation split: %s", problems[0])
         return {}

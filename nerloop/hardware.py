@@ -77,6 +77,11 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
+def speaks() -> bool:
+    """Whether this process is the one of its machine that tells errors to the terminal."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def check_launch() -> None:
     """Raise ConfigError for launches that can't be exact."""
     for variable, name in REFUSED.items():

@@ -16,6 +16,7 @@ from nerloop.collators import Collator
 from nerloop.config import Plugin
 from nerloop.decoding import Decoding
 from nerloop.evaluators import Counts, Evaluator
+from nerloop.interruption import Interruption
 from nerloop.model import feature_logits
 from nerloop.tags import Scheme, to_spans
 from nerloop.types import Example, Feature
@@ -70,6 +71,7 @@ class Tagger:
     collator: Collator
     decodings: Mapping[str, Decoding]  # the first is the main one
     accelerator: Accelerator
+    interruption: Interruption = field(default_factory=Interruption)
 
     def scores(self, model: Any, split: Split) -> Iterator[dict[int, np.ndarray]]:
         """Yield the log-probabilities of tokens, (tokens, labels) an example, by its index: this process's share."""
@@ -80,6 +82,8 @@ class Tagger:
         model.eval()
         # Groups are the same for any number of processes, so that each sentence's figures are, too.
         for group in split.groups[self.accelerator.process_index :: self.accelerator.num_processes]:
+            if self.interruption.signal:
+                break
             found: dict[int, np.ndarray] = {}
             for forward in group:
                 batch = self.collator([split.features[i] for i in forward])
@@ -95,7 +99,10 @@ class Tagger:
         model.train(training)
 
     def tag(self, model: Any, split: Split) -> dict[int, Tagged]:
-        """Return what was found in this process's share of the examples, by index."""
+        """Return what was found in this process's share of the examples, by index. All processes must call it.
+
+        Raises Interrupted, on all of them, when one is asked to stop meanwhile.
+        """
         tagged = {}
         main = next(iter(self.decodings))
         for scores in self.scores(model, split):
@@ -108,6 +115,7 @@ class Tagger:
                     tags={name: [self.labels[label] for label in path] for name, path in ids.items()},
                     probabilities=softmax(rows[at])[np.arange(len(rows[at])), ids[main]],
                 )
+        self.interruption.check()
         return tagged
 
     def evaluate(self, model: Any, split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:

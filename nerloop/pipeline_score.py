@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nerloop.evaluators import Counts
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STRATEGIES = ("simple", "first")
 
 
-def count_pipeline(model: PreTrainedModel, tokenizer: Tokenizer, examples: Sequence[Example]) -> dict[str, Counts]:
+def count_pipeline(model: PreTrainedModel, tokenizer: Tokenizer, examples: Iterable[Example]) -> dict[str, Counts]:
     """Return by aggregation strategy the counts of what `pipeline` finds in sentences joined with spaces.
 
     Keys: ("gold",), ("predicted",), ("correct",). A span is correct where its characters and type are exactly

@@ -31,7 +31,7 @@ def main() -> None:
         predict(_arguments(sys.argv[1:]))
         hardware.leave()
     except NerloopError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if hardware.speaks():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does

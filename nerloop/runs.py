@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,12 +19,18 @@ import yaml
 
 from nerloop import checkpoint
 from nerloop.config import Config, flatten
-from nerloop.errors import CheckpointError, ConfigError, shorten
+from nerloop.errors import CheckpointError, ConfigError, Interrupted, TrainingError, shorten
+from nerloop.lock import FolderLock
 from nerloop.settings import dump_yaml, load_yaml
 
 CONFIG, STATUS, METRICS, RESULTS, ENVIRONMENT = (
     "config.yaml", "status.json", "metrics.jsonl", "results.json", "environment.json"
 )  # fmt: skip
+WAIT_SECONDS = 15.0
+"""How long a resumed run waits for the one before it to leave the folder."""
+
+log = logging.getLogger(__name__)
+
 CHECKPOINTS, MODEL, IDENTITY = "checkpoints", "model", "identity.json"
 
 FREE_TO_CHANGE = (
@@ -64,14 +72,33 @@ class Run:
 
     @contextlib.contextmanager
     def keeping_status(self, is_main: bool) -> Iterator[None]:
-        """Note in status.json that the run has failed, and why, when an exception passes through."""
+        """Note in status.json that the run was interrupted or has failed, and why, when an exception passes through.
+
+        An interruption is told with the way to go on; a disk that is full becomes a TrainingError.
+        """
         try:
             yield
         except BaseException as error:
+            told = self._told(error)
             if is_main:
-                state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                self.set_status(state, error=f"{type(error).__name__}: {error}")
-            raise
+                is_stop = isinstance(told, Interrupted | KeyboardInterrupt)
+                before = _read_status(self.folder)
+                done = {name: before[name] for name in ("step", "num_steps") if name in before}
+                with contextlib.suppress(OSError):  # the disk may be full: then what it says is older, but whole
+                    if is_stop:
+                        self.set_status("interrupted", **done, reason=str(told) or type(told).__name__)
+                    else:
+                        self.set_status("failed", **done, error=f"{type(told).__name__}: {told}")
+            if told is error:
+                raise
+            raise told from error
+
+    def _told(self, error: BaseException) -> BaseException:
+        if isinstance(error, Interrupted):
+            return Interrupted(f"{error}; go on with --run.dir {shlex.quote(str(self.folder))} --run.resume auto")
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            return TrainingError(checkpoint.cannot_write(Path(error.filename or self.folder), error))
+        return error
 
 
 @dataclass
@@ -81,6 +108,7 @@ class Progress:
     step: int = 0  # optimizer steps done
     best: float | None = None  # the best figure of the validation split
     best_step: int | None = None
+    evaluated: int = 0  # the step of the last evaluation
     evaluations_without_best: int = 0
     seconds: float = 0.0  # spent in the loop
 
@@ -90,14 +118,24 @@ class Progress:
         return patience is not None and self.evaluations_without_best >= patience
 
 
-def open_run(config: Config, identity: dict[str, Any]) -> Run:
+def open_run(config: Config, identity: dict[str, Any], lock: FolderLock) -> Run:
     """Make or reopen the folder that the settings ask for, and say from where to go on. For the main process alone.
 
     `identity` is what besides the settings must be the same on resume: precision and fingerprints of the data. Raises
-    ConfigError where the folder holds another run, CheckpointError where its checkpoints can't be used.
+    ConfigError where the folder holds another run or another process trains in it, CheckpointError where its
+    checkpoints can't be used.
     """
     resume = _resume_of(config)
     folder = _folder_of(config, resume)
+    found: Path | None
+    if resume not in ("off", "auto") and not (Path(resume) / checkpoint.STATE).exists():
+        raise CheckpointError(f"run.resume {resume}: found no checkpoint, expected off, auto or the folder of one")
+    if resume == "off":
+        _refuse_occupied(folder, _status_of(folder))
+    with _as_config_error(folder):
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        # The process before may still be saving what it had, and it is its status that counts.
+        lock.take(folder, wait_seconds=0.0 if resume == "off" else WAIT_SECONDS)
     status = _status_of(folder)
     if resume == "auto" and status is not None:
         _refuse_other(folder, config, identity)
@@ -105,14 +143,12 @@ def open_run(config: Config, identity: dict[str, Any]) -> Run:
             return Run(folder, results=json.loads((folder / RESULTS).read_text(encoding="utf-8")))
         found, problems = checkpoint.last_whole(folder / CHECKPOINTS)
         for problem in problems:
-            print(f"nerloop: {problem}; going back to {found}")
+            log.warning("warning: %s; going back to %s", problem, found)
         return _begin(folder, config, identity) if found is None else _go_on(folder, found)
     if resume in ("off", "auto"):
         _refuse_occupied(folder, status)
         return _begin(folder, config, identity)
     found = Path(resume)
-    if not (found / checkpoint.STATE).exists():
-        raise CheckpointError(f"run.resume {resume}: found no checkpoint, expected off, auto or the folder of one")
     state = checkpoint.load_state(found)
     source = found.resolve().parent.parent
     _refuse_other(source, config, identity)
@@ -127,7 +163,9 @@ def open_run(config: Config, identity: dict[str, Any]) -> Run:
 
 
 def check_free(config: Config) -> None:
-    """Raise ConfigError where a run is to begin in a folder that holds another one."""
+    """Raise ConfigError where a run is to begin in a folder that holds another one, or could not be found again."""
+    if config.run.dir is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise ConfigError("run.dir: found none, expected a folder: --max_restarts has to find the run again")
     if config.run.dir is not None and _resume_of(config) == "off":
         _refuse_occupied(Path(config.run.dir), _status_of(Path(config.run.dir)))
 
@@ -139,16 +177,20 @@ def _go_on(folder: Path, found: Path) -> Run:
     if best_step is not None:
         checkpoint.check_folder(folder / CHECKPOINTS / f"best-{best_step}")
     checkpoint.forget_after(folder / CHECKPOINTS, step)
-    cut_metrics(folder / METRICS, step)
+    cut_metrics(folder / METRICS, step, state["progress"]["evaluated"])
     return Run(folder, resume_from=found)
 
 
-def cut_metrics(path: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl that stand for later steps than `step`, and a last line that is not whole."""
+def cut_metrics(path: Path, step: int, evaluated: int) -> None:
+    """Drop the lines of metrics.jsonl that a run resumed at `step` writes again, and a last line that is not whole.
+
+    `evaluated` is the step of the last evaluation that the checkpoint knows of.
+    """
     kept = []
     for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
         try:
-            if json.loads(line)["step"] <= step:
+            figures = json.loads(line)
+            if figures["step"] <= (evaluated if "split" in figures else step):
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue  # cut off by a kill in the middle of a write, or the empty one behind the last
@@ -187,28 +229,37 @@ def _short(name: str) -> str:
 
 def _status_of(folder: Path) -> str | None:
     """Return the state of the run in a folder, None where there is none."""
+    with _as_config_error(folder):
+        return str(_read_status(folder)["state"]) if (folder / STATUS).exists() else None
+
+
+def _read_status(folder: Path) -> dict[str, Any]:
+    """Return what status.json says; "unknown" where it is no status."""
     try:
-        return str(json.loads((folder / STATUS).read_text(encoding="utf-8"))["state"])
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        return status if "state" in status else {"state": "unknown"}
+    except (FileNotFoundError, ValueError, TypeError):
+        return {"state": "unknown"}
+
+
+@contextlib.contextmanager
+def _as_config_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise ConfigError(f"run.dir {folder}: can't be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError):
-        return "unknown"
+        raise ConfigError(f"run.dir {folder}: can't be used: {error.strerror}") from error
 
 
 def _begin(folder: Path, config: Config, identity: dict[str, Any]) -> Run:
     values = config.resolved().to_dict()
     values["run"]["dir"] = str(folder)
     text = dump_yaml(values)
-    try:
+    with _as_config_error(folder):
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         (folder / METRICS).write_text("", encoding="utf-8")
         (folder / CONFIG).write_text(f"# Settings of this run; --config takes this file.\n{text}", encoding="utf-8")
         checkpoint.write_json(folder / CHECKPOINTS / IDENTITY, identity)
         checkpoint.write_json(folder / STATUS, {"state": "running"})  # last: it is what makes the folder a run
-    except OSError as error:
-        raise ConfigError(f"run.dir {folder}: can't be written: {error.strerror}") from error
     return Run(folder)
 
 

@@ -20,6 +20,7 @@ from nerloop.data import Dataset, read_files
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
 from nerloop.inference import Split, Tagger, build_decodings
+from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model, parameter_groups
 from nerloop.probe import choose_collator, freeze_unused
 from nerloop.tags import Scheme, find_scheme, labels_of, to_spans
@@ -102,7 +103,9 @@ class Task:
     num_steps: int
 
     @staticmethod
-    def build(config: Config, dataset: Dataset, precision: str, accelerator: Accelerator) -> Task:
+    def build(
+        config: Config, dataset: Dataset, precision: str, accelerator: Accelerator, interruption: Interruption
+    ) -> Task:
         """Return the task of the settings; the model is on the accelerator's device. Raises NerloopError."""
         labels = labels_of(e.tags for examples in dataset.splits.values() for e in examples)
         scheme = report_scheme(dataset)
@@ -139,7 +142,9 @@ class Task:
             optimizer=build_optimizer(model, config, precision),
             collator=collator,
             evaluator=evaluator,
-            tagger=Tagger(labels, alignment, collator, build_decodings(config.decoding, labels, scheme), accelerator),
+            tagger=Tagger(
+                labels, alignment, collator, build_decodings(config.decoding, labels, scheme), accelerator, interruption
+            ),
             features=features,
             examples=dataset.splits["train"],
             splits={n: Split.of(e, alignment, collator) for n, e in dataset.splits.items() if n != "train"},

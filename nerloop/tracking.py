@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -71,6 +72,11 @@ class Tracker:
         if self._is_main:
             self._writer.add_text(tag, markdown, step)
 
+    def sync(self) -> None:
+        """See that the lines of metrics.jsonl are on the disk: a checkpoint that follows counts on them."""
+        if self._is_main:
+            os.fsync(self._file.fileno())
+
     def advance(self, step: int) -> None:
         """Move the progress bar to `step` steps done."""
         if self._is_main:
@@ -101,10 +107,15 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_main:
-            self._bar.close()
-            self._writer.close()
-            self._file.close()
+        if not self._is_main:
+            return
+        self._bar.close()
+        for file in (self._writer, self._file):
+            try:
+                file.close()
+            except OSError:
+                if error is None:  # on a full disk closing fails like the write before, which has been told
+                    raise
 
 
 class Meter:

@@ -1,24 +1,23 @@
 """The loop: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
 
 Exit codes of the latter: 0 done, 1 training went wrong, 2 bad input (one line on stderr, before any training time),
-130 interrupted.
+130 interrupted by a signal: what was done is saved, and --run.resume auto goes on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
 from nerloop.config import Config, validate
-from nerloop.errors import NerloopError, TrainingError
+from nerloop.errors import Interrupted, NerloopError, TrainingError
+from nerloop.lock import FolderLock
 
 STARTED = time.perf_counter()  # the time to the first step counts from here: imports are a part of the wait
-INTERRUPTED = 130
 MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
 
 log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "__main__"
@@ -26,22 +25,35 @@ log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "_
 
 def main() -> None:
     """Parse the command line, train, print the report; leave with the exit code."""
-    from nerloop import hardware, settings
+    from nerloop import hardware, interruption, settings
 
+    interruption.raise_on_signals()
+    interruption.follow_launcher()
     try:
         train(settings.parse(sys.argv[1:]))
         hardware.leave()
-    except KeyboardInterrupt:
-        print("nerloop: interrupted; --run.resume auto goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        print(f"nerloop: stopped at once{f' by {error}' if error.args else ''}; nothing was saved just now, "
+              "--run.resume auto goes on from the last checkpoint", file=sys.stderr)  # fmt: skip
+        sys.exit(Interrupted.exit_code)
+    except Interrupted as stop:
+        if hardware.speaks():
+            print(f"nerloop: {stop}", file=sys.stderr)
+        hardware.leave()
+        sys.exit(stop.exit_code)
     except NerloopError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if hardware.speaks():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
 def train(config: Config) -> dict[str, Any]:
     """Train as the settings say and return what results.json holds. Raises NerloopError."""
+    with FolderLock() as lock:
+        return _train(config, lock)
+
+
+def _train(config: Config, lock: FolderLock) -> dict[str, Any]:
     validate(config)
     import torch
     from accelerate.utils import set_seed
@@ -49,6 +61,7 @@ def train(config: Config) -> dict[str, Any]:
     from nerloop import checkpoint, hardware, report, runs
     from nerloop.batching import dropout_seed
     from nerloop.finish import finish
+    from nerloop.interruption import Interruption
     from nerloop.model import logits_of, token_loss
     from nerloop.schedule import learning_rate
     from nerloop.task import Task, read_dataset
@@ -59,9 +72,10 @@ def train(config: Config) -> dict[str, Any]:
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
     hardware.main_decides(accelerator, lambda: runs.check_free(config))  # before anything takes long
     dataset = read_dataset(config)
-    task = Task.build(config, dataset, precision, accelerator)
+    interruption = Interruption(accelerator.num_processes)
+    task = Task.build(config, dataset, precision, accelerator, interruption)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
-    run = hardware.main_decides(accelerator, lambda: runs.open_run(config, identity))
+    run = hardware.main_decides(accelerator, lambda: runs.open_run(config, identity, lock))
     release_log()
     if run.results is not None:
         log.info("%s is done", run.folder)
@@ -94,13 +108,13 @@ def train(config: Config) -> dict[str, Any]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     max_norm = config.train.max_grad_norm or float("inf")
     first_bad = torch.full((), -1, device=accelerator.device)  # step whose gradient was not finite
-    checked, skipped_in_a_row, first_step_seconds = progress.step, 0, 0.0
+    saved, skipped_in_a_row, first_step_seconds = progress.step, 0, 0.0
     meter = Meter()
     train_seconds, clock = progress.seconds, time.perf_counter()
 
     is_main = accelerator.is_main_process
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    with run.keeping_status(is_main), tracked as tracker:
+    with interruption, run.keeping_status(is_main), tracked as tracker:
 
         def stop_if_not_finite() -> None:
             if (bad := int(first_bad)) >= 0:
@@ -111,6 +125,7 @@ def train(config: Config) -> dict[str, Any]:
             """Score the validation split; note whether it is the best, and keep the weights if so."""
             with meter.paused():
                 metrics = task.evaluate(model, "validation")[config.decoding.name]
+            progress.evaluated = step
             figure = float(metrics[config.train.best_metric])
             is_best = progress.best is None or figure > progress.best  # ties keep the first
             progress.evaluations_without_best += 1
@@ -128,8 +143,11 @@ def train(config: Config) -> dict[str, Any]:
 
         @meter.paused()
         def save(step: int) -> None:
+            stop_if_not_finite()
+            progress.step = step
             progress.seconds = train_seconds + time.perf_counter() - clock
             if accelerator.is_main_process:
+                tracker.sync()
                 state = {
                     "step": step,
                     "best_step": progress.best_step,
@@ -145,19 +163,23 @@ def train(config: Config) -> dict[str, Any]:
 
         step = progress.step
         while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
-            is_last = step == num_steps
-            if step > checked:  # not again where a run resumes or an update was skipped
-                checked = step
-                if task.is_evaluation_due(step) and "validation" in task.splits:
-                    stop_if_not_finite()
+            is_last, is_stopping = step == num_steps, interruption.is_agreed()
+            if step > progress.evaluated and task.is_evaluation_due(step) and "validation" in task.splits:
+                stop_if_not_finite()
+                try:
                     evaluate(step)
-                    is_last = is_last or progress.is_patience_over(config)
-                if is_last or task.is_save_due(step):
-                    stop_if_not_finite()
-                    progress.step = step
-                    save(step)
-            if is_last or progress.is_patience_over(config):
+                except Interrupted:  # a resumed run makes up for it
+                    if step > saved:
+                        save(step)
+                    raise
+            is_last = is_last or progress.is_patience_over(config)
+            if step > saved and (is_last or is_stopping or task.is_save_due(step)):
+                save(step)
+                saved = step
+            if is_last:
                 break
+            if is_stopping:
+                raise Interrupted(f"{interruption.signal or 'a signal to another process'}: stopped after step {step}")
 
             model.train()
             this = plan[step]

@@ -15,7 +15,7 @@ LAYERS = [
     {"tags", "plugins", "schedule"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},
     {"config"},
-    {"settings", "hardware", "model"},
+    {"settings", "hardware", "interruption", "lock", "model"},
     {"probe"},
     {"checkpoint", "inference", "demo", "contracts", "pipeline_score"},
     {"runs", "report"},

@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(config, monkey
     damaged = Path(broken.run.dir, "checkpoints", "step-8", "model.safetensors")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x00\x01")
     resumed = train(in_folder(config, "broken", resume="auto"))
-    assert "step-8/model.safetensors: its SHA-256" in capsys.readouterr().out
+    assert "step-8/model.safetensors: its SHA-256" in capsys.readouterr().err
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
 
 
