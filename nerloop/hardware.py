@@ -51,8 +51,8 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
         torch.set_num_threads(cores_per_process())
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic)  # off again where a notebook trains a second time
     # Without an accelerator, a MULTI_GPU launch is several processes on the CPU; accelerate has to be told.
     is_cpu_asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     AcceleratorState._reset_state()  # a second training in one notebook may want another precision
@@ -80,6 +80,12 @@ def leave() -> None:
 def speaks() -> bool:
     """Whether this process is the one of its machine that tells errors to the terminal."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether an error means that another process of the launch can't be reached any more."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Socket", "store")
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(sign in str(error) for sign in signs)
 
 
 def check_launch() -> None:

@@ -24,13 +24,15 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self, folder: Path, *, wait_seconds: float = 0.0) -> None:
-        """Lock a run's folder, which has to be there. Raises ConfigError where another process still holds it after some seconds.
+        """Lock a run's folder, which has to be there.
 
-        Where the system or the file system has no such lock (Windows, some network storage) it warns and does without.
+        Raises ConfigError where another process still holds it after some seconds. Where the system or the file system
+        has no such lock (Windows, some network storage) it warns and does without.
         """
         try:
             import fcntl
         except ImportError:  # Windows
+            log.warning("warning: no lock on this system; see that no other run uses %s", folder)
             return
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         deadline = time.monotonic() + wait_seconds

@@ -178,7 +178,9 @@ def _go_on(folder: Path, found: Path) -> Run:
         checkpoint.check_folder(folder / CHECKPOINTS / f"best-{best_step}")
     checkpoint.forget_after(folder / CHECKPOINTS, step)
     cut_metrics(folder / METRICS, step, state["progress"]["evaluated"])
-    return Run(folder, resume_from=found)
+    run = Run(folder, resume_from=found)
+    run.set_status("running", step=step)
+    return run
 
 
 def cut_metrics(path: Path, step: int, evaluated: int) -> None:

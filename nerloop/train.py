@@ -45,6 +45,13 @@ def main() -> None:
         if hardware.speaks():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if not hardware.is_lost_peer(error):
+            raise
+        print(
+            "nerloop: error: another process of this launch has ended, and says above why if it could", file=sys.stderr
+        )
+        sys.exit(TrainingError.exit_code)
 
 
 def train(config: Config) -> dict[str, Any]:

@@ -73,30 +73,6 @@ def test_the_recipe_parses_and_its_header_says_how_to_launch_it(path):
     assert "accelerate launch" in path.read_text()
 
 
-def test_the_slurm_script_starts_one_launcher_a_node_with_its_rank(tmp_path):
-    """Stand-ins for scontrol, srun and accelerate print what they are asked to do."""
-    for name, body in {
-        "scontrol": "echo node7; echo node8",
-        "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
-        "accelerate": 'echo "$@"',
-    }.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    done = subprocess.run(
-        ["bash", str(ROOT / "launch" / "slurm.sh"), "--run.dir", "a b"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NUM_NODES": "2",
-                          "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_GPUS_ON_NODE": "4", "SLURM_RESTART_COUNT": "1"},
-    )  # fmt: skip
-    common = "launch --config_file launch/multi_node.yaml --num_machines 2 --num_processes 8"
-    common += " --main_process_ip node7 --main_process_port 29500"
-    assert done.stdout.splitlines() == [
-        f"{common} --machine_rank {rank} -m nerloop.train --run.dir a b --run.resume auto" for rank in (0, 1)
-    ]
-
-
 @pytest.mark.processes
 def test_one_process_and_two_end_with_the_same_weights_and_metrics(tmp_path, tiny_arguments):
     from safetensors.torch import load_file

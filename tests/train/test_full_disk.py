@@ -1,0 +1,122 @@
+"""A disk that is full or a folder that can't be written: one line, and what was saved before stays whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nerloop import batching
+from nerloop.checkpoint import check_folder, steps_in
+from nerloop.errors import TrainingError
+from nerloop.train import train
+
+
+@pytest.fixture
+def config(config):
+    return replace(config, train=replace(config.train, save_every=4, eval_every=14))
+
+
+@pytest.fixture
+def at_step_6(monkeypatch):
+    """Return a function that has something done in the middle of the training, behind the checkpoint of step 4."""
+    seed = batching.dropout_seed
+
+    def arrange(act):
+        def seed_and_act(base, step, process):
+            if step == 6:
+                act()
+            return seed(base, step, process)
+
+        monkeypatch.setattr(batching, "dropout_seed", seed_and_act)
+
+    return arrange
+
+
+@pytest.fixture
+def small_files():
+    """Return a function that makes every write beyond so many bytes of a file fail, as a quota does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def resumed(config):
+    return train(replace(config, run=replace(config.run, resume="auto")))
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_and_names_the_space(
+    config, at_step_6, small_files, monkeypatch
+):
+    at_step_6(lambda: small_files(60_000))
+    with pytest.raises(TrainingError) as caught:
+        train(config)
+    small_files(resource.RLIM_INFINITY)
+    folder = Path(config.run.dir, "checkpoints")
+    message = str(caught.value)
+    assert message.startswith(f"{folder / 'step-8'}: can't be written: ")
+    assert "File too large" in message
+    assert "it takes about 0." in message
+    assert "MB are free there. What was saved before is whole" in message
+    assert steps_in(folder) == [4]
+    check_folder(folder / "step-4")
+    assert not list(folder.glob(".step*"))  # what was written of it is given back
+    status = json.loads(Path(config.run.dir, "status.json").read_text())
+    assert (status["state"], status["step"]) == ("failed", 4)
+    monkeypatch.undo()
+    assert resumed(config)["steps"] == 14
+
+
+def test_a_metrics_file_that_can_not_grow_is_told_in_one_line(config, at_step_6, small_files):
+    config = replace(config, run=replace(config.run, log_every=1), train=replace(config.train, save_every=100))
+    at_step_6(lambda: small_files(Path(config.run.dir, "metrics.jsonl").stat().st_size + 10))
+    with pytest.raises(TrainingError, match=r"can't be written: .*File too large") as caught:
+        train(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_gone_is_told_in_one_line(config, at_step_6):
+    def replace_by_a_file():
+        folder = Path(config.run.dir, "checkpoints")
+        shutil.rmtree(folder)
+        folder.write_text("")
+
+    at_step_6(replace_by_a_file)
+    with pytest.raises(TrainingError, match=r"checkpoints/step-8: can't be written: Not a directory; it takes about"):
+        train(config)
+
+
+MOUNT = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'
+
+
+@pytest.mark.processes
+def test_a_disk_that_is_full_ends_the_command_with_one_line_and_code_1(tmp_path, tiny_model, files):
+    """A small file system of its own, in a mount namespace of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    own = ["unshare", "--map-root-user", "--mount", "sh", "-c", MOUNT, "sh"]
+    if not shutil.which("unshare") or subprocess.run([*own, "1m", str(disk), "true"], capture_output=True).returncode:
+        pytest.skip("no user may mount a small tmpfs here")
+    arguments = ["--model.name_or_path", tiny_model, "--data.train", files["train"], "--train.max_steps", "12",
+                 "--train.save_every", "4", "--run.dir", str(disk / "run")]  # fmt: skip
+    # One checkpoint takes about 0.9 MB. Two do not fit, and the files are looked at before the disk goes.
+    look = 'PYTHON -m nerloop.train "$@"; code=$?; ls DISK/run/checkpoints; cat DISK/run/status.json; exit $code'
+    look = look.replace("PYTHON", sys.executable).replace("DISK", str(disk))
+    done = subprocess.run(
+        [*own, "1500k", str(disk), "bash", "-c", look, "bash", *arguments],
+        capture_output=True, text=True, timeout=120, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"nerloop: error: {disk}/run/checkpoints/step-8: can't be written: ")
+    assert "No space left on device" in last
+    assert "Traceback" not in done.stderr
+    assert "step-4" in done.stdout.split()
+    assert "step-8" not in done.stdout.split()
