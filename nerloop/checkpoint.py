@@ -12,11 +12,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nerloop.errors import CheckpointError, TrainingError
+from nerloop.errors import CheckpointError, TrainingError, shorten
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,9 @@ def check_folder(folder: Path) -> None:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         if not isinstance(checksums, dict) or not checksums:
             raise ValueError("no checksums in it")
-    except (OSError, ValueError) as error:
+        if any(Path(name).name != name for name in checksums):
+            raise ValueError("it names a file of another folder")
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder}: found no readable {CHECKSUMS}; this is no whole checkpoint") from error
     for name, expected in checksums.items():
         file = folder / name
@@ -111,7 +113,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     from safetensors.torch import load_model
 
     check_folder(folder)
-    load_model(model, str(folder / WEIGHTS), device=str(next(model.parameters()).device))
+    with _loading(folder / WEIGHTS):
+        load_model(model, str(folder / WEIGHTS), device=str(next(model.parameters()).device))
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -144,9 +147,25 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     load_weights(model, folder)
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
-    for name, value in load_file(str(folder / OPTIMIZER)).items():
-        key, _, parameter = name.partition(":")
-        optimizer.state[parameters[parameter]][key] = value.to(parameters[parameter].device)
+    with _loading(folder / OPTIMIZER):
+        for name, value in load_file(str(folder / OPTIMIZER)).items():
+            key, _, of = name.partition(":")
+            parameter = parameters[of]
+            if value.dim() and value.shape != parameter.shape:  # a count of steps has no dimension
+                raise ValueError(f"{name} is of shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+            optimizer.state[parameter][key] = value.to(parameter.device)
+
+
+@contextlib.contextmanager
+def _loading(file: Path) -> Iterator[None]:
+    """Raise CheckpointError for whatever is wrong with tensors whose checksum is right: they are no tensors of ours."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(f"{file}: does not fit this model: {reason}") from error
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -157,7 +176,14 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 def read_state(folder: Path) -> dict[str, Any]:
     """Return the run's own state of a checkpoint that the caller has checked, which means reading all its bytes."""
-    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    path = folder / STATE
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for name, kinds in (("step", int), ("best_step", int | None)):
+            if not isinstance(state[name], kinds):
+                raise TypeError(f"{name} is {shorten(state[name])}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not what nerloop writes: {shorten(error, 120)}") from error
     return state
 
 
@@ -214,7 +240,7 @@ def load_best_step(folder: Path) -> int | None:
     """Return the step of the best evaluation that a checkpoint knows of."""
     try:
         step: int | None = read_state(folder)["best_step"]
-    except (OSError, ValueError, KeyError):
+    except CheckpointError:
         return None  # damaged; whoever wants to load it will be told
     return step
 

@@ -47,6 +47,10 @@ LEGAL = {
                   "I-A-B B-A-B I-LOC O B-LOC": "B-A-B I-A-B B-A-B I-A-B B-LOC I-LOC I-LOC O"},
     Scheme.BIOES: {"O": "O O", "O S-PER": "S-PER S-PER O S-PER",
                    "E-A-B I-A-B B-A-B S-A-B O S-LOC B-LOC E-LOC": "B-A-B I-A-B I-A-B E-A-B S-A-B S-LOC B-LOC E-LOC"},
+    Scheme.IOE2: {"O": "O O", "O E-PER": "E-PER E-PER O E-PER",
+                  "I-A-B E-A-B I-LOC O E-LOC": "I-A-B I-A-B E-A-B E-A-B I-LOC E-LOC O E-LOC"},
+    Scheme.IOE1: {"O": "O O", "O I-PER": "I-PER I-PER O I-PER",
+                  "I-A-B E-A-B I-LOC O E-LOC": "I-A-B I-A-B E-A-B I-A-B I-LOC E-LOC I-LOC O"},
 }  # fmt: skip
 
 

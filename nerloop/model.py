@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 log = logging.getLogger(__name__)
+
+ATTENTIONS = ("eager", "sdpa")
+"""What a configuration may ask for untrusted. Other names have transformers fetch kernels from the hub and run them."""
 
 SMALLEST_VOCABULARY = 10
 """Entries of a tokenizer. Where its files are missing, transformers makes one of special tokens alone, unasked."""
@@ -56,9 +61,8 @@ def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokeni
     head of a model without one. Raises ModelError where the path is no model or doesn't fit the tokenizer.
     """
     import torch
-    from transformers import AutoConfig
 
-    config = _quietly(AutoConfig.from_pretrained, settings, "model")
+    config = _read_config(settings)
     own_labels = _labels_of_head(config)
     if own_labels is None:
         _set_labels(config, labels)
@@ -73,9 +77,7 @@ def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokeni
 
 def load_saved(settings: ModelSettings, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Return a trained model as it was saved, and its labels by id. Raises ModelError where the path holds none."""
-    from transformers import AutoConfig
-
-    config = _quietly(AutoConfig.from_pretrained, settings, "model")
+    config = _read_config(settings)
     labels = _labels_of_head(config)
     if labels is None or OUTSIDE not in labels:
         raise ModelError(f"{settings.name_or_path}: found no token classification head whose labels have 'O'")
@@ -231,6 +233,20 @@ def _prepend_space(tokenizer: Tokenizer) -> None:
     backend.normalizer = normalizers.Sequence([backend.normalizer, space]) if backend.normalizer else space
 
 
+def _read_config(settings: ModelSettings) -> PreTrainedConfig:
+    """Return the model's configuration, without what would have code of the hub run that nobody asked for."""
+    from transformers import AutoConfig
+
+    config: PreTrainedConfig = _quietly(AutoConfig.from_pretrained, settings, "model")
+    if config._attn_implementation not in (*ATTENTIONS, None) and not settings.trust_remote_code:
+        log.warning(
+            "warning: config.json asks for the attention %s, which may be code of the hub; torch's own is taken",
+            shorten(config._attn_implementation),
+        )
+        config._attn_implementation = None
+    return config
+
+
 def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> Any:
     """Call one of transformers' `from_pretrained`; raises ModelError, in one line, for whatever it raises."""
     name = settings.name_or_path
@@ -244,11 +260,19 @@ def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> A
         raise ModelError(f"model.name_or_path {name}: found a file, expected a transformers model's folder")
     if not is_folder and is_path(name):
         raise ModelError(f"model.name_or_path {name}: no such folder")
+    # Where a hub model is a pickle, transformers would ask a service of the hub to convert it, in the user's name.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
-        return load(name, revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # torch's, before it refuses such a file
+            return load(name, revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and more for a path that is no model
         reason = " ".join(str(error).split())[:200]
-        if not is_folder and _is_unreachable(error):
+        if type(error).__name__ == "UnpicklingError":
+            reason = "its weights are a pickle of more than tensors, which is not read; expected model.safetensors"
+        elif "trust_remote_code=True" in str(error):
+            reason = "it comes with code of its own; if you trust that, set model.trust_remote_code"
+        elif not is_folder and _is_unreachable(error):
             reason = "the hub can't be reached and the model is not in its cache; offline, give a folder"
         elif not is_folder and isinstance(error, OSError):
             reason = "neither a folder here nor a model of the hub that can be read"

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
+from nerloop.errors import shorten
 from nerloop.types import Span
 
 OUTSIDE = "O"
 PREFIXES = "BIES"
-BLANKS = frozenset(" \t\r\n")  # no column of a file could hold a type with one of these
+NO_COLUMN = frozenset(" \t\r\n\0")  # no column of a file could hold a type with one of these
 
 
 class Scheme(StrEnum):
@@ -29,7 +30,9 @@ class Scheme(StrEnum):
     IOE1 = "IOE1"  # I- everywhere; E- only where one of its own type follows a span
 
 
-PREFIXES_OF = {scheme: "BIOES" if scheme is Scheme.BIOES else f"O{scheme[2]}I" for scheme in Scheme}
+PREFIXES_OF = {
+    Scheme.IOB2: "IOB", Scheme.IOB1: "IOB", Scheme.BIOES: "BIOES", Scheme.IOE2: "IOE", Scheme.IOE1: "IOE"
+}  # fmt: skip
 
 
 def split_tag(tag: str) -> tuple[str, str]:
@@ -37,8 +40,10 @@ def split_tag(tag: str) -> tuple[str, str]:
     if tag == OUTSIDE:
         return OUTSIDE, ""
     prefix, hyphen, type_ = tag.partition("-")
-    if not hyphen or not type_ or len(prefix) != 1 or prefix not in PREFIXES or not BLANKS.isdisjoint(type_):
-        raise ValueError(f"{tag!r} is not a tag: expected 'O' or B-, I-, E- or S- and a type, such as 'B-PER'")
+    if not hyphen or not type_ or len(prefix) != 1 or prefix not in PREFIXES or not NO_COLUMN.isdisjoint(type_):
+        raise ValueError(
+            f"{shorten(tag, 100)} is not a tag: expected 'O' or B-, I-, E- or S- and a type, such as 'B-PER'"
+        )
     return prefix, type_
 
 

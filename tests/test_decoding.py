@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from nerloop.decoding import BUCKET, Argmax, Viterbi
 from nerloop.tags import Scheme, is_legal, split_tag
 
-IOB1, IOB2, BIOES = Scheme.IOB1, Scheme.IOB2, Scheme.BIOES
+IOB1, IOB2, IOE1, IOE2, BIOES = Scheme.IOB1, Scheme.IOB2, Scheme.IOE1, Scheme.IOE2, Scheme.BIOES
 LABELS = {
     IOB1: ("O", "B-X", "B-Y", "I-X", "I-Y"),
     IOB2: ("O", "B-X", "B-Y", "I-X", "I-Y"),
+    IOE1: ("O", "E-X", "E-Y", "I-X", "I-Y"),
+    IOE2: ("O", "E-X", "E-Y", "I-X", "I-Y"),
     BIOES: ("O", "B-X", "E-X", "I-X", "S-X", "S-Y"),
 }
 LOW = -1000.0
@@ -46,7 +48,14 @@ def decode(rows: list[list[float]], labels: tuple[str, ...], scheme: Scheme) -> 
 
 
 @pytest.mark.parametrize(
-    ("scheme", "counts"), [(IOB1, [3, 11, 41, 153]), (IOB2, [3, 11, 41, 153]), (BIOES, [3, 10, 34, 116])]
+    ("scheme", "counts"),
+    [
+        (IOB1, [3, 11, 41, 153]),
+        (IOB2, [3, 11, 41, 153]),
+        (IOE1, [3, 11, 41, 153]),
+        (IOE2, [3, 11, 41, 153]),
+        (BIOES, [3, 10, 34, 116]),
+    ],
 )
 def test_brute_force_looks_at_every_legal_sequence(scheme, counts):
     assert [len(legal_sequences(LABELS[scheme], n, scheme)) for n in (1, 2, 3, 4)] == counts
@@ -92,6 +101,22 @@ def test_viterbi_keeps_a_legal_argmax(scheme):
 
 def test_viterbi_iob2_start_border_forbids_inside():
     assert decode([[-3, -2, LOW, 0, LOW]], LABELS[IOB2], IOB2) == ["B-X"]
+
+
+def test_viterbi_reaches_the_end_of_a_span_where_no_tag_opens_one():
+    """IOE2 has no B-: what opens a span is any I- or E-."""
+    rows = [[-9, -9, -9, 0, -9], [-9, 0, -9, -9, -9], [0, -9, -9, -9, -9], [-9, -9, 0, -9, -9]]
+    assert decode(rows, LABELS[IOE2], IOE2) == ["I-X", "E-X", "O", "E-Y"]
+
+
+def test_viterbi_ioe2_inside_needs_its_own_type_behind():
+    # I-X is best for the last token alone, but nothing closes it.
+    assert decode([[LOW, -2, -9, 0, -9]], LABELS[IOE2], IOE2) == ["E-X"]
+
+
+def test_viterbi_ioe1_end_needs_a_span_of_its_own_type_behind():
+    assert decode([[-9, 0, -9, -2, -9]], LABELS[IOE1], IOE1) == ["I-X"]
+    assert decode([[-9, 0, -9, -2, -9], [-9, -9, -9, 0, -9]], LABELS[IOE1], IOE1) == ["E-X", "I-X"]
 
 
 def test_viterbi_iob2_inside_needs_its_own_type_before():

@@ -13,7 +13,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from nerloop.tags import Scheme, find_scheme, is_legal, labels_of, split_tag, to_spans, to_tags
 from nerloop.types import Span
 
-IOB1, IOB2, BIOES = Scheme.IOB1, Scheme.IOB2, Scheme.BIOES
+IOB1, IOB2, IOE1, IOE2, BIOES = Scheme.IOB1, Scheme.IOB2, Scheme.IOE1, Scheme.IOE2, Scheme.BIOES
 O, B, I, E, S = ("O", ""), ("B", "X"), ("I", "X"), ("E", "X"), ("S", "X")  # noqa: E741 (what tags are called)
 B2, I2, E2, S2 = ("B", "Y"), ("I", "Y"), ("E", "Y"), ("S", "Y")
 
@@ -145,6 +145,15 @@ def test_to_tags_gives_back_the_spans(tags):
         (["S-X", "B-X I-X O"], (BIOES, 1)),
         (["S-X", "B-X"], (BIOES, 1)),
         (["B-X E-X", "I-X E-X"], (BIOES, 1)),
+        (["I-X E-X O E-X"], (IOE2, 0)),
+        (["I-X E-X E-Y"], (IOE2, 0)),
+        (["I-X E-X", "I-X O", "E-Y"], (IOE2, 1)),
+        (["I-X O I-Y", "E-X I-X"], (IOE1, 0)),
+        (["I-X O I-Y", "E-X O"], (IOE1, 1)),
+        (["I-X", "E-Y"], (IOE2, 1)),  # as many: the commoner scheme
+        (["B-X I-X", "B-X", "B-Y", "S-X"], (IOB2, 1)),  # a slip does not turn all else into another scheme
+        (["I-X E-X", "E-X", "E-Y", "B-X"], (IOE2, 1)),
+        (["B-X I-X", "B-X", "B-Y", "E-X"], (IOB2, 1)),
     ],
 )
 def test_find_scheme_counts_what_is_written_against_it(sentences, found):
@@ -171,20 +180,22 @@ LEGAL = {
         E2: "111000011",
         S2: "111000011",
     },
+    IOE2: {O: "100111100", E: "100111100", E2: "100111100", I: "000101000", I2: "000010100"},
+    IOE1: {O: "111111111", I: "111111111", I2: "111111111", E: "010101010", E2: "001010101"},
 }
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
 def test_is_legal_table(scheme):
-    # E and S are no tags of IOB1 and IOB2: what may follow there is of no account, so only their own rows are left out.
+    # E and S are no tags of IOB1 and IOB2, B and S none of IOE1 and IOE2: their own rows are left out there, and what
+    # their columns say is of no account.
     for previous, row in LEGAL[scheme].items():
         found = "".join("01"[is_legal(previous, current, scheme)] for current in COLUMNS)
         assert (previous, found) == (previous, row)
 
 
-@pytest.mark.parametrize("scheme", list(Scheme))
-@given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.sampled_from(["X", "Y"])), max_size=5))
-def test_is_legal_accepts_every_span_written_in_the_scheme(scheme, chunks):
+def write(chunks: list[tuple[int, bool, str]], scheme: Scheme) -> list[str]:
+    """Return the tags of (length, whether it is a span, type) in IOB1, IOB2 or BIOES."""
     tags, last_type = [], ""
     for length, is_span, type_ in chunks:
         if not is_span:
@@ -196,6 +207,19 @@ def test_is_legal_accepts_every_span_written_in_the_scheme(scheme, chunks):
         prefixes = [first, *("I" * (length - 2)), last][: max(length, 1)] if length > 1 else [first]
         tags += [f"{prefix}-{type_}" for prefix in prefixes]
         last_type = type_
+    return tags
+
+
+@pytest.mark.parametrize("scheme", list(Scheme))
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.sampled_from(["X", "Y"])), max_size=5))
+def test_is_legal_accepts_every_span_written_in_the_scheme(scheme, chunks):
+    if scheme in (IOE1, IOE2):  # IOB1 and IOB2, read from right to left
+        backwards = write(chunks, {IOE1: IOB1, IOE2: IOB2}[scheme])
+        tags = [tag.replace("B-", "E-") for tag in reversed(backwards)]
+    else:
+        tags = write(chunks, scheme)
+    found, against = find_scheme([tags])
+    assert against == 0, found
     parts = [O, *map(split_tag, tags), O]
     assert all(is_legal(before, after, scheme) for before, after in itertools.pairwise(parts))
 

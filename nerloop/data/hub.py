@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from nerloop.data import Dataset
 from nerloop.data.checks import as_example, shorten_message
 from nerloop.data.jsonl import TAG_COLUMNS, TOKEN_COLUMNS, pick_column
-from nerloop.errors import DataError
+from nerloop.errors import DataError, shorten
 from nerloop.types import Example
 
+DICT, STATE = "dataset_dict.json", "state.json"
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
@@ -48,21 +51,30 @@ def is_path(name: str) -> bool:
 def _load(name: str, config: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     datasets.disable_progress_bars()
-    if not Path(name).exists() and is_path(name):
+    if not os.path.exists(name) and is_path(name):
         raise DataError(f"data.dataset {name}: no such folder")
-    if Path(name).is_file():
+    if os.path.isfile(name):
         raise DataError(f"data.dataset {name}: found a file; name it as data.train")
+    is_saved = os.path.exists(os.path.join(name, DICT)) or os.path.exists(os.path.join(name, STATE))
+    if os.path.isdir(name) and not is_saved:  # a README.md in it could name any file or address as data
+        raise DataError(
+            f"data.dataset {name}: found neither {DICT} nor {STATE} in this folder, expected one that save_to_disk "
+            "wrote; name data files as data.train, data.validation, data.test"
+        )
     unreachable = (
         f"data.dataset: can't reach the hub for {name!r}. Offline, give a folder that save_to_disk wrote "
         "(--data.dataset FOLDER) or files (--data.train, --data.validation, --data.test)"
     )
     try:
-        if Path(name, "dataset_dict.json").exists() or Path(name, "state.json").exists():
+        if is_saved:
+            _check_saved(Path(name))
             return datasets.load_from_disk(name)
         return datasets.load_dataset(name, config)
+    except DataError:
+        raise
     except (ConnectionError, OfflineModeIsEnabled, TimeoutError) as error:
         raise DataError(unreachable) from error
     except DatasetNotFoundError as error:
@@ -74,8 +86,24 @@ def _load(name: str, config: str | None) -> Any:
             f"data.dataset: {name!r} is no name of a data set, or a folder that is damaged or has an empty split "
             f"({type(error).__name__}: {shorten_message(str(error))})"
         ) from error
-    except (HfHubHTTPError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # of a folder whose files don't say what datasets expects
         raise DataError(f"data.dataset {name}: {type(error).__name__}: {shorten_message(str(error))}") from error
+
+
+def _check_saved(folder: Path) -> None:
+    """Raise DataError where a folder that save_to_disk wrote names what lies outside: `datasets` would open it."""
+    splits = json.loads((folder / DICT).read_text(encoding="utf-8"))["splits"] if (folder / DICT).exists() else []
+    _check_names(folder / DICT, splits, "folder")
+    for path in (folder / STATE, *(folder / split / STATE for split in splits)):
+        if path.exists():
+            state = json.loads(path.read_text(encoding="utf-8"))
+            _check_names(path, [file["filename"] for file in state["_data_files"]], "file")
+
+
+def _check_names(path: Path, names: Sequence[Any], what: str) -> None:
+    for name in names:
+        if not isinstance(name, str) or not name or Path(name).name != name or name == ".." or ":" in name:
+            raise DataError(f"{path}: found {shorten(name, 200)}, expected the name of a {what} in this folder")
 
 
 def _examples(
@@ -87,5 +115,19 @@ def _examples(
     names = getattr(getattr(rows.features[tags], "feature", None), "names", None)  # ClassLabel has them
     return [
         as_example(row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags))
-        for i, row in enumerate(rows.select_columns([tokens, tags]))
+        for i, row in enumerate(_rows(rows, [tokens, tags], where))
     ]
+
+
+def _rows(rows: Any, columns: list[str], where: str) -> Iterator[dict[str, Any]]:
+    """Yield the plain values of some columns, whatever format was saved with them.
+
+    Nothing is decoded: an image's or a sound's value may name a file anywhere, which `datasets` would open.
+    """
+    for batch in rows.with_format("arrow").select_columns(columns).iter(batch_size=1000):
+        try:
+            batch.validate(full=True)
+            plain = batch.to_pylist()
+        except ValueError as error:
+            raise DataError(f"{where}: damaged: {shorten_message(str(error))}") from error
+        yield from plain

@@ -179,7 +179,10 @@ def test_a_damaged_folder():
 
 def test_a_folder_without_data():
     Path("empty").mkdir()
-    assert message("empty").startswith("data.dataset empty: EmptyDatasetError: The directory at ")
+    assert message("empty") == (
+        "data.dataset empty: found neither dataset_dict.json nor state.json in this folder, expected one that "
+        "save_to_disk wrote; name data files as data.train, data.validation, data.test"
+    )
 
 
 @pytest.mark.parametrize("name", ["somebody/conll2003", "conll2003"])
