@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nerloop import plugins
-from nerloop.errors import ConfigError
+from nerloop.errors import ConfigError, shorten
 
 DEMO = "demo"
 LEARNING_RATE = 5e-5
@@ -207,7 +207,7 @@ def validate(config: Config) -> None:
         # Written so that NaN, which compares false with everything, is refused.
         if value is not None and not ((low < value or (low_allowed and low == value)) and value <= high):
             least = "at least" if low_allowed else "more than"
-            raise ConfigError(f"{name}: found {value}, expected {least} {low:g} and at most {high:g}")
+            raise ConfigError(f"{name}: found {shorten(value)}, expected {least} {low:g} and at most {high:g}")
     files = config.data.files()
     has_data = bool(files) or config.data.dataset is not None
     if files and config.data.dataset is not None:

@@ -12,9 +12,12 @@ NerloopError            exit code 2: bad input, found before any training time i
 
 
 class NerloopError(Exception):
-    """Base of every error that nerloop raises for its user; the message is one line."""
+    """Base of every error that nerloop raises for its user; the message is one line, whatever was found."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class ConfigError(NerloopError):
@@ -49,10 +52,18 @@ class Interrupted(NerloopError):  # noqa: N818 (nobody's mistake, as KeyboardInt
     exit_code = 130
 
 
+def printable(text: str) -> str:
+    """Return a text with what ends a line or can't be seen escaped: "a\\nb" -> "a\\\\nb"."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def shorten(value: object, limit: int = 60) -> str:
     """Return the repr of a value on one line of at most `limit` characters, for messages.
 
     shorten("a" * 100, 10) -> "'aaaaa...'"
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; a whole number of too many digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"

@@ -82,13 +82,26 @@ class Interruption:
             self._asked = None
 
 
-def raise_on_signals() -> None:
-    """Let every such signal raise KeyboardInterrupt, as Ctrl-C does: until the loop runs there is nothing to save."""
+def end_at_once_on_signals() -> None:
+    """Let every such signal end the process with one line: until there is a run there is nothing to save.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
+    It does not raise: libraries catch what comes up while they are imported or set up, and turn it into their own.
+    """
 
-    _handle(interrupt)
+    def end(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        os.write(2, (
+            f"nerloop: stopped at once by {name}; nothing was saved just now, "
+            "--run.resume auto goes on from the last checkpoint\n"
+        ).encode())  # fmt: skip
+        os._exit(Interrupted.exit_code)
+
+    _handle(end)
+
+
+def ignore_signals() -> None:
+    """Let every such signal pass: the process is about to end by itself."""
+    _handle(signal.SIG_IGN)
 
 
 def follow_launcher() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -63,5 +64,9 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # a file system without locks
+                import fcntl
+
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing leaves it to a fork that has the file open, too
             os.close(self._descriptor)
             self._descriptor = None

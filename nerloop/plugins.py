@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from nerloop.errors import PluginError
+from nerloop.errors import PluginError, shorten
 
 BUILT_IN = {
     "alignment": {"first": "nerloop.alignment.first.First", "all": "nerloop.alignment.all.All"},
@@ -37,7 +37,7 @@ def path_of(kind: str, name: str) -> str:
     if "." in name:
         return name
     raise PluginError(
-        f"{kind}: {name!r} is no built-in plugin{did_you_mean(name, table)}; "
+        f"{kind}: {shorten(name)} is no built-in plugin{did_you_mean(name, table)}; "
         f"expected {', '.join(table)}, or a dotted path such as my_package.my_module.MyPlugin"
     )
 
@@ -53,15 +53,20 @@ def find(kind: str, name: str) -> type:
     module_name, _, class_name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may raise anything when it is imported
-        raise PluginError(f"{kind}: can't import {module_name!r}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a user's module may do anything when it is imported
+        reason = " ".join(str(error).split())[:300]
+        raise PluginError(f"{kind}: can't import {shorten(module_name)}: {type(error).__name__}: {reason}") from error
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
         near = did_you_mean(class_name, [n for n, v in vars(module).items() if inspect.isclass(v)])
-        raise PluginError(f"{kind}: module {module_name!r} has no class {class_name!r}{near}")
+        raise PluginError(f"{kind}: module {module_name!r} has no class {shorten(class_name)}{near}")
     # A class has __call__ whatever it defines (its metaclass's), so look at what its instances would have.
     if missing := [m for m in METHODS[kind] if not any(m in vars(base) for base in found.__mro__)]:
         raise PluginError(f"{kind}: {path} has no {', '.join(missing)}; expected {', '.join(METHODS[kind])}")
+    try:
+        inspect.signature(found)
+    except ValueError as error:  # str has split and join, bytes has decode
+        raise PluginError(f"{kind}: {path} is written in C and tells no options, so it is no plugin") from error
     return found
 
 
@@ -84,10 +89,7 @@ def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:
 
 def options_of(plugin: type) -> list[str]:
     """Return the names of a plugin's options: the keyword-only parameters of its constructor."""
-    try:
-        parameters = inspect.signature(plugin).parameters.values()
-    except ValueError:  # a class written in C, which is no plugin anyway
-        return []
+    parameters = inspect.signature(plugin).parameters.values()
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
@@ -103,4 +105,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'viterbi'?)" for a near miss, else ""."""
     by_lower_case = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
-    return f" (did you mean {by_lower_case[near[0]]!r}?)" if near else ""
+    return f" (did you mean {shorten(by_lower_case[near[0]])}?)" if near else ""

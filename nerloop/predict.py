@@ -104,7 +104,8 @@ def read_input(arguments: argparse.Namespace) -> list[Example]:
     from nerloop.data.text import read_text
 
     if not arguments.files:
-        return read_text([line.decode("utf-8", "replace") for line in sys.stdin.buffer], "standard input")
+        lines = sys.stdin.buffer.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        return read_text([line.decode("utf-8", "replace") for line in lines], "standard input")
     if arguments.format == "text":
         return [e for f in arguments.files for e in read_text([text for _, text in open_lines(f)], f)]
     options = {"format": arguments.format, "token_column": arguments.token_column, "tag_column": arguments.tag_column}
@@ -137,7 +138,7 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(f"mixed_precision {ours['mixed_precision']!r}")
     except OSError as error:
         raise ModelError(f"{path}: can't be read; expected a model folder that nerloop saved") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
     for kind, plugin in found.items():
         asked = getattr(arguments, kind)

@@ -10,6 +10,7 @@ from typing import Any
 
 from nerloop.config import Config
 from nerloop.data.columns import DOCUMENT
+from nerloop.errors import printable
 from nerloop.evaluators import seqeval
 from nerloop.inference import Tagged
 from nerloop.types import Example
@@ -94,9 +95,9 @@ def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", i
 
 def example_line(tokens: Sequence[str], tagged: Tagged, decoding: str) -> str:
     """Return the entities found in one sentence, for the end of a run."""
-    lines = [f"found in: {' '.join(tokens)}"]
+    lines = [f"found in: {printable(' '.join(tokens))}"]
     for span in tagged.spans(decoding):
-        text = " ".join(tokens[span["start"] : span["end"]])
+        text = printable(" ".join(tokens[span["start"] : span["end"]]))
         lines.append(f"  {span['type']:<5} {text}  ({span['confidence']:.2f})")
     return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing"])
 
@@ -129,7 +130,8 @@ def write_conll(path: Path, examples: Sequence[Example], tagged: Sequence[Tagged
 def conll_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> Iterable[str]:
     r"""Yield the lines of the column form, conlleval's: token, gold tag where known, predicted tag.
 
-    What a column can't hold is escaped: \s space, \t tab, \n \r line ends, \e an empty token, \\ a backslash.
+    What a column can't hold is escaped: \s space, \t tab, \n \r line ends, \0 NUL, \b a byte order mark, \e an empty
+    token, \\ a backslash, and with a \ before it a token that is -DOCSTART-.
     """
     for example, found in zip(examples, tagged, strict=True):
         for i, tag in enumerate(found.tags[decoding]):
@@ -138,7 +140,7 @@ def conll_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding:
         yield "\n"
 
 
-ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\ufeff": "\\b"}
 
 
 def escape(token: str) -> str:

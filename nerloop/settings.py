@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, _loaders_dumpers, set_loader, set_parsing_settings
 
 from nerloop import plugins
 from nerloop.config import SECTIONS, Config, Plugin, flatten
@@ -23,6 +23,10 @@ CONTEXT: dict[str, set[str]] = {
     "decoding": {"labels", "scheme"},
     "evaluator": set(),
 }
+MOST_CHARACTERS = 1_000_000
+"""Of a settings file: what has more is none, and YAML is slow."""
+MOST_ENTRIES = 5_000
+"""Of a list: jsonargparse's time grows with the square of it, to some ten seconds here."""
 OTHER_FLAGS = ("--config", "--print_config", "--help", "-h", *(f"--{kind}.help" for kind in CONTEXT))
 
 
@@ -36,7 +40,11 @@ def parse(argv: Sequence[str], prog: str = "nerloop.train") -> Config:
         namespace = _parser(prog, chosen).parse_args(arguments)
     except ArgumentError as error:
         raise ConfigError(_explain(str(error), sources)) from error
-    return to_config(namespace)
+    except OverflowError as error:
+        raise ConfigError(f"found a number that is too large for its setting ({error})") from error
+    config = to_config(namespace)
+    _check_text(config, sources)
+    return config
 
 
 def to_config(namespace: Namespace) -> Config:
@@ -55,6 +63,8 @@ def to_config(namespace: Namespace) -> Config:
 def _parser(prog: str, chosen: dict[str, str]) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     set_loader("yaml12", load_yaml, exceptions=(yaml.YAMLError,))
+    # Numbers and booleans go another way, past set_loader.
+    _loaders_dumpers.yaml_default_loader = _Loader  # type: ignore[assignment]
     parser = ArgumentParser(
         prog=f"python -m {prog}",
         description="Fine-tune an encoder for named entity recognition. Without settings: the embedded demo.",
@@ -77,7 +87,31 @@ def _parser(prog: str, chosen: dict[str, str]) -> ArgumentParser:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML where only true and false are booleans (`no` and `off` are values of ours) and no key stands twice."""
+    """Safe YAML where only true and false are booleans (`no` and `off` are values of ours) and no key stands twice.
+
+    Aliases are refused: a few lines of them stand for billions of values, or for one that holds itself.
+    """
+
+    def get_single_data(self) -> Any:
+        try:
+            return super().get_single_data()
+        except LookupError as error:
+            raise yaml.YAMLError("found a tag that does not fit its value") from error
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:  # what yaml's own code lets pass
+            raise yaml.YAMLError(str(error)) from error
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            problem = f"found the alias *{event.anchor}, expected the value itself"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_sequence(self, node: yaml.SequenceNode, deep: bool = False) -> list[Any]:
+        if len(node.value) > MOST_ENTRIES:
+            problem = f"found a list of {len(node.value):,} entries, expected at most {MOST_ENTRIES:,}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_sequence(node, deep=deep)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping: dict[Any, Any] = {}
@@ -89,7 +123,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_OWN_OR_NONE = {f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "timestamp")}
+_OWN_OR_NONE = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")}
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if tag not in _OWN_OR_NONE]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -99,6 +133,11 @@ _Loader.yaml_constructors = {  # None: what is said of any other tag
     tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in _PLAIN or tag is None
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+# YAML 1.1 takes 12:30 for 750, 010 for 8, and tens of thousands of binary digits for a number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9](?:_?[0-9])*)$"), list("-+0123456789")
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(str(node.value)))
 # YAML 1.1 takes 3e-5 for a string: it asks for a dot and a sign. People write learning rates like that.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -157,10 +196,10 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
     for flag, _ in pairs:
         name = _setting(flag.removeprefix("--"))
         if not flag.startswith("-"):
-            raise ConfigError(f"found {flag!r} where a flag was expected, such as --train.epochs 3; see --help")
+            raise ConfigError(f"found {shorten(flag)} where a flag was expected, such as --train.epochs 3; see --help")
         if flag not in OTHER_FLAGS and name not in known and name not in CONTEXT:
             near = _nearest(name, known)
-            raise ConfigError(f"{flag}: no such setting{f'; did you mean --{near}?' if near else '; see --help'}")
+            raise ConfigError(f"{_cut(flag)}: no such setting{f'; did you mean --{near}?' if near else '; see --help'}")
     return arguments, sources, chosen
 
 
@@ -203,18 +242,22 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
     """Return the settings of a YAML file, plugin names replaced by paths; notes the line of each in `sources`."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"--config {path}: can't be read: {reason}") from error
+            text = file.read(MOST_CHARACTERS + 1)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name that no file can have
+        reason = getattr(error, "strerror", None) or (
+            "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "no file can have this name"
+        )
+        raise ConfigError(f"--config {_cut(path, 500)}: can't be read: {reason}") from error
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{path}: found more than {MOST_CHARACTERS:,} characters, expected a file of settings")
     try:
         values = load_yaml(text)
         root = yaml.compose(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ConfigError(f"{where}: not YAML: {problem}") from error
+        raise ConfigError(f"{where}: not YAML: {_cut(problem, 300)}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -237,7 +280,7 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
         if setting not in known:
             near = _nearest(setting, known)
             raise ConfigError(
-                f"{where}: {setting}: no such setting{f'; did you mean {near}?' if near else '; see --help'}"
+                f"{where}: {_cut(setting)}: no such setting{f'; did you mean {near}?' if near else '; see --help'}"
             )
         sources[setting] = where
     return {name: value for name, value in values.items() if value is not None}
@@ -292,6 +335,16 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
     return lines
 
 
+def _check_text(config: Config, sources: dict[str, str]) -> None:
+    """Raise ConfigError for text that no file could have as its name, and no file of a run could hold."""
+    for name, value in config.to_flat().items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
+                where = sources.get(_setting(name), "")
+                place = f"{where}: " if where and not where.startswith("--") else ""
+                raise ConfigError(f"{place}{_setting(name)}: found {shorten(text)}, expected text that UTF-8 can hold")
+
+
 def _explain(message: str, sources: dict[str, str]) -> str:
     """Return jsonargparse's error as one line of ours: source, setting, value, expectation, nearest name."""
     keys = re.findall(r'Parser key "([^"]+)"', message)
@@ -299,15 +352,16 @@ def _explain(message: str, sources: dict[str, str]) -> str:
     where = sources.get(setting) or next((s for n, s in sources.items() if n.startswith(f"{setting}.")), None)
     place = f"{where}: " if where and not where.startswith("--") else ""
     flat = " ".join(message.split())
-    if found := re.search(r"argument (--[^:]+): expected", flat):
+    if found := re.search(r"argument (--[\w.]+): expected", flat):
         return f"{found[1]}: found no value, expected one behind it"
     if found := re.search(r"Option '([^']+)' is not accepted", flat):
         return f"{place}{setting}.{found[1]}: no such option of this plugin"
     # One type: "Expected a T. Got value: v"; several: "Expected a T - Expected a U ... Given value: v".
     kinds = re.findall(r"Expected an? (<class '[^']+'>|typing\.Literal\[[^]]*\]|[\w.\[\]]+)", flat)
-    value = re.search(r"Given value: (.*)$", flat) or re.search(r"Got value: (.*)$", flat)
+    value = re.search(r"Given value: ?(.*)$", flat) or re.search(r"Got value: ?(.*)$", flat)
     if not kinds or not value:
-        return f"{place}{setting}: {flat}" if setting else flat
+        problem = _cut(re.sub(r'^Parser key "[^"]*": ', "", flat), 300)
+        return f"{place}{setting}: {problem}" if setting else problem
     expected = " or ".join(dict.fromkeys(_in_words(kind) for kind in kinds))
     near = ""
     if choices := re.findall(r"'([^']*)'", " ".join(kind for kind in kinds if "Literal" in kind)):
@@ -324,6 +378,10 @@ def _in_words(kind: str) -> str:
     if choices := re.findall(r"'([^']*)'", kind) if "Literal" in kind else []:
         return f"one of {', '.join(choices)}"
     return kind
+
+
+def _cut(text: str, limit: int = 100) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _nearest(name: str, known: set[str]) -> str:

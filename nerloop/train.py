@@ -27,16 +27,16 @@ def main() -> None:
     """Parse the command line, train, print the report; leave with the exit code."""
     from nerloop import hardware, interruption, settings
 
-    interruption.raise_on_signals()
+    interruption.end_at_once_on_signals()
     interruption.follow_launcher()
     try:
         train(settings.parse(sys.argv[1:]))
         hardware.leave()
-    except KeyboardInterrupt as error:
-        print(f"nerloop: stopped at once{f' by {error}' if error.args else ''}; nothing was saved just now, "
-              "--run.resume auto goes on from the last checkpoint", file=sys.stderr)  # fmt: skip
+    except KeyboardInterrupt:  # a second Ctrl-C, while the step of the first is finished and saved
+        print("nerloop: stopped at once; --run.resume auto goes on from the last checkpoint", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     except Interrupted as stop:
+        interruption.ignore_signals()
         if hardware.speaks():
             print(f"nerloop: {stop}", file=sys.stderr)
         hardware.leave()
@@ -52,15 +52,16 @@ def main() -> None:
             "nerloop: error: another process of this launch has ended, and says above why if it could", file=sys.stderr
         )
         sys.exit(TrainingError.exit_code)
+    interruption.ignore_signals()
 
 
 def train(config: Config) -> dict[str, Any]:
     """Train as the settings say and return what results.json holds. Raises NerloopError."""
-    with FolderLock() as lock:
-        return _train(config, lock)
+    with contextlib.ExitStack() as held:  # the run's folder, and the signals
+        return _train(config, held)
 
 
-def _train(config: Config, lock: FolderLock) -> dict[str, Any]:
+def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     validate(config)
     import torch
     from accelerate.utils import set_seed
@@ -82,6 +83,8 @@ def _train(config: Config, lock: FolderLock) -> dict[str, Any]:
     interruption = Interruption(accelerator.num_processes)
     task = Task.build(config, dataset, precision, accelerator, interruption)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
+    held.enter_context(interruption)  # from here on there is a run to leave in order
+    lock = held.enter_context(FolderLock())
     run = hardware.main_decides(accelerator, lambda: runs.open_run(config, identity, lock))
     release_log()
     if run.results is not None:
@@ -121,7 +124,7 @@ def _train(config: Config, lock: FolderLock) -> dict[str, Any]:
 
     is_main = accelerator.is_main_process
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    with interruption, run.keeping_status(is_main), tracked as tracker:
+    with run.keeping_status(is_main), tracked as tracker:
 
         def stop_if_not_finite() -> None:
             if (bad := int(first_bad)) >= 0:

@@ -170,6 +170,21 @@ def test_build_says_where_there_are_no_options():
     )
 
 
+@pytest.mark.parametrize(("kind", "name"), [("alignment", "builtins.str"), ("decoding", "builtins.bytes")])
+def test_a_class_written_in_c_is_no_plugin(kind, name):
+    with pytest.raises(PluginError) as caught:
+        plugins.find(kind, name)
+    assert str(caught.value) == f"{kind}: {name} is written in C and tells no options, so it is no plugin"
+
+
+def test_a_module_that_leaves_when_it_is_imported_is_told(tmp_path, monkeypatch):
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError) as caught:
+        plugins.find("alignment", "leaves_at_once.Aligner")
+    assert str(caught.value) == "alignment: can't import 'leaves_at_once': SystemExit: 0"
+
+
 def test_options_of_are_the_keyword_only_parameters():
     assert plugins.options_of(First) == ["max_length", "stride"]
 

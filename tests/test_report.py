@@ -103,6 +103,7 @@ def test_the_evaluation_in_tensorboard():
     [
         ("Anna", "Anna"), ("", r"\e"), ("New York", r"New\sYork"), ("\\", r"\\"), (r"\e", r"\\e"),
         ("a\tb\nc\rd", r"a\tb\nc\rd"),
+        ("a\0b", r"a\0b"), ("\ufeffA", r"\bA"),
         ("\u00a0", "\u00a0"), ("\u2028", "\u2028"), ("-DOCSTART-", r"\-DOCSTART-"),
     ],
 )  # fmt: skip
@@ -111,7 +112,7 @@ def test_escape(token, expected):
 
 
 def test_different_tokens_look_different():
-    tokens = ["", r"\e", "\\", r"\\", " ", r"\s", "s", "\t", r"\t", "\\ ", r"\\s"]
+    tokens = ["", r"\e", "\\", r"\\", " ", r"\s", "s", "\t", r"\t", "\\ ", r"\\s", "\0", r"\0", "\ufeff", r"\b"]
     assert len({escape(token) for token in tokens}) == len(tokens)
 
 
@@ -127,13 +128,13 @@ def test_conll_lines_without_gold_tags():
 
 def test_what_is_written_can_be_read(tmp_path):
     path = tmp_path / "predictions.conll"
-    tokens = ("Anna", "\u2028", "\u00a0", "\x85", "\x0b", "a\tb", "")
-    write_conll(path, [Example(tokens, ("O",) * 7)], [Tagged({"v": ["B-X"] * 7}, np.ones(7))], "v")
+    tokens = ("\ufeffAnna", "\u2028", "\u00a0", "\x85", "\x0b", "a\tb", "", "a\0b")
+    write_conll(path, [Example(tokens, ("O",) * 8)], [Tagged({"v": ["B-X"] * 8}, np.ones(8))], "v")
     (read,) = read_columns(str(path))
     assert read.tokens == tuple(escape(token) for token in tokens)
-    assert read.tags == ("B-X",) * 7
+    assert read.tags == ("B-X",) * 8
     (gold,) = read_columns(str(path), tag_column="1")
-    assert gold.tags == ("O",) * 7
+    assert gold.tags == ("O",) * 8
 
 
 def test_jsonl_lines():
@@ -162,6 +163,7 @@ def test_the_entities_of_one_sentence():
         "found in: Anna likes New York  \\\n  PER   Anna  (0.50)\n  LOC   New York   (0.75)"
     )
     assert example_line(("é",), TAGGED[2], "viterbi") == "found in: é\n  nothing"
+    assert example_line(("a\n\x1b[2J",), TAGGED[2], "viterbi") == "found in: a\\n\\x1b[2J\n  nothing"
 
 
 VITERBI = {"viterbi": METRICS}

@@ -278,6 +278,12 @@ FLAG_MISTAKES = [
     (["--foo.bar", "3"], "--foo.bar: no such setting; see --help"),
     (["-x"], "-x: no such setting; see --help"),
     (["--train.epochs"], "--train.epochs: found no value, expected one behind it"),
+    (["--train.epochs="], "train.epochs: found '', expected a whole number"),
+    (["--data.labels= "], "data.labels: found '', expected a list or null"),
+    (["--a\nb"], r"--a\nb: no such setting; see --help"),
+    (["--" + "x" * 200], f"--{'x' * 98}...: no such setting; see --help"),
+    (["--config", "a\0b"], r"--config a\x00b: can't be read: no file can have this name"),
+    (["--train.epochs", "!!int ''"], "train.epochs: found \"!!int ''\", expected a whole number"),
     (["--alignment"], "--alignment: found no value, expected one behind it"),
     (["--config"], "--config: found no value, expected one behind it"),
     (["train.epochs", "3"], "found 'train.epochs' where a flag was expected, such as --train.epochs 3; see --help"),
@@ -388,6 +394,23 @@ def test_a_mistake_in_yaml_is_told_in_one_line(write, text, expected):
 def test_a_mistake_in_the_first_of_two_files_names_that_file(write):
     one, two = write("train:\n  epochs: x\n", "one.yaml"), write("train:\n  batch_size: 3\n", "two.yaml")
     assert message("--config", one, "--config", two) == "one.yaml:2: train.epochs: found 'x', expected a whole number"
+
+
+def test_aliases_are_refused_lest_a_few_lines_stand_for_billions(write):
+    file = write("data:\n  labels: &a [x]\n  train: *a\n")
+    assert message("--config", file) == "my.yaml:3: not YAML: found the alias *a, expected the value itself"
+
+
+@pytest.mark.parametrize("text", ["12:30", "010", "0x10", "0b_"])
+def test_what_only_yaml_1_1_takes_for_a_number_stays_text(write, text):
+    assert parse(["--config", write(f"run:\n  dir: {text}\n")]).run.dir == text
+
+
+def test_text_that_no_file_can_hold_is_refused(write):
+    expected = "expected text that UTF-8 can hold"
+    file = write('run:\n  dir: "a\\0b"\n')
+    assert message("--config", file) == rf"my.yaml:2: run.dir: found 'a\x00b', {expected}"
+    assert message("--data.train", "caf\udce9") == rf"data.train: found 'caf\udce9', {expected}"
 
 
 def test_yaml_that_is_not_utf_8_is_refused(write):

@@ -103,7 +103,8 @@ def test_split_tag_parts_at_the_first_hyphen(tag, parts):
 
 
 @pytest.mark.parametrize(
-    "tag", ["", "o", "B", "B-", "-PER", "X-PER", "b-PER", "BI-PER", "PER", "B_PER", "U-PER", "OO", "O-X"]
+    "tag",
+    ["", "o", "B", "B-", "-PER", "X-PER", "b-PER", "BI-PER", "PER", "B_PER", "U-PER", "OO", "O-X", "B-a b", "B-\0"],
 )
 def test_split_tag_refuses_what_is_no_tag(tag):
     with pytest.raises(ValueError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,10 @@ from nerloop.errors import DataError
 from nerloop.types import Example
 
 READERS = {"conll": read_columns, "jsonl": read_jsonl}
-SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
+SUFFIXES = {
+    **dict.fromkeys((".jsonl", ".json", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".conll", ".bio", ".iob", ".tsv"), "conll"),
+}
 
 
 @dataclass
@@ -62,4 +66,4 @@ def format_of(path: str) -> str:
     if suffix := SUFFIXES.get(Path(path).suffix.lower()):
         return suffix
     first = next((text for _, text in open_lines(path) if text.strip(" \t")), "")
-    return "jsonl" if first.lstrip(" \t").startswith("{") else "conll"
+    return "jsonl" if re.match(r"[ \t]*{\s*[\"}]", first) else "conll"  # "{ O" is a token with its tag

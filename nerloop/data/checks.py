@@ -35,8 +35,10 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str) -> str:
     return str(tag)
 
 
-def as_example(tokens: Any, tags: Any, labels: Sequence[str] | None, where: str, names: tuple[str, str]) -> Example:
-    """Return the example of a record's two lists, without tags where their name is "".
+def as_example(
+    tokens: Any, tags: Any, labels: Sequence[str] | None, where: str, names: tuple[str, str | None]
+) -> Example:
+    """Return the example of a record's two lists, without tags where these have no name.
 
     Raises DataError, starting with `where`.
     """
@@ -46,7 +48,7 @@ def as_example(tokens: Any, tags: Any, labels: Sequence[str] | None, where: str,
     for i, token in enumerate(tokens):
         if _has_surrogate(token):
             raise DataError(f"{where}: {token_name}[{i}] is {shorten(token)}: half a surrogate pair is no character")
-    if not tag_name:
+    if tag_name is None:
         return Example(tuple(tokens), (), where)
     if not isinstance(tags, list | tuple):
         raise DataError(f"{where}: {tag_name!r} is {shorten(tags)}, expected a list of tags")

@@ -35,14 +35,19 @@ def read_columns(
     first_line = start_line = num_columns = 0
     token_index, tag_index = _index(token_column, 0, path), _index(tag_column, -1, path)
     header_due = token_index is None or tag_index is None
+    usual = 0 if with_tags else _columns_of_first_row(path)
     for number, text in open_lines(path):
+        if "\r" in text:  # or whole rows would be taken for columns between token and tag
+            raise DataError(
+                f"{path}:{number}: found a CR within the line, expected LF or CRLF behind it. Convert the file first."
+            )
         fields = _split(text)
         if not fields or fields[0] == DOCUMENT:
             if tokens:
                 examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}"))
             tokens, tags = [], []
             continue
-        if not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns):
+        if not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns or usual):
             continue
         if header_due:
             token_index = _find_column(token_column, fields, 0, f"{path}:{number}")
@@ -75,6 +80,12 @@ def _split(text: str) -> list[str]:
     return ["", *fields] if fields and text.startswith("\t") else fields
 
 
+def _columns_of_first_row(path: str) -> int:
+    """Return the number of columns of the first line that can't be a comment, 0 where there is none."""
+    rows = (_split(text) for _, text in open_lines(path))
+    return next((len(fields) for fields in rows if fields and fields[0] not in (DOCUMENT, "#")), 0)
+
+
 def _is_comment(fields: list[str], labels: Sequence[str] | None, with_tags: bool, num_columns: int) -> bool:
     if not with_tags:  # without tags to tell by, rather a comment among the tokens than a token lost
         return fields[0] == "#" and len(fields) not in (1, num_columns)
@@ -100,7 +111,7 @@ def _find_column(column: str | None, header: list[str], default: int, where: str
     assert column is not None
     if column not in header:
         raise DataError(
-            f"{where}: found no column {column!r}{did_you_mean(column, header)}, "
+            f"{where}: found no column {shorten(column)}{did_you_mean(column, header)}, "
             f"expected a header line that names it; found {shorten(' '.join(header))}"
         )
     return header.index(column)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from nerloop.data.checks import as_example, shorten_message
 from nerloop.data.lines import open_lines
-from nerloop.errors import DataError
+from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 from nerloop.types import Example
 
@@ -41,7 +42,8 @@ def read_jsonl(
             )
         tokens = pick_column(token_column, TOKEN_COLUMNS, record, "data.token_column", where)
         tags = pick_column(tag_column, TAG_COLUMNS, record, "data.tag_column", where) if with_tags else None
-        examples.append(as_example(record[tokens], record[tags] if tags else None, labels, where, (tokens, tags or "")))
+        gold = record[tags] if tags is not None else None
+        examples.append(as_example(record[tokens], gold, labels, where, (tokens, tags)))
     return examples
 
 
@@ -50,11 +52,11 @@ def pick_column(
 ) -> str:
     """Return the name of a column: the one asked for, else the first usual one there is. Raises DataError for none."""
     found = [name] if name is not None else list(usual)
-    if column := next((c for c in found if c in columns), None):
+    if (column := next((c for c in found if c in columns), None)) is not None:
         return column
     near = did_you_mean(name, columns) if name is not None else ""
     raise DataError(
-        f"{where}: found no column {' or '.join(map(repr, found))}{near}; "
+        f"{where}: found no column {' or '.join(map(shorten, found))}{near}; "
         f"set {setting} to one of: {shorten_message(', '.join(map(str, columns)))}"
     )
 
@@ -71,7 +73,7 @@ def _parse(text: str, where: str) -> Any:
 def _as_dict(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{where}: found the key {twice!r} twice in one object, expected each once")
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name, number in times.items() if number > 1)
+        raise DataError(f"{where}: found the key {shorten(twice)} twice in one object, expected each once")
     return record

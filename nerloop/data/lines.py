@@ -7,15 +7,18 @@ from pathlib import Path
 
 from nerloop.errors import DataError, shorten
 
+LONGEST_NAME = 500
+"""Characters of a file's name that are told whole."""
+
 
 def open_lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and the text of each line. Lines end at \\n or \\r\\n and nowhere else.
 
     Raises DataError where the file can't be opened, is not UTF-8, or holds NUL bytes.
     """
-    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
-        raise DataError(f"{path}: found a pipe or device, expected a file: it is read more than once")
     try:
+        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+            raise DataError(f"{path}: found a pipe or device, expected a file: it is read more than once")
         with open(path, "rb") as file:
             for number, raw in enumerate(file, start=1):
                 if number == 1:
@@ -27,8 +30,9 @@ def open_lines(path: str) -> Iterator[tuple[int, str]]:
         raise DataError(
             f"{path}: found a folder, expected a file (data.dataset takes a save_to_disk folder)"
         ) from error
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else "no file can have this name"
+        raise DataError(f"{path if len(path) < LONGEST_NAME else shorten(path)}: can't be read: {reason}") from error
 
 
 def _decode(raw: bytes, where: str) -> str:

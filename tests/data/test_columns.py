@@ -172,6 +172,11 @@ def test_without_tags_no_token_is_taken_for_a_comment(write):
     assert sentences(write("#hash NN\n\n# NN\n"), with_tags=False) == [(["#hash"], []), (["#"], [])]
 
 
+def test_without_tags_a_hash_in_the_first_row_is_a_token(write):
+    assert sentences(write("# NN\nb NN\n"), with_tags=False) == [(["#", "b"], [])]
+    assert sentences(write("# id 1\n# NN\nb NN\n"), with_tags=False) == [(["#", "b"], [])]
+
+
 def test_without_tags_a_hash_and_words_are_a_comment(write):
     assert sentences(write("# id 1\nA\n\n# id 2\nb\n"), with_tags=False) == [(["A"], []), (["b"], [])]
 
@@ -235,6 +240,23 @@ def test_latin_1(write):
 def test_lines_that_end_with_cr_alone(write):
     assert message(write(b"A O\rb O\rc O\r")) == (
         "x.conll:1: found lines that end with CR alone, expected LF or CRLF. Convert the file first."
+    )
+
+
+@pytest.mark.parametrize("text", ["A O\rb O", "A O\rb O\r", "A x O\rb O\nc x y O\n"])
+def test_a_cr_within_a_line_is_no_part_of_a_column(write, text):
+    assert message(write(text)) == (
+        "x.conll:1: found a CR within the line, expected LF or CRLF behind it. Convert the file first."
+    )
+
+
+def test_a_long_tag_is_shortened_in_the_message(write):
+    assert message(write("A O\nb " + "x" * 500 + "\n")) == f"x.conll:2: '{'x' * 95}...' {NO_TAG}"
+
+
+def test_a_long_name_of_a_column_is_shortened_in_the_message(write):
+    assert message(write("A O\n"), token_column="x" * 500) == (
+        f"x.conll:1: found no column '{'x' * 55}...', expected a header line that names it; found 'A O'"
     )
 
 

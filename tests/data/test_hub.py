@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -152,6 +153,43 @@ def test_a_column_of_another_name_says_the_nearest(save):
 )
 def test_rows_that_can_not_be_used(save, tokens, tags, expected):
     assert message(save(train=rows(tokens, tags))) == expected
+
+
+@pytest.mark.parametrize("format_", ["numpy", "pandas", "arrow"])
+def test_a_format_that_was_saved_with_the_rows_does_not_matter(save, format_):
+    data = rows([["A", "b"]], [["B-X", "O"]])
+    data.set_format(format_, columns=["tokens"])
+    assert read_hub(save(train=data)).splits["train"] == [Example(("A", "b"), ("B-X", "O"), "ds/train:1")]
+
+
+def test_no_file_that_a_row_names_is_opened(save, monkeypatch):
+    Path("secret").write_text("secret")
+    plain = Features(tokens=List({"bytes": Value("binary"), "path": Value("string")}), ner_tags=List(Value("string")))
+    row = {"tokens": [[{"bytes": None, "path": str(Path("secret").resolve())}]], "ner_tags": [["O"]]}
+    folder = save(train=datasets.Dataset.from_dict(row, features=plain))
+    info = Path(folder, "train", "dataset_info.json")
+    known = json.loads(info.read_text())
+    known["features"]["tokens"] = {"feature": {"_type": "Image"}, "_type": "List"}
+    info.write_text(json.dumps(known))
+    monkeypatch.setattr(datasets.Image, "decode_example", lambda *_: pytest.fail("opened"))
+    assert message(folder).startswith("ds/train:1: 'tokens' is [{")
+
+
+def test_rows_that_are_damaged(save):
+    folder = save(train=rows([["abcdefgh"]], [["O"]]))
+    (arrow,) = Path(folder, "train").glob("*.arrow")
+    arrow.write_bytes(arrow.read_bytes().replace(b"abcdefgh", b"\xff" * 8))
+    assert message(folder).startswith("ds/train: damaged: Column 0: In chunk 0: Invalid: List child array invalid")
+
+
+@pytest.mark.parametrize("name", ["dataset_dict.json", "train/state.json", "train/dataset_info.json"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "3", "[" * 100_000, '{"splits": 3, "_data_files": 3, "features": 3}']
+)
+def test_a_folder_whose_own_files_are_damaged(save, name, text):
+    folder = save(train=rows([["A"]], [["O"]]))
+    Path(folder, name).write_text(text)
+    assert message(folder).startswith("data.dataset")
 
 
 def test_a_data_set_without_a_training_split(save):

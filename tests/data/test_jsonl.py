@@ -125,6 +125,11 @@ MISTAKES = {
     "a tag null": ('{"tokens": ["A"], "tags": [null]}', "tags[0]: found None, expected a tag such as 'B-PER'"),
     "a tag a boolean": ('{"tokens": ["A"], "tags": [true]}', "tags[0]: found True, expected a tag such as 'B-PER'"),
     "a tag a float": ('{"tokens": ["A"], "tags": [1.0]}', "tags[0]: found 1.0, expected a tag such as 'B-PER'"),
+    "a tag with a NUL": ('{"tokens": ["A"], "tags": ["B-\\u0000"]}', f"tags[0]: 'B-\\x00' {NO_TAG}"),
+    "a key that can't be seen": (
+        '{"\\ud800\\u001b[2J": 1}',
+        r"found no column 'tokens' or 'words'; set data.token_column to one of: \ud800\x1b[2J",
+    ),
     "a tag no tag": ('{"tokens": ["A", "b"], "tags": ["O", "X-PER"]}', f"tags[1]: 'X-PER' {NO_TAG}"),
     "an integer tag": (
         '{"tokens": ["A"], "tags": [3]}',
@@ -173,6 +178,19 @@ def test_a_mistake_is_told_by_file_and_line(write, line, expected):
 def test_an_integer_tag_beyond_the_labels(write, tag, found):
     assert message(write(f'{{"tokens": ["A"], "tags": [{tag}]}}'), labels=["O", "B-X"]) == (
         f"x.jsonl:1: tags[0]: found tag {found}, expected 0 to 1: data.labels has no more"
+    )
+
+
+def test_a_column_may_have_no_name(write):
+    path = write('{"": ["A"], "tags": ["O"]}')
+    assert read_jsonl(path, token_column="") == [Example(("A",), ("O",), "x.jsonl:1")]
+    assert read_jsonl(write('{"tokens": ["A"], "": ["O"]}'), tag_column="")[0].tags == ("O",)
+
+
+def test_a_long_key_is_shortened_in_the_message(write):
+    key = "k" * 500
+    assert message(write(f'{{"{key}": 1, "{key}": 2}}')) == (
+        f"x.jsonl:1: found the key '{'k' * 55}...' twice in one object, expected each once"
     )
 
 

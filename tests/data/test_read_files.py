@@ -46,9 +46,22 @@ def test_format_of_goes_by_the_suffix(name):
     assert format_of(name) == "jsonl"
 
 
+def test_a_file_of_columns_may_begin_with_a_brace():
+    Path("x.conll").write_text('{" O\n')
+    assert read_files(["x.conll"])[0][0].tokens == ('{"',)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [('{"tokens": []}\n', "jsonl"), ('\n \n\t{"tokens": []}\n', "jsonl"), ("A O\n", "conll"), ("", "conll")],
+    [
+        ("{ O\n", "conll"),
+        ('{ "tokens": []}\n', "jsonl"),
+        ("{}\n", "jsonl"),
+        ('{"tokens": []}\n', "jsonl"),
+        ('\n \n\t{"tokens": []}\n', "jsonl"),
+        ("A O\n", "conll"),
+        ("", "conll"),
+    ],
 )
 def test_format_of_another_suffix_goes_by_the_first_line(text, expected):
     Path("x.txt").write_text(text)
@@ -79,6 +92,19 @@ def test_the_second_file_that_is_missing_is_named():
 def test_a_folder_is_refused():
     Path("folder.d").mkdir()
     assert message("folder.d") == "folder.d: found a folder, expected a file (data.dataset takes a save_to_disk folder)"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a\0b", r"a\x00b: can't be read: no file can have this name"),
+        ("\ud800", r"\ud800: can't be read: no file can have this name"),
+        ("x" * 5000, f"'{'x' * 55}...': can't be read: File name too long"),
+        ("a\nb", r"a\nb: no such file"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_told_in_one_line(name, expected):
+    assert message(name) == expected
 
 
 def test_options_reach_every_reader():

@@ -46,7 +46,7 @@ def test_predict_gives_a_sentence_of_5000_tokens_5000_tags(model, monkeypatch, t
 
 def test_predict_reads_sentences_from_standard_input(model, monkeypatch, capsys):
     folder, _ = model
-    text = b"Anna Smith went to Paris.\n\nHello (again)!\n"
+    text = b"\xef\xbb\xbfAnna Smith went to Paris.\r\n\r\nHello (again)!"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
     assert run_predict(monkeypatch, "--model", folder, "--output_format", "jsonl") == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
