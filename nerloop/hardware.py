@@ -55,6 +55,7 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
     torch.use_deterministic_algorithms(deterministic)  # off again where a notebook trains a second time
     # Without an accelerator, a MULTI_GPU launch is several processes on the CPU; accelerate has to be told.
     is_cpu_asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    join_after_restart()
     AcceleratorState._reset_state()  # a second training in one notebook may want another precision
     accelerator = Accelerator(
         mixed_precision="no" if precision == "float64" else precision,
@@ -67,6 +68,26 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
             "each would work alone. On CPUs use launch/cpu_2_processes.yaml as a pattern"
         )
     return accelerator
+
+
+def join_after_restart() -> None:
+    """Make the process group of a launch that --max_restarts started once more; accelerate makes that of a first one.
+
+    The launcher's store outlives the processes, and with it, under the names that the new ones would use, the addresses
+    of the dead: a new process that found one of them would wait for it in vain.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    from torch import distributed
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if world_size == 1 or distributed.is_initialized():
+        return
+    store = distributed.TCPStore(address, port, world_size, is_master=False)  # type: ignore[attr-defined]
+    own = distributed.PrefixStore(f"restart-{restarts}", store)  # type: ignore[attr-defined]
+    distributed.init_process_group(store=own, rank=rank, world_size=world_size)
 
 
 def leave() -> None:
