@@ -111,6 +111,8 @@ class RunSettings:
     """steps between logged figures"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """of what is said in the terminal"""
+    profile: int = 0
+    """steps to trace, for TensorBoard or Chrome, into run.dir/profile (0: none)"""
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "train.early_stopping_patience": (1, 1e9, True),
     "run.keep_checkpoints": (1, 1e6, True),
     "run.log_every": (1, 1e12, True),
+    "run.profile": (0, 1000, True),
 }
 
 

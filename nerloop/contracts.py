@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nerloop.alignment import Alignment
-from nerloop.alignment.windows import subwords_of
+from nerloop.alignment.subwords import subwords_of
 from nerloop.collators import Collator
 from nerloop.decoding import Decoding
 from nerloop.errors import PluginError, shorten

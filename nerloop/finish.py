@@ -40,7 +40,7 @@ def finish(
 ) -> dict[str, Any]:
     """Evaluate, save and report; return what results.json holds. On every process."""
     accelerator = task.tagger.accelerator
-    bare: PreTrainedModel = accelerator.unwrap_model(model)
+    master = task.weights.master
     results: dict[str, Any] = {}
     log.info("evaluating the last and the best weights")
     if "validation" in task.splits:
@@ -48,10 +48,11 @@ def finish(
     best_step = progress.best_step if progress.best_step is not None else step
     if best_step != step:
         accelerator.wait_for_everyone()
-        checkpoint.load_weights(bare, run.checkpoints / f"best-{best_step}")
+        checkpoint.load_weights(master, run.checkpoints / f"best-{best_step}")
+        task.weights.publish()
     for name, split in task.splits.items():
         results.setdefault(name, {})["best"] = _evaluate_and_write(task, run, model, name, split, tracker, best_step)
-    if "validation" in task.splits and (found := _pipeline_f1(task, bare)):
+    if "validation" in task.splits and (found := _pipeline_f1(task, master)):
         results["validation"]["pipeline"] = found
     results |= {
         "decoding": config.decoding.name,
@@ -62,7 +63,7 @@ def finish(
     }
     entities = _entities(config, task, model)
     if accelerator.is_main_process:
-        save_model(run.model, config, task, bare, results)
+        save_model(run.model, config, task, master, results)
         checkpoint.write_json(run.folder / RESULTS, results)
         run.set_status("done", step=step)
         print(report.final_report(results, run.folder, entities=entities, is_demo=config.is_demo))

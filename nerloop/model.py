@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nerloop import attention
 from nerloop.config import ModelSettings
 from nerloop.data.hub import is_path
 from nerloop.errors import ModelError, shorten
@@ -162,7 +164,11 @@ def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str])
 
 def logits_of(model: Any, batch: MicroBatch) -> Tensor:
     """Return the logits, (rows, width, labels)."""
-    logits: Tensor = model(**batch.inputs).logits
+    with contextlib.ExitStack() as stack:
+        if batch.is_unpadded:
+            lengths = [place.length for place in batch.places]
+            stack.enter_context(attention.laid_out(attention.Layout.of(lengths, batch.labels.device)))
+        logits: Tensor = model(**batch.inputs).logits
     return logits
 
 

@@ -77,7 +77,7 @@ def predict(arguments: argparse.Namespace) -> None:
     accelerator = hardware.make_accelerator(precision)
     set_up_logging("info", is_main=accelerator.is_main_process)
     examples = hardware.main_decides(accelerator, lambda: read_input(arguments))  # standard input can be read once
-    tagger, model, evaluator = load(arguments.model, ours, accelerator, is_double=precision == "float64")
+    tagger, model, evaluator = load(arguments.model, ours, accelerator, precision)
     release_log()
     # Features without labels: gold tags may be none of the model's.
     split = replace(
@@ -152,18 +152,21 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**ours, **found}
 
 
-def load(folder: str, ours: dict[str, Any], accelerator: Any, *, is_double: bool) -> tuple[Any, Any, Any]:
+def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) -> tuple[Any, Any, Any]:
     """Return tagger, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
     from nerloop.inference import Tagger, build_decodings
     from nerloop.model import load_saved, load_tokenizer
     from nerloop.probe import choose_collator
+    from nerloop.weights import cast_parameters
 
     settings = ModelSettings(name_or_path=folder)
     tokenizer = load_tokenizer(settings)
     model, labels = load_saved(settings, tokenizer)
-    model = (model.double() if is_double else model).to(accelerator.device)
+    model = (model.double() if precision == "float64" else model).to(accelerator.device)
     alignment = ours["alignment"].build("alignment", tokenizer, labels)
     collator, _ = choose_collator(ours["collator"].build("collator", tokenizer), model, tokenizer)
+    if precision == "bf16":
+        cast_parameters(model)
     decodings = build_decodings(ours["decoding"], labels, ours["scheme"])
     return Tagger(labels, alignment, collator, decodings, accelerator), model, ours["evaluator"].build("evaluator")
 

@@ -23,6 +23,7 @@ TOLERANCE = 1e-4
 noise in deep models, far below what a neighbour that is seen or a wrong position makes."""
 
 RAISED = "it raised"
+DIFFER = "its logits differ by"
 
 
 def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Collator, str]:
@@ -33,12 +34,15 @@ def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Token
     that mix neighbours without a mask; the reason says so). Raises ModelError where padding fails altogether.
     """
     features = probe_features(tokenizer)
-    reason = ""
+    own_attention, problems = model.config._attn_implementation, []
     for candidate in [collator, *getattr(collator, "alternatives", list)()]:
         problem = disagreement(model, candidate, features, tokenizer)
         if not problem:
             return candidate, ""
-        reason = reason or problem
+        problems.append(problem)
+        model.set_attn_implementation(own_attention)
+    # That logits differ says more about a model than what it raises at a layout that others need.
+    reason = next((p for p in problems if p.startswith(DIFFER)), problems[-1])
     pad = Pad(tokenizer)
     problem = disagreement(model, pad, features, tokenizer)
     if problem.startswith(RAISED):
@@ -59,6 +63,9 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
             return f"it would need {last + 1} positions (the model has {limit})"
         with torch.inference_mode():
             expected = [one for feature in features for one in feature_logits(model, alone([feature]))]
+            prepare = getattr(collator, "prepare", None)
+            if prepare is not None:
+                prepare(model)
             found = feature_logits(model, batch)
     except Exception as error:  # whatever a model raises at a layout that it was not made for
         return f"{RAISED} {type(error).__name__}: {' '.join(str(error).split())[:100]}"
@@ -67,7 +74,7 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
     largest = max(float(logits.abs().max()) for logits in expected)
     apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
     # Written so that NaN counts as apart.
-    return "" if apart <= TOLERANCE * largest else f"its logits differ by {apart:.1e} (the largest is {largest:.1e})"
+    return "" if apart <= TOLERANCE * largest else f"{DIFFER} {apart:.1e} (the largest is {largest:.1e})"
 
 
 def _last_position(batch: MicroBatch) -> int:

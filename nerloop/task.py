@@ -17,14 +17,17 @@ from nerloop.batching import Atoms, Plan, Step
 from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data import Dataset, read_files
+from nerloop.dropout import use_cheap_dropout
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
 from nerloop.inference import Split, Tagger, build_decodings
 from nerloop.interruption import Interruption
-from nerloop.model import load_model, load_tokenizer, new_model, parameter_groups
+from nerloop.model import load_model, load_tokenizer, new_model
+from nerloop.optimizer import build_optimizer
 from nerloop.probe import choose_collator, freeze_unused
 from nerloop.tags import Scheme, find_scheme, labels_of, to_spans
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
+from nerloop.weights import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +94,7 @@ class Task:
     scheme: Scheme
     precision: str
     tokenizer: Tokenizer
-    model: PreTrainedModel
+    weights: Weights
     optimizer: torch.optim.Optimizer
     collator: Collator
     evaluator: Evaluator
@@ -116,6 +119,8 @@ class Task:
         collator = build_collator(config, tokenizer, model)
         if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
             log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
+        if accelerator.device.type == "cpu":
+            use_cheap_dropout(model)
         features = alignment.split(dataset.splits["train"])
         atoms = Atoms.of(features)
         plan = Plan(
@@ -138,8 +143,8 @@ class Task:
             scheme=scheme,
             precision=precision,
             tokenizer=tokenizer,
-            model=model,
-            optimizer=build_optimizer(model, config, precision),
+            weights=Weights.of(model, precision),
+            optimizer=build_optimizer(model, config.train.weight_decay, precision),
             collator=collator,
             evaluator=evaluator,
             tagger=Tagger(
@@ -220,18 +225,6 @@ def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel)
     if reason:
         log.warning("warning: %s changes what this model computes: %s; padding", config.collator.name, reason)
     return chosen
-
-
-def build_optimizer(model: PreTrainedModel, config: Config, precision: str) -> torch.optim.Optimizer:
-    """Return AdamW: fused, which skips updates whose `found_inf` is set, but in fp16.
-
-    There the scaler calls a fused optimizer's step always, and accelerate, which looks whether it was called, takes no
-    update for a skipped one.
-    """
-    import torch
-
-    groups = parameter_groups(model, config.train.weight_decay)
-    return torch.optim.AdamW(groups, lr=0.0, fused=precision != "fp16")
 
 
 def check_best_metric(config: Config, evaluator: Evaluator) -> None:

@@ -71,12 +71,15 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     from nerloop.finish import finish
     from nerloop.interruption import Interruption
     from nerloop.model import logits_of, token_loss
+    from nerloop.optimizer import clip
+    from nerloop.profiling import profiling
     from nerloop.schedule import learning_rate
     from nerloop.task import Task, read_dataset
     from nerloop.tracking import Meter, Tracker, release_log, set_up_logging
 
     accelerator, precision = hardware.start(config)
     set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
+    hardware.hint_at_bf16(config, precision)
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
     hardware.main_decides(accelerator, lambda: runs.check_free(config))  # before anything takes long
     dataset = read_dataset(config)
@@ -96,26 +99,26 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
         checkpoint.write_json(
             run.folder / runs.ENVIRONMENT, {**hardware.environment(accelerator, precision), **identity}
         )
-    model, optimizer = accelerator.prepare(task.model, task.optimizer)
-    bare = accelerator.unwrap_model(model)
+    weights, master = task.weights, task.weights.master
+    model, optimizer = accelerator.prepare(weights.model, task.optimizer)
     scaler = accelerator.scaler
     plan, num_steps = task.plan, task.num_steps
     progress = runs.Progress()
+    computed_on = {"num_processes": accelerator.num_processes, "threads": torch.get_num_threads()}
     if run.resume_from is not None:
-        checkpoint.load_checkpoint(run.resume_from, bare, optimizer.optimizer)
+        checkpoint.load_checkpoint(run.resume_from, master, optimizer.optimizer)
+        weights.publish()
         state = checkpoint.read_state(run.resume_from)
         progress = runs.Progress(**state["progress"])
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
         log.info("resumed from %s", run.resume_from)
-        if (state["num_processes"], state["threads"]) != (accelerator.num_processes, torch.get_num_threads()):
-            log.warning(
-                "warning: other processes or threads than before the resume: equal up to rounding, not to the bit"
-            )
+        if any(state[name] != value for name, value in computed_on.items()):
+            log.warning("warning: resumed on other processes or threads: equal up to rounding, not to the bit")
     log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
              accelerator.num_processes, precision)  # fmt: skip
 
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in master.parameters() if p.requires_grad]
     max_norm = config.train.max_grad_norm or float("inf")
     first_bad = torch.full((), -1, device=accelerator.device)  # step whose gradient was not finite
     saved, skipped_in_a_row, first_step_seconds = progress.step, 0, 0.0
@@ -124,7 +127,8 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
 
     is_main = accelerator.is_main_process
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    with run.keeping_status(is_main), tracked as tracker:
+    traced = profiling(config.run.profile, run.folder, is_main=is_main)
+    with run.keeping_status(is_main), tracked as tracker, traced as end_of_step:
 
         def stop_if_not_finite() -> None:
             if (bad := int(first_bad)) >= 0:
@@ -143,7 +147,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
                 progress.best, progress.best_step, progress.evaluations_without_best = figure, step, 0
                 if accelerator.is_main_process:
                     checkpoint.write_folder(
-                        run.checkpoints / f"best-{step}", lambda f: checkpoint.save_weights(bare, f)
+                        run.checkpoints / f"best-{step}", lambda f: checkpoint.save_weights(master, f)
                     )
             tracker.log(step, {"epoch": plan.epoch_at(step), "split": "validation", **metrics, "best": progress.best})
             tracker.log_text("validation", report.evaluation_markdown(metrics), step)
@@ -158,15 +162,10 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             progress.seconds = train_seconds + time.perf_counter() - clock
             if accelerator.is_main_process:
                 tracker.sync()
-                state = {
-                    "step": step,
-                    "best_step": progress.best_step,
-                    "progress": asdict(progress),
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                    "num_processes": accelerator.num_processes,
-                    "threads": torch.get_num_threads(),
-                }
-                checkpoint.save_checkpoint(run.checkpoints / f"step-{step}", bare, optimizer.optimizer, state)
+                scale = scaler.state_dict() if scaler is not None else None
+                state = {"step": step, "best_step": progress.best_step, "progress": asdict(progress), "scaler": scale}
+                state |= computed_on
+                checkpoint.save_checkpoint(run.checkpoints / f"step-{step}", master, optimizer.optimizer, state)
                 checkpoint.prune(run.checkpoints, config.run.keep_checkpoints)
                 run.set_status("running", step=step, num_steps=num_steps)
             accelerator.wait_for_everyone()
@@ -199,9 +198,9 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             micro_batches = this.micro_batches[accelerator.process_index]
-            loss_sum = torch.zeros((), device=accelerator.device, dtype=bare.dtype)
+            loss_sum = torch.zeros((), device=accelerator.device, dtype=master.dtype)
             for i, indices in enumerate(micro_batches):
-                batch = task.collate(indices).to(accelerator.device, bare.dtype)
+                batch = task.collate(indices).to(accelerator.device, weights.model.dtype)
                 meter.count(batch, sum(len(task.features[f]) for f in indices))
                 is_last_forward = i + 1 == len(micro_batches)
                 with contextlib.nullcontext() if is_last_forward else accelerator.no_sync(model):
@@ -210,14 +209,15 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
                     loss = token_loss(logits, batch.labels)
                     # DDP averages over the processes; their number takes that back.
                     accelerator.backward(loss * (accelerator.num_processes / max(1, this.num_labelled)))
+                if accelerator.num_processes == 1 or is_last_forward:
+                    weights.collect_gradients()
                 loss_sum += loss.detach()
-            grad_norm = accelerator.clip_grad_norm_(parameters, max_norm)
-            if scaler is None:  # fused AdamW skips an update whose found_inf is set, without asking the host
-                is_bad = ~torch.isfinite(grad_norm)
-                first_bad = torch.where((first_bad < 0) & is_bad, step, first_bad)
-                optimizer.optimizer.found_inf = is_bad.to(torch.float32)
+            grad_norm = clip(accelerator, optimizer, parameters, max_norm)
+            if scaler is None:  # the update is skipped on the device; the host is told with the next figure that is due
+                first_bad = torch.where((first_bad < 0) & ~torch.isfinite(grad_norm), step, first_bad)
             optimizer.step()
             optimizer.zero_grad()
+            weights.publish()
             if scaler is not None and optimizer.step_was_skipped:  # an overflow: the scaler tries a smaller scale
                 skipped_in_a_row += 1
                 if skipped_in_a_row == MAX_SKIPPED_UPDATES:
@@ -237,6 +237,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
                 tracker.log(step, {"epoch": plan.epoch_at(step), "loss": loss_value, "grad_norm": float(grad_norm),
                                    "lr": lr, "timing": meter.read()})  # fmt: skip
             tracker.advance(step)
+            end_of_step()
 
         train_seconds += time.perf_counter() - clock
         timing = {"train_seconds": train_seconds, **meter.total(), "first_step_seconds": first_step_seconds}

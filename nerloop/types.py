@@ -32,12 +32,16 @@ class Span(NamedTuple):
 class Example:
     """A sentence: its tokens and, where the source has them, one tag a token (`tags` is empty where it has none).
 
-    `location` says where it came from, such as "train.conll:152", for messages.
+    `location` says where it came from, such as "train.conll:152", for messages. Consecutive examples with the same
+    `document` belong to one; it is empty where documents are not known. Where the source has a text, `offsets` says
+    where each token lies in it, in code points, half-open.
     """
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...] = ()
     location: str = ""
+    document: str = ""
+    offsets: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,7 @@ class MicroBatch:
     inputs: Mapping[str, Tensor]  # keyword arguments of the model; floating point ones are masks
     labels: Tensor  # (rows, width) int64, IGNORE where not trained on
     places: Sequence[Place]  # one a feature, in the order given to the collator
+    is_unpadded: bool = False  # one row without padding, for the model to attend in as `nerloop.attention` does
 
     def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
         """Return it on a device, its floating point tensors (masks) as `dtype`."""
@@ -83,4 +88,5 @@ class MicroBatch:
             name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True)
             for name, tensor in self.inputs.items()
         }
-        return MicroBatch(inputs, self.labels.to(device, non_blocking=True), self.places)
+        labels = self.labels.to(device, non_blocking=True)
+        return MicroBatch(inputs, labels, self.places, self.is_unpadded)

@@ -75,6 +75,7 @@ def test_defaults_are_those_of_the_table():
         "run.keep_checkpoints": 2,
         "run.log_every": 10,
         "run.log_level": "info",
+        "run.profile": 0,
     }
 
 
@@ -197,6 +198,7 @@ OUT_OF_RANGE = [
     ("train.early_stopping_patience", 0, "at least 1 and at most 1e+09"),
     ("run.keep_checkpoints", 0, "at least 1 and at most 1e+06"),
     ("run.log_every", 0, "at least 1 and at most 1e+12"),
+    ("run.profile", -1, "at least 0 and at most 1000"),
 ]
 
 

@@ -407,6 +407,9 @@ def test_a_collator_whose_features_see_each_other_is_rejected_by_the_model(wordp
     import torch
 
     class Leaky(Pack):
+        def __init__(self, tokenizer):
+            super().__init__(tokenizer, layout="added_mask")
+
         def __call__(self, features):
             batch = super().__call__(features)
             mask = torch.zeros_like(batch.inputs["attention_mask"])

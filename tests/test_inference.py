@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nerloop import attention
 from nerloop.alignment.all import All
 from nerloop.alignment.first import First
 from nerloop.collators.pack import Pack
@@ -31,7 +32,9 @@ def accelerator():
 
 @pytest.fixture
 def model(make_model):
-    return make_model("bert", LABELS)
+    model = make_model("bert", LABELS)
+    attention.use(model)
+    return model
 
 
 @pytest.fixture

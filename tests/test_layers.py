@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nerloop"
 # Bottom up. What is in one layer imports only from layers below, and from itself.
 LAYERS = [
     {"types", "errors"},
-    {"tags", "plugins", "schedule"},
+    {"dropout", "plugins", "schedule", "tags", "weights"},
+    {"attention"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},
     {"config"},
-    {"settings", "hardware", "interruption", "lock", "model"},
-    {"probe"},
+    {"settings", "hardware", "interruption", "lock", "model", "profiling"},
+    {"probe", "optimizer"},
     {"checkpoint", "inference", "demo", "contracts", "pipeline_score"},
     {"runs", "report"},
     {"tracking"},

@@ -134,6 +134,7 @@ def test_auto_goes_on_from_the_last_checkpoint(config):
 
 def test_auto_goes_back_to_a_whole_checkpoint_and_says_so(config, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("nerloop"), "propagate", True)  # a training in this process turns it off
+    caplog.set_level("WARNING", "nerloop")
     run = open_run(config, IDENTITY)
     add_checkpoint(run, 2)
     add_checkpoint(run, 10)

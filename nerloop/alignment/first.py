@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nerloop.alignment.windows import join_scores, special_tokens, subwords_of, windows_of
+from nerloop.alignment.subwords import subwords_of
+from nerloop.alignment.windows import join_scores, special_tokens, windows_of
 from nerloop.errors import ConfigError
 from nerloop.types import IGNORE, Example, Feature, Tokenizer
 
@@ -39,7 +40,7 @@ class First:
         """
         self.tokenizer = tokenizer
         self.label_ids = {label: i for i, label in enumerate(labels)}
-        self._before, self._after = special_tokens(tokenizer)
+        self._before, self._after = (np.array(ids, dtype=np.int64) for ids in special_tokens(tokenizer))
         num_special = len(self._before) + len(self._after)
         limit = tokenizer.model_max_length
         self.max_length = min(MAX_LENGTH, limit) if max_length is None else max_length
@@ -60,15 +61,14 @@ class First:
         """Return the features of examples: one a sentence, or several windows of a long one."""
         features = []
         for i, (ids, token_of) in enumerate(subwords_of(self.tokenizer, [e.tokens for e in examples])):
-            is_first = np.diff(token_of, prepend=-1) != 0
+            is_first = np.ones(len(token_of), dtype=bool)
+            np.not_equal(token_of[1:], token_of[:-1], out=is_first[1:])
             decides = np.where(is_first, token_of, -1)
             labels = self._label(examples[i].tags, token_of, is_first)
             for window in windows_of(len(ids), self._room, self.stride):
                 features.append(
                     Feature(
-                        input_ids=np.concatenate([self._before, ids[window.start : window.stop], self._after]).astype(
-                            np.int64
-                        ),
+                        input_ids=np.concatenate([self._before, ids[window.start : window.stop], self._after]),
                         labels=self._surround(window.own(labels, IGNORE), IGNORE),
                         tokens=self._surround(window.own(decides, -1), -1),
                         atom=i,
@@ -90,4 +90,6 @@ class First:
         return np.where(is_first, of_token[token_of], IGNORE)
 
     def _surround(self, values: np.ndarray, nothing: int) -> np.ndarray:
-        return np.pad(values, (len(self._before), len(self._after)), constant_values=nothing)
+        surrounded = np.full(len(self._before) + len(values) + len(self._after), nothing, dtype=np.int64)
+        surrounded[len(self._before) : len(self._before) + len(values)] = values
+        return surrounded

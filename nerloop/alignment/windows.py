@@ -1,17 +1,14 @@
-"""What alignments share: subwords of tokens, special tokens, windows of long sentences, joining of scores."""
+"""What alignments share: special tokens, windows of long sentences, joining of scores."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from nerloop.types import Feature, Tokenizer
-
-CHUNK = 1_000
-"""Sentences tokenised in one call: enough to keep the tokenizer's threads busy, few enough to stay small in memory."""
 
 
 class Window(NamedTuple):
@@ -24,6 +21,8 @@ class Window(NamedTuple):
 
     def own(self, values: np.ndarray, nothing: int) -> np.ndarray:
         """Return the values of this window's subwords, `nothing` where another window counts."""
+        if self.own_stop - self.own_start == self.stop - self.start:
+            return values[self.start : self.stop]
         kept = np.full(self.stop - self.start, nothing, dtype=np.int64)
         kept[self.own_start - self.start : self.own_stop - self.start] = values[self.own_start : self.own_stop]
         return kept
@@ -41,26 +40,6 @@ def windows_of(num_subwords: int, room: int, stride: int) -> list[Window]:
     # Neighbours overlap from the later one's start to the earlier one's stop; the middle of that parts them.
     borders = [0, *((later + earlier + room) // 2 for earlier, later in itertools.pairwise(starts)), num_subwords]
     return [Window(s, s + room, borders[i], borders[i + 1]) for i, s in enumerate(starts)]
-
-
-def subwords_of(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield ids and token indices, both (subwords,) int64, of each sentence, without special tokens or truncation."""
-    for start in range(0, len(sentences), CHUNK):
-        chunk = [list(tokens) for tokens in sentences[start : start + CHUNK]]
-        encoded = tokenizer(
-            chunk,
-            is_split_into_words=True,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            verbose=False,  # no warning about long input: it is cut into windows
-        )
-        for i in range(len(chunk)):
-            yield (
-                np.array(encoded["input_ids"][i], dtype=np.int64),
-                np.array(encoded.word_ids(i), dtype=np.int64),
-            )
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -1,45 +1,92 @@
-"""Features end to end in rows, each blind to its neighbours: next to no padding."""
+"""Features end to end, each blind to its neighbours: next to no padding."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from nerloop import attention
 from nerloop.errors import ConfigError
+from nerloop.plugins import did_you_mean
 from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
+
+LAYOUTS = ("unpadded", "added_mask", "block_mask")
+"""One row without padding; rows with a mask that is added to the attention scores; rows with one of truth values."""
 
 
 class Pack:
-    """Rows of at most `width` cells, but no more than the model has positions (or of the longest feature).
+    """One row without padding, or, for models that can't attend in that, rows of a bounded width with a mask.
 
-    Positions restart with each feature, and a 4-D mask that is added to the attention scores shuts out the others, so
-    that its logits are what they are alone (transformers' encoders allow that where the mask is floating point; see
-    `nerloop.probe.choose_collator`, which asks the model). The unused end of a row is a block of its own: a row of the
-    mask that shuts out everything would turn into NaN where the mask's minimum becomes -inf, as it does in bf16.
+    Positions restart with each feature, and none sees another, so that its logits are what they are alone. Without
+    padding that is the doing of `nerloop.attention`. In rows a 4-D mask that is added to the attention scores shuts out
+    the others (transformers' encoders allow that where the mask is floating point). The unused end of a row is a block
+    of its own: a row of the mask that shuts out everything would turn into NaN where the mask's minimum becomes -inf,
+    as it does in bf16. DeBERTa takes a 3-D mask of truth values instead. Which of it a model can do it is asked
+    (`nerloop.probe.choose_collator`).
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, width: int = 256, position_offset: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, width: int = 256, position_offset: int | None = None, layout: str = LAYOUTS[0]
+    ) -> None:
         """Take the layout.
 
         Args:
             tokenizer: a fast tokenizer
-            width: cells of a row, unless one feature is longer
+            width: cells of a row, unless one feature is longer; where there are rows
             position_offset: id of the first position (none: 0, or what the model is found to want: 2 for RoBERTa)
+            layout: the first of LAYOUTS to try on the model
         """
         if not isinstance(width, int) or width < 1:  # a null in YAML gets as far as this
             raise ConfigError(f"collator.width: found {width}, expected 1 or more")
+        if layout not in LAYOUTS:
+            near = did_you_mean(layout, LAYOUTS)
+            raise ConfigError(f"collator.layout: found {layout!r}{near}, expected one of {', '.join(LAYOUTS)}")
         self._tokenizer = tokenizer
         self._pad_id = tokenizer.pad_token_id or 0
         self.width = width
         self.position_offset = position_offset
+        self.layout = layout
 
     def alternatives(self) -> list[Pack]:
-        """Return what else to try on a model that does not agree: positions that start behind the padding id."""
-        if self.position_offset is not None:
-            return []
-        return [Pack(self._tokenizer, width=self.width, position_offset=self._pad_id + 1)]
+        """Return what else to try on a model that disagrees: positions behind the padding id, other layouts."""
+        offsets = [None, self._pad_id + 1] if self.position_offset is None else [self.position_offset]
+        others = [
+            Pack(self._tokenizer, width=self.width, position_offset=offset, layout=layout)
+            for layout in LAYOUTS[LAYOUTS.index(self.layout) :]
+            for offset in offsets
+        ]
+        return others[1:]
+
+    def prepare(self, model: Any) -> None:
+        """Make a model ready for the layout; sentences in padded rows it takes as before."""
+        if self.layout == "unpadded":
+            attention.use(model)
+        elif self.layout == "block_mask":
+            attention.keep_block_masks_from_embeddings(model)
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:
-        """Return input_ids, position_ids and labels, (rows, width), and attention_mask, (rows, 1, width, width)."""
+        """Return input_ids, position_ids and labels, (rows, width), and the mask that the layout needs."""
+        return self._row(features) if self.layout == "unpadded" else self._rows(features)
+
+    def _row(self, features: Sequence[Feature]) -> MicroBatch:
+        import torch
+
+        lengths = [len(f) for f in features]
+        starts = [0, *itertools.accumulate(lengths)]
+        positions = np.concatenate([np.arange(n) for n in lengths]) + (self.position_offset or 0)
+        inputs = {"input_ids": np.concatenate([f.input_ids for f in features]), "position_ids": positions}
+        labels = torch.from_numpy(np.concatenate([f.labels for f in features]))
+        return MicroBatch(
+            {name: torch.from_numpy(values)[None] for name, values in inputs.items()},
+            labels[None],
+            [Place(0, start, length) for start, length in zip(starts, lengths, strict=False)],
+            is_unpadded=True,
+        )
+
+    def _rows(self, features: Sequence[Feature]) -> MicroBatch:
         import torch
 
         places = self._place([len(f) for f in features])
@@ -54,7 +101,8 @@ class Pack:
             labels[row, cells] = torch.from_numpy(feature.labels)
             positions[row, cells] += torch.arange(length)
             blocks[row, cells] = i
-        inputs = {"input_ids": input_ids, "position_ids": positions, "attention_mask": block_mask(blocks)}
+        mask = block_mask(blocks) if self.layout == "block_mask" else added_mask(blocks)
+        inputs = {"input_ids": input_ids, "position_ids": positions, "attention_mask": mask}
         return MicroBatch(inputs, labels, places)
 
     def num_cells(self, lengths: Sequence[int]) -> int:
@@ -82,8 +130,12 @@ class Pack:
 
 
 def block_mask(blocks: Tensor) -> Tensor:
+    """Return the mask of truth values, (rows, width, width): whether two cells are of one block."""
+    return blocks[:, :, None] == blocks[:, None, :]
+
+
+def added_mask(blocks: Tensor) -> Tensor:
     """Return the additive mask, (rows, 1, width, width): 0 between cells of one block, else float32's minimum."""
     import torch
 
-    same = blocks[:, None, :, None] == blocks[:, None, None, :]
-    return torch.where(same, 0.0, torch.finfo(torch.float32).min)
+    return torch.where(block_mask(blocks)[:, None], 0.0, torch.finfo(torch.float32).min)

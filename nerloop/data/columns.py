@@ -25,15 +25,17 @@ def read_columns(
     """Return the sentences of a file of columns, split at spaces and tabs and nowhere else.
 
     `token_column` and `tag_column` are indices from 0 (negative ones from the end; first and last by default), or names
-    in a header line. A line that starts with a tab has an empty token. Skipped are `-DOCSTART-` lines and comments:
-    lines that start with "#" before a sentence and end with something that is no tag (`with_tags` False: a "#" by
-    itself and words behind it, not as many as there are columns). Raises DataError with file:line.
+    in a header line. Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token.
+    Skipped are comments: lines that start with "#" before a sentence and end with something that is no tag
+    (`with_tags` False: a "#" by itself and words behind it, not as many as there are columns). Raises DataError with
+    file:line.
     """
     examples: list[Example] = []
     tokens: list[str] = []
     tags: list[str] = []
     first_line = start_line = num_columns = 0
     token_index, tag_index = _index(token_column, 0, path), _index(tag_column, -1, path)
+    document = ""  # until the first -DOCSTART-
     header_due = token_index is None or tag_index is None
     usual = 0 if with_tags else _columns_of_first_row(path)
     for number, text in open_lines(path):
@@ -44,8 +46,10 @@ def read_columns(
         fields = _split(text)
         if not fields or fields[0] == DOCUMENT:
             if tokens:
-                examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}"))
+                examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document))
             tokens, tags = [], []
+            if fields:
+                document = f"{path}:{number}"
             continue
         if not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns or usual):
             continue
@@ -71,7 +75,7 @@ def read_columns(
         if with_tags:
             tags.append(as_tag(fields[tag_index], labels, f"{path}:{number}"))
     if tokens:
-        examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}"))
+        examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document))
     return examples
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nerloop.alignment.windows import CHUNK, Window, join_scores, special_tokens, subwords_of, windows_of
+from nerloop.alignment.subwords import CHUNK, subwords_of
+from nerloop.alignment.windows import Window, join_scores, special_tokens, windows_of
 from nerloop.types import Feature
 
 

@@ -60,9 +60,13 @@ def test_a_byte_order_mark_elsewhere_is_text(write):
     assert sentences(write("A O\n\ufeffb O\n")) == [(["A", "\ufeffb"], ["O", "O"])]
 
 
-def test_docstart_lines_are_skipped_and_end_a_sentence(write):
-    text = "-DOCSTART- -X- O O\n\nA x y O\n-DOCSTART- O\nb x y O\n"
-    assert read_columns(write(text)) == [Example(("A",), ("O",), "x.conll:3"), Example(("b",), ("O",), "x.conll:5")]
+def test_docstart_lines_end_a_sentence_and_begin_a_document(write):
+    text = "-DOCSTART- -X- O O\n\nA x y O\n\nB x y O\n-DOCSTART- O\nb x y O\n"
+    assert read_columns(write(text)) == [
+        Example(("A",), ("O",), "x.conll:3", "x.conll:1"),
+        Example(("B",), ("O",), "x.conll:5", "x.conll:1"),
+        Example(("b",), ("O",), "x.conll:7", "x.conll:6"),
+    ]
 
 
 def test_comments_before_a_sentence_are_skipped(write):

@@ -1,0 +1,34 @@
+"""A trace of some steps, for TensorBoard's profiler plugin, chrome://tracing or ui.perfetto.dev."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+FOLDER = "profile"
+SKIPPED = 5
+"""Steps before the trace: the first ones allocate memory and are like no other."""
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def profiling(num_steps: int, folder: Path, *, is_main: bool) -> Iterator[Callable[[], None]]:
+    """Give a function to call behind every step; the trace of `num_steps` of them (0: none) goes into folder/profile.
+
+    A run that ends before leaves the trace of what there was.
+    """
+    if not num_steps or not is_main:
+        yield lambda: None
+        return
+    from torch import profiler
+
+    def write(trace: profiler.profile) -> None:
+        profiler.tensorboard_trace_handler(str(folder / FOLDER))(trace)
+        log.info("traced %d steps; open %s in TensorBoard or ui.perfetto.dev", num_steps, folder / FOLDER)
+
+    schedule = profiler.schedule(wait=SKIPPED - 1, warmup=1, active=num_steps, repeat=1)
+    with profiler.profile(schedule=schedule, on_trace_ready=write, record_shapes=True) as trace:
+        yield trace.step

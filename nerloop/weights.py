@@ -1,0 +1,71 @@
+"""Weights that the optimizer moves in float32, and the copy in bf16 that the model computes with.
+
+Autocast casts every weight on every forward. Here they are cast once a step, and activations stay in bf16 between the
+layers. (Micikevicius et al., Mixed Precision Training, 2018, keep a float32 master copy for the same reason: small
+updates would vanish in the half-precision weights.)
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nerloop.types import Tensor
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """`master` is trained, saved and loaded; `model` computes. Without bf16 both are the same."""
+
+    master: PreTrainedModel
+    model: PreTrainedModel
+
+    @staticmethod
+    def of(master: PreTrainedModel, precision: str) -> Weights:
+        """Return the weights of a model for a precision ("bf16" or another one)."""
+        if precision != "bf16":
+            return Weights(master, master)
+        model = copy.deepcopy(master)
+        cast_parameters(model)
+        return Weights(master, model)
+
+    def collect_gradients(self) -> None:
+        """Add the model's gradients to the master's, in float32, and clear them."""
+        import torch
+
+        if self.model is self.master:
+            return
+        fresh: list[tuple[Tensor, Tensor]] = []
+        for target, source in zip(self.master.parameters(), self.model.parameters(), strict=True):
+            if source.grad is None:
+                continue
+            if target.grad is None:
+                target.grad = torch.empty_like(target)
+                fresh.append((target.grad, source.grad))
+            else:
+                target.grad.add_(source.grad)
+        if fresh:
+            torch._foreach_copy_([t for t, _ in fresh], [s for _, s in fresh])
+        for source in self.model.parameters():
+            source.grad = None
+
+    def publish(self) -> None:
+        """Cast the master's weights for the model."""
+        import torch
+
+        if self.model is not self.master:
+            with torch.no_grad():
+                torch._foreach_copy_(list(self.model.parameters()), list(self.master.parameters()))
+
+
+def cast_parameters(model: nn.Module) -> None:
+    """Cast the parameters of a model to bf16 in place; buffers stay, since rotary positions need their precision."""
+    import torch
+
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
