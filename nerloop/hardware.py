@@ -220,6 +220,7 @@ def environment(accelerator: Accelerator, precision: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "num_processes": accelerator.num_processes,
+        "num_machines": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         "distributed_type": str(accelerator.distributed_type.value),
         "precision": precision,
         "deterministic": torch.are_deterministic_algorithms_enabled(),

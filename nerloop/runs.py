@@ -112,6 +112,18 @@ class Progress:
     evaluations_without_best: int = 0
     seconds: float = 0.0  # spent in the loop
 
+    @classmethod
+    def of(cls, state: dict[str, Any], checkpoint_folder: Path) -> Progress:
+        """Return what a checkpoint kept of it. Raises CheckpointError for what no run would have written."""
+        found = state.get("progress")
+        kinds = {"step": int, "best": float | int | None, "best_step": int | None, "evaluated": int,
+                 "evaluations_without_best": int, "seconds": float | int}  # fmt: skip
+        if not isinstance(found, dict) or found.keys() != kinds.keys() or not all(
+            isinstance(found[name], kind) for name, kind in kinds.items()
+        ):  # fmt: skip
+            raise CheckpointError(f"{checkpoint_folder}: its progress is {shorten(found)}, not what nerloop writes")
+        return cls(**found)
+
     def is_patience_over(self, config: Config) -> bool:
         """Whether early stopping has waited long enough for a better figure."""
         patience = config.train.early_stopping_patience

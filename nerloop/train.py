@@ -109,7 +109,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
         checkpoint.load_checkpoint(run.resume_from, master, optimizer.optimizer)
         weights.publish()
         state = checkpoint.read_state(run.resume_from)
-        progress = runs.Progress(**state["progress"])
+        progress = runs.Progress.of(state, run.resume_from)
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
         log.info("resumed from %s", run.resume_from)

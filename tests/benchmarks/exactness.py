@@ -2,6 +2,7 @@
 
     python tests/benchmarks/exactness.py
     python tests/benchmarks/exactness.py --precisions float64 --json exactness.json --runs runs/exactness
+    python tests/benchmarks/exactness.py --gpus 1      # on CUDA devices: the cases of one process, or of up to so many
 
 Each launch (1, 2, 3 processes, two machines on the loopback) is a real `accelerate launch` of this file, in which
 `nerloop.train.train` runs the launch's cases one after the other. All must agree with the first case, one process that
@@ -43,6 +44,11 @@ WINDOW = {"max_length": 40, "stride": 10}  # in subwords
 TOLERANCES = {
     "float64": {"gradient": 1e-12, "weights": 1e-9, "losses": 1e-12},
     "no": {"gradient": 1e-6, "weights": 1e-5, "losses": 1e-5},
+}
+# On CUDA devices sums are taken in no fixed order, so that a rerun of the first case differs, too.
+GPU_TOLERANCES = {
+    "float64": {"gradient": 1e-11, "weights": 1e-8, "losses": 1e-11},
+    "no": {"gradient": 1e-5, "weights": 1e-4, "losses": 1e-4},
 }
 LOSSES = ("loss", "grad_norm")  # compared in every step
 ZERO_GRADIENT = "attention.self.key.bias"  # softmax does not see it, so that its gradient is nothing but rounding
@@ -105,11 +111,14 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=list(TOLERANCES), choices=list(TOLERANCES))
     parser.add_argument("--json", help="file for the figures of each case")
     parser.add_argument("--runs", help="new folder for the runs (none: a temporary one)")
+    parser.add_argument("--gpus", type=int, default=0, help="train on so many CUDA devices (0: on the CPU)")
     parser.add_argument("--worker", metavar="LAUNCH", help="what the processes of a launch are told; not for people")
     arguments = parser.parse_args()
     if arguments.worker:
         work(Path(arguments.runs), arguments.worker, arguments.precisions)
         return
+    if arguments.gpus:
+        choose_gpus(arguments.gpus)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         collected = measure(Path(arguments.runs or temporary).resolve(), arguments.precisions)
@@ -120,6 +129,18 @@ def main() -> None:
     for problem in collected["problems"]:
         print(problem, file=sys.stderr)
     sys.exit(1 if collected["problems"] else 0)
+
+
+def choose_gpus(num_gpus: int) -> None:
+    """Leave the launches and cases that so many CUDA devices of one machine can run, with the profiles for them."""
+    global CASES
+    for name, launch in list(LAUNCHES.items()):
+        if launch.num_machines > 1 or launch.num_processes > num_gpus:
+            del LAUNCHES[name]
+        else:
+            LAUNCHES[name] = launch._replace(profile="gpu.yaml" if launch.num_processes == 1 else "multi_gpu.yaml")
+    CASES = tuple(case for case in CASES if case.launch in LAUNCHES)
+    TOLERANCES.update(GPU_TOLERANCES)
 
 
 def measure(folder: Path, precisions: list[str]) -> dict[str, Any]:
@@ -271,8 +292,9 @@ def run_launch(folder: Path, name: str, precisions: list[str]) -> None:
         command += ["--num_machines", str(launch.num_machines), "--main_process_ip", "127.0.0.1"]
         command += ["--main_process_port", str(free_port())]
     worker = [__file__, "--worker", name, "--runs", str(folder), "--precisions", *precisions]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "",
-                                "HF_HUB_OFFLINE": "1"}  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+    if launch.profile not in ("gpu.yaml", "multi_gpu.yaml"):
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     logs = [folder / f"{name}.{rank}.log" for rank in range(launch.num_machines)]
     machines: list[subprocess.Popen[bytes]] = []
     try:
