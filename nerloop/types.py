@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -83,7 +83,16 @@ class MicroBatch:
     is_unpadded: bool = False  # one row without padding, for the model to attend in as `nerloop.attention` does
 
     def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
-        """Return it on a device, its floating point tensors (masks) as `dtype`."""
+        """Return it on a device, its floating point tensors (masks) as `dtype`.
+
+        From pinned memory a GPU fetches it while the process goes on.
+        """
+        if device.type == "cuda":
+            pinned = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
+            return replace(self, inputs=pinned, labels=self.labels.pin_memory())._to(device, dtype)
+        return self._to(device, dtype)
+
+    def _to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
         inputs = {
             name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True)
             for name, tensor in self.inputs.items()

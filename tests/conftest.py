@@ -105,27 +105,28 @@ def byte_level(make_byte_level, tmp_path_factory: pytest.TempPathFactory):
     return AutoTokenizer.from_pretrained(folder)
 
 
+def build_tiny_model(kind: str = "bert", labels: Sequence[str] = LABELS, **options):
+    """Return a tiny model of some architecture with large random weights, in eval mode."""
+    import torch
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    default = AutoConfig.for_model(kind)
+    known = {**default.to_dict(), **getattr(default, "attribute_map", {})}
+    names = {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
+    sizes = {"vocab_size": 300, **{name: size for name, size in TINY.items() if name in known}}
+    torch.manual_seed(0)
+    model = AutoModelForTokenClassification.from_config(AutoConfig.for_model(kind, **{**sizes, **names, **options}))
+    with torch.no_grad():  # as they come, they are so small that all logits are about equal
+        for parameter in model.parameters():
+            if parameter.dim() > 1 and parameter.requires_grad:  # not: sinusoidal positions
+                parameter.normal_(0, 0.3)
+    return model.eval()
+
+
 @pytest.fixture(scope="session")
 def make_model():
-    """Return a function that makes a tiny model of some architecture with large random weights, in eval mode."""
-
-    def make(kind: str = "bert", labels: Sequence[str] = LABELS, **options):
-        import torch
-        from transformers import AutoConfig, AutoModelForTokenClassification
-
-        default = AutoConfig.for_model(kind)
-        known = {**default.to_dict(), **getattr(default, "attribute_map", {})}
-        names = {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
-        sizes = {"vocab_size": 300, **{name: size for name, size in TINY.items() if name in known}}
-        torch.manual_seed(0)
-        model = AutoModelForTokenClassification.from_config(AutoConfig.for_model(kind, **{**sizes, **names, **options}))
-        with torch.no_grad():  # as they come, they are so small that all logits are about equal
-            for parameter in model.parameters():
-                if parameter.dim() > 1 and parameter.requires_grad:  # not: sinusoidal positions
-                    parameter.normal_(0, 0.3)
-        return model.eval()
-
-    return make
+    """Return `build_tiny_model`."""
+    return build_tiny_model
 
 
 def write_conll(path: Path, examples: list[Example]) -> str:

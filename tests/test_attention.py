@@ -124,3 +124,46 @@ def test_a_saved_model_says_nothing_of_it(make_model, tmp_path):
     attention.use(model)
     model.save_pretrained(str(tmp_path))
     assert attention.NAME not in (tmp_path / "config.json").read_text()
+
+
+# The kernel for all sentences at once is CUDA's; that the trial can tell right from wrong shows anywhere.
+
+
+@pytest.fixture(autouse=True)
+def _forget_trials():
+    attention.can_attend_flat.cache_clear()
+    yield
+    attention.can_attend_flat.cache_clear()
+
+
+def flat(q, k, v, layout, scaling, dropout, *, borders=None):
+    parts = [x.split(borders or layout.borders.diff().tolist()) for x in (q, k, v)]
+    attended = [
+        torch.nn.functional.scaled_dot_product_attention(*(x.transpose(0, 1) for x in qkv), scale=scaling)
+        for qkv in zip(*parts, strict=True)
+    ]
+    return torch.cat([x.transpose(0, 1) for x in attended])
+
+
+def test_a_cpu_has_no_kernel_for_all_sentences_at_once():
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
+
+
+def test_a_kernel_that_attends_within_sentences_is_used(monkeypatch):
+    monkeypatch.setattr(attention, "_attend_flat", flat)
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is True
+
+
+def test_a_kernel_that_attends_across_sentences_is_not(monkeypatch):
+    monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a, borders=[60]))
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
+
+
+def test_a_kernel_without_a_gradient_is_not(monkeypatch):
+    monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a).detach())
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
+
+
+def test_borders_are_where_sentences_start_and_the_last_ends():
+    layout = Layout.of([3, 2, 3])
+    assert (layout.borders.tolist(), layout.longest) == ([0, 3, 5, 8], 3)

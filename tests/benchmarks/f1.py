@@ -1,11 +1,13 @@
 """F1 over seeds: trains and prints the table that stands in the README.
 
     python tests/benchmarks/f1.py --model FOLDER --data ../shared/data/wikigold --alignments first all --seeds 1 2 3
+    python tests/benchmarks/f1.py --model FOLDER --data ../shared/data/wikigold --alignments \
+        --variants "plain: --collator pad --train.mixed_precision no" "fast: --train.mixed_precision auto"
 
 `--data` is a folder with train.conll, dev.conll and test.conll. Each run is a process of its own and stays in `--runs`;
-what is done there is not done again. Figures are means over the seeds, with their range, times 100: of the last weights
-on the validation split with both decodings and with transformers' pipeline (its weights are the best), and of the best
-weights on the test split.
+what is done there is not done again. A variant is a name and further settings. Figures are means over the seeds, with
+their range, times 100: of the last weights on the validation split with both decodings and with transformers' pipeline
+(its weights are the best), and of the best weights on the test split.
 """
 
 import argparse
@@ -18,14 +20,14 @@ from pathlib import Path
 COLUMNS = ("validation viterbi", "validation argmax", "pipeline simple", "pipeline first", "test viterbi")
 
 
-def run(arguments: argparse.Namespace, alignment: str, seed: int) -> dict:
+def run(arguments: argparse.Namespace, name: str, settings: list[str], seed: int) -> dict:
     """Return results.json of one training."""
-    folder = Path(arguments.runs, f"{Path(arguments.data).name}-{alignment}-{seed}")
+    folder = Path(arguments.runs, f"{Path(arguments.data).name}-{name}-{seed}")
     files = {"train": "train.conll", "validation": "dev.conll", "test": "test.conll"}
     command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", arguments.model]
     command += [x for split, name in files.items() for x in (f"--data.{split}", str(Path(arguments.data, name)))]
     command += ["--train.epochs", "5", "--train.batch_size", "16", "--train.learning_rate", "1e-4"]
-    command += ["--train.seed", str(seed), "--alignment", alignment, "--run.dir", str(folder), "--run.resume", "auto"]
+    command += ["--train.seed", str(seed), *settings, "--run.dir", str(folder), "--run.resume", "auto"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads((folder / "results.json").read_text())
 
@@ -47,22 +49,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--alignments", nargs="+", default=["first"])
+    parser.add_argument("--alignments", nargs="*", default=["first"])
+    parser.add_argument("--variants", nargs="+", default=[], metavar="NAME: FLAGS")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--runs", default="runs/f1")
     parser.add_argument("--json", help="file for the figures of each run")
     arguments = parser.parse_args()
     collected = {}
-    print("| alignment |", " | ".join(COLUMNS), "|")
+    print("| variant |", " | ".join(COLUMNS), "|")
     print("|---|" + "---:|" * len(COLUMNS))
-    for alignment in arguments.alignments:
-        rows = [figures(run(arguments, alignment, seed)) for seed in arguments.seeds]
-        collected[alignment] = dict(zip(map(str, arguments.seeds), rows, strict=True))
+    variants = {alignment: ["--alignment", alignment] for alignment in arguments.alignments}
+    variants |= {name: flags.split() for name, _, flags in (v.partition(":") for v in arguments.variants)}
+    for variant, settings in variants.items():
+        rows = [figures(run(arguments, variant, settings, seed)) for seed in arguments.seeds]
+        collected[variant] = dict(zip(map(str, arguments.seeds), rows, strict=True))
         cells = []
         for name in COLUMNS:
             values = [row[name] for row in rows]
             cells.append(f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
-        print(f"| `{alignment}` |", " | ".join(cells), "|", flush=True)
+        print(f"| `{variant}` |", " | ".join(cells), "|", flush=True)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(collected, indent=1))
 

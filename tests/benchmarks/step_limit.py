@@ -1,0 +1,103 @@
+"""How far is a step from what the hardware allows? Step time over the time of its matrix products and its update alone.
+
+    python tests/benchmarks/step_limit.py --json step_limit.json
+
+limit = 6 x encoder parameters without embeddings x subwords / measured bf16 matmul rate
+      + bytes that the update moves / measured copy rate
+
+An update by AdamW reads float32 weights, gradients and both moments and writes weights and moments: 28 bytes a
+parameter, and casting the weights for the next step 6 more. Rates are the best of what matrices of the model's own
+widths and larger squares reach, in turn with the steps.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from turns import default_data, default_model, finish, median_and_spread
+
+WARMUP = 5
+
+
+def measure_rates() -> tuple[float, float]:
+    """Return FLOPs a second of bf16 matrix products, and bytes a second of a copy (read and written ones)."""
+    best = 0.0
+    for m, k, n in ((1024, 384, 1536), (1024, 1536, 384), (1024, 1024, 1024), (2048, 2048, 2048)):
+        a, b = torch.randn(m, k).bfloat16(), torch.randn(k, n).bfloat16()
+        for _ in range(12):
+            start = time.perf_counter()
+            a @ b
+            best = max(best, 2 * m * k * n / (time.perf_counter() - start))
+    source, target = torch.randn(2, 1 << 24)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        target.copy_(source)
+        seconds.append(time.perf_counter() - start)
+    return best, 2 * source.numel() * 4 / min(seconds)
+
+
+def count_parameters(model: str) -> tuple[int, int]:
+    """Return the encoder's parameters without embeddings, and all."""
+    from transformers import AutoModel
+
+    encoder = AutoModel.from_pretrained(model)
+    embedded = sum(p.numel() for name, p in encoder.named_parameters() if "embeddings" in name)
+    total = sum(p.numel() for p in encoder.parameters())
+    return total - embedded, total
+
+
+def train(arguments: argparse.Namespace) -> list[tuple[float, float]]:
+    """Return seconds and subwords of steps, five at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", arguments.model]
+        command += ["--data.train", str(Path(arguments.data, "train.conll")), "--run.dir", f"{folder}/run"]
+        command += ["--train.batch_size", str(arguments.batch_size), "--train.mixed_precision", "bf16"]
+        command += ["--train.max_steps", str(arguments.steps + WARMUP), "--run.log_every", str(WARMUP)]
+        subprocess.run(command, check=True, capture_output=True)
+        lines = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
+    found = []
+    for timing in [line["timing"] for line in lines if "loss" in line][1:]:
+        seconds = arguments.batch_size / timing["samples_per_second"]
+        found.append((seconds, timing["subwords_per_second"] * seconds))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=default_model(), required=default_model() is None)
+    parser.add_argument("--data", default=default_data())
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", help="file for the figures")
+    arguments = parser.parse_args()
+    in_layers, in_all = count_parameters(arguments.model)
+    rows = []
+    for _ in range(arguments.rounds):
+        flops, copied = measure_rates()
+        steps = train(arguments)
+        seconds = statistics.median(s for s, _ in steps)
+        subwords = statistics.mean(n for _, n in steps)
+        products, update = 6 * in_layers * subwords / flops, 34 * in_all / copied
+        rows.append({"seconds": seconds, "subwords": subwords, "gflops": flops / 1e9, "gb_per_second": copied / 1e9,
+                     "products": products, "update": update, "ratio": seconds / (products + update)})  # fmt: skip
+        print({k: round(v, 4) for k, v in rows[-1].items()}, file=sys.stderr, flush=True)
+    print("| what | median (range) |\n|---|---:|")
+    for name, text, factor in (
+        ("seconds", "step, ms", 1e3), ("products", "its matrix products alone, ms", 1e3),
+        ("update", "its update alone, ms", 1e3), ("gflops", "bf16 matmul, GFLOP/s", 1.0),
+        ("gb_per_second", "copy, GB/s", 1.0), ("ratio", "step over limit", 1.0),
+    ):  # fmt: skip
+        print(f"| {text} | {median_and_spread([factor * row[name] for row in rows])} |")
+    finish({"step_limit": rows, "parameters": {"layers": in_layers, "all": in_all}}, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
