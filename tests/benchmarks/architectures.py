@@ -25,8 +25,8 @@ from nerloop.probe import choose_collator
 ENCODERS = """
     albert bert big_bird bros camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra
     ernie esm esmc flaubert fnet funnel gte ibert jina_embeddings_v3 layoutlm longformer luke markuplm megatron-bert
-    mobilebert modernbert mpnet mra mt5 nezha nomic_bert nystromformer qdqbert rembert roberta roberta-
-    prelayernorm roc_bert roformer squeezebert t5 umt5 xlm xlm-roberta xlm-roberta-xl xlnet xmod yoso
+    mobilebert modernbert mpnet mra mt5 nezha nomic_bert nystromformer qdqbert rembert roberta roberta-prelayernorm
+    roc_bert roformer squeezebert t5 umt5 xlm xlm-roberta xlm-roberta-xl xlnet xmod yoso
 """.split()  # noqa: SIM905 (a list of names is easier to read so)
 HOW = {
     "unpadded": "one row without padding",
