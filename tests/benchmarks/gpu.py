@@ -1,0 +1,188 @@
+"""On a CUDA device: is it right, and how fast is it? One run of some minutes; exit code 1 where something is wrong.
+
+    python tests/benchmarks/gpu.py --json gpu.json
+
+Right: logits and gradients of sentences side by side against those of each alone, in float64, fp32 and bf16, and what
+the kernel for all sentences at once gives. Fast, for an encoder of bert-base's shape with random weights: samples a
+second against the plain loop in fp32 and bf16, a step's time over its limit, the share of the matmul peak at 16,000
+subwords a step, and how long the device idles in steady state, read from a trace of `run.profile`.
+
+Not run by its authors on a GPU so far.
+"""
+
+import argparse
+import gzip
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from turns import compared, default_data, default_model, finish, in_turn, median_and_spread, run_plain
+
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 5e-2}  # relative, over all logits or all gradients
+WARMUP, STEPS = 10, 60
+PEAK_SUBWORDS = 16_000
+
+
+def check(model_folder: str) -> list[dict[str, Any]]:
+    """Return how far packed sentences are from lone ones, by type."""
+    import numpy as np
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    from nerloop import attention, plugins
+    from nerloop.config import ModelSettings
+    from nerloop.model import feature_logits, load_tokenizer
+    from nerloop.types import IGNORE, Feature
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    tokenizer = load_tokenizer(ModelSettings(name_or_path=model_folder))
+    random = np.random.RandomState(0)
+    features = []
+    for atom, length in enumerate((3, 60, 17, 128, 5, 31)):
+        ids = random.randint(1000, 20000, length).astype(np.int64)
+        features.append(Feature(ids, np.full(length, IGNORE), np.full(length, -1), atom, (atom,), (length,)))
+    config = AutoConfig.from_pretrained(
+        model_folder, num_labels=9, num_hidden_layers=4, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    rows = []
+    for name, tolerance in TOLERANCES.items():
+        dtype = getattr(torch, name)
+        torch.manual_seed(0)
+        model = AutoModelForTokenClassification.from_config(config).to("cuda", dtype)
+        own, found = model.config._attn_implementation, {}
+        for kind in ("pad", "pack"):
+            model.set_attn_implementation(own)
+            collator = plugins.build("collator", kind, tokenizer)
+            if kind == "pack":
+                collator.prepare(model)
+            groups = [features] if kind == "pack" else [[feature] for feature in features]
+            model.zero_grad()
+            logits = [one for group in groups for one in feature_logits(model, collator(group))]
+            torch.stack([one.float().square().sum() for one in logits]).sum().backward()
+            gradient = torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
+            found[kind] = (torch.cat(logits).double(), gradient)
+        apart = [float((a - b).norm() / b.norm()) for a, b in zip(found["pack"], found["pad"], strict=True)]
+        flat = attention.can_attend_flat(torch.device("cuda"), dtype, config.hidden_size // config.num_attention_heads)
+        rows.append({"type": name, "logits": apart[0], "gradients": apart[1], "one_kernel": flat,
+                     "is_right": max(apart) <= tolerance})  # fmt: skip
+        print({k: v for k, v in rows[-1].items()}, file=sys.stderr, flush=True)
+    return rows
+
+
+def make_base(folder: Path, tokenizer_folder: str) -> str:
+    """Save an encoder of bert-base's shape with random weights."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    BertModel(BertConfig(vocab_size=len(tokenizer))).save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return str(folder)
+
+
+def train_ours(model: str, data: str, batch_size: int, precision: str, *flags: str) -> tuple[list[dict], Path]:
+    """Return the timings of the logged steps behind the warm-up, and the run's folder."""
+    run = Path(tempfile.mkdtemp(), "run")
+    command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", model, "--run.dir", str(run)]
+    command += ["--data.train", f"{data}/train.conll", "--train.batch_size", str(batch_size)]
+    command += ["--train.mixed_precision", precision, "--train.max_steps", str(WARMUP + STEPS)]
+    done = subprocess.run([*command, "--run.log_every", str(WARMUP), *flags], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"nerloop.train: {done.stderr[-3000:]}")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["timing"] for line in lines if "loss" in line][1:], run
+
+
+def compare_speed(model: str, data: str, few: str, rounds: int) -> list[dict[str, Any]]:
+    rows = []
+    for name, flags in (("fp32", []), ("bf16", ["--bf16"])):
+        arguments = ["--model", model, "--train", f"{data}/train.conll", "--validation", few, "--random", *flags]
+        arguments += ["--batch_size", "32", "--steps", str(STEPS), "--warmup", str(WARMUP)]
+
+        def ours() -> dict[str, float]:
+            timings, _ = train_ours(model, data, 32, "bf16")
+            return {"samples_per_second": statistics.harmonic_mean([t["samples_per_second"] for t in timings])}
+
+        def plain(arguments: list[str] = arguments) -> dict[str, float]:
+            return {"samples_per_second": run_plain(arguments)["samples_per_second"]}
+
+        found = in_turn({"nerloop": ours, "plain": plain}, rounds)
+        both = [[one["samples_per_second"] for one in found[side]] for side in ("nerloop", "plain")]
+        rows.append({"against": name, **compared(*both)})
+        print(f"| bf16 against plain {name} | {' | '.join(map(median_and_spread, both))} | {rows[-1]['ratio']:.2f} |")
+    return rows
+
+
+def measure_rates() -> tuple[float, float]:
+    """Return FLOPs a second of a large bf16 matrix product, and bytes a second of a copy."""
+    a, b = torch.randn(2, 8192, 8192, device="cuda", dtype=torch.bfloat16)
+    source, target = torch.empty(2, 1 << 28, device="cuda")
+
+    def seconds(act: Any) -> float:
+        found = []
+        for _ in range(10):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            act()
+            torch.cuda.synchronize()
+            found.append(time.perf_counter() - start)
+        return min(found)
+
+    return 2 * 8192**3 / seconds(lambda: a @ b), 2 * source.numel() * 4 / seconds(lambda: target.copy_(source))
+
+
+def idle_share(run: Path) -> float:
+    """Return the share of the traced steps in which no kernel ran."""
+    (file,) = (run / "profile").glob("*.pt.trace.json*")
+    text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    events = [e for e in json.loads(text)["traceEvents"] if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events)
+    busy, end = 0.0, spans[0][0]
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return 1 - busy / (end - spans[0][0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokenizer", default=default_model(), help="folder with a tokenizer, such as BERT's")
+    parser.add_argument("--data", default=default_data(), help="folder with train.conll and dev.conll")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", help="file for the figures")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("found no CUDA device")
+    if arguments.tokenizer is None:
+        parser.error("--tokenizer: found none, expected a folder")
+    figures: dict[str, Any] = {"right": check(arguments.tokenizer)}
+    with tempfile.TemporaryDirectory() as temporary:
+        model = make_base(Path(temporary, "model"), arguments.tokenizer)
+        few = Path(temporary, "few.conll")
+        sentences = Path(arguments.data, "dev.conll").read_text(encoding="utf-8").split("\n\n")
+        few.write_text("\n\n".join(sentences[:50]) + "\n", encoding="utf-8")
+        print("| what | nerloop, samples/s | plain loop, samples/s | ratio |\n|---|---:|---:|---:|")
+        figures["train"] = compare_speed(model, arguments.data, str(few), arguments.rounds)
+        flops, copied = measure_rates()
+        layers, everything = 12 * 12 * 768**2, 12 * 12 * 768**2 + 31_000 * 768  # bert-base: 7.1M a layer, embeddings
+        for batch_size in (32, PEAK_SUBWORDS // 25):
+            timings, run = train_ours(model, arguments.data, batch_size, "bf16", "--run.profile", "20")
+            rate = statistics.median(t["subwords_per_second"] for t in timings)
+            samples = statistics.median(t["samples_per_second"] for t in timings)
+            seconds = batch_size / samples
+            limit = 6 * layers * rate * seconds / flops + 34 * everything / copied
+            row = {"batch_size": batch_size, "subwords_a_step": rate * seconds, "step_seconds": seconds,
+                   "over_limit": seconds / limit, "share_of_peak": 6 * layers * rate / flops,
+                   "idle_share": idle_share(run)}  # fmt: skip
+            figures.setdefault("steps", []).append(row)
+            print({k: round(v, 4) for k, v in row.items()}, flush=True)
+    finish(figures, arguments.json)
+    sys.exit(0 if all(row["is_right"] for row in figures["right"]) else 1)
+
+
+if __name__ == "__main__":
+    main()
