@@ -11,11 +11,12 @@ import numpy as np
 
 from nerloop import plugins
 from nerloop.alignment import Alignment
-from nerloop.batching import Atoms, evaluation_batches
+from nerloop.batching import evaluation_batches
 from nerloop.collators import Collator
 from nerloop.config import Plugin
 from nerloop.decoding import Decoding
 from nerloop.evaluators import Counts, Evaluator
+from nerloop.features import Features, build_features
 from nerloop.interruption import Interruption
 from nerloop.model import feature_logits
 from nerloop.tags import Scheme, to_spans
@@ -56,10 +57,13 @@ class Split:
     groups: Sequence[Sequence[Sequence[int]]] = field(repr=False)
 
     @staticmethod
-    def of(examples: Sequence[Example], alignment: Alignment, collator: Collator) -> Split:
-        """Return a split ready to be scored."""
-        features = alignment.split(examples)
-        return Split(examples, features, evaluation_batches(Atoms.of(features), MAX_SUBWORDS, collator.num_cells))
+    def of(
+        examples: Sequence[Example], alignment: Alignment, collator: Collator, features: Features | None = None
+    ) -> Split:
+        """Return a split ready to be scored; `features` where they were built before."""
+        if features is None:
+            features = build_features(examples, alignment)
+        return Split(examples, features, evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,8 @@ class Tagger:
         training = model.training
         model.eval()
         # Groups are the same for any number of processes, so that each sentence's figures are, too.
-        for group in split.groups[self.accelerator.process_index :: self.accelerator.num_processes]:
+        for i in range(self.accelerator.process_index, len(split.groups), self.accelerator.num_processes):
+            group = split.groups[i]
             if self.interruption.signal:
                 break
             found: dict[int, np.ndarray] = {}
