@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -109,34 +109,49 @@ class Tagger:
         Raises Interrupted, on all of them, when one is asked to stop meanwhile.
         """
         tagged = {}
+        for group in self._tag_groups(model, split):
+            tagged.update(group)
+        self.interruption.check()
+        return tagged
+
+    def _tag_groups(self, model: Any, split: Split) -> Iterator[dict[int, Tagged]]:
+        """Yield what was found, some sentences at a time."""
         main = next(iter(self.decodings))
         for scores in self.scores(model, split):
             order = sorted(scores)
             rows = [scores[i] for i in order]
             decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
+            tagged = {}
             for at, i in enumerate(order):
                 ids = {name: paths[at] for name, paths in decoded.items()}
                 tagged[i] = Tagged(
                     tags={name: [self.labels[label] for label in path] for name, path in ids.items()},
                     probabilities=softmax(rows[at])[np.arange(len(rows[at])), ids[main]],
                 )
-        self.interruption.check()
-        return tagged
+            yield tagged
 
     def evaluate(self, model: Any, split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
-        """Return the metrics of a split by decoding, the same on every process."""
-        return self.metrics(self.tag(model, split), split, evaluator)
+        """Return the metrics of a split by decoding, the same on every process, in memory that does not grow with it.
+
+        Raises Interrupted as `tag` does.
+        """
+        return self._metrics(self._tag_groups(model, split), split, evaluator)
 
     def metrics(self, tagged: Mapping[int, Tagged], split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
         """Return the metrics by decoding of what all processes found, from the share of each."""
-        order = sorted(tagged)
-        gold = [split.examples[i].tags for i in order]
-        return {
-            name: evaluator.metrics(
-                self.sum_over_processes(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
-            )
-            for name in self.decodings
-        }
+        return self._metrics([tagged], split, evaluator)
+
+    def _metrics(
+        self, groups: Iterable[Mapping[int, Tagged]], split: Split, evaluator: Evaluator
+    ) -> dict[str, dict[str, Any]]:
+        counts: dict[str, Counts] = {name: Counter() for name in self.decodings}
+        for tagged in groups:
+            order = sorted(tagged)
+            gold = [split.examples[i].tags for i in order]
+            for name, total in counts.items():
+                total.update(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
+        self.interruption.check()
+        return {name: evaluator.metrics(self.sum_over_processes(total)) for name, total in counts.items()}
 
     def gather(self, tagged: dict[int, Tagged], num_examples: int) -> list[Tagged]:
         """Return what all processes found, in the order of the examples, on every process."""

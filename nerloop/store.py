@@ -107,14 +107,19 @@ class Cache:
         each that finds nothing writes one of its own, and the first stays. Raises DataError where there is no room.
         """
         if key is None or not self.is_kept:
-            folder = self._write(name, schema, write)
+            folder = self._write(name, schema, write)  # to be gone, whatever becomes of this process
             table = Table(folder)
-            weakref.finalize(table, shutil.rmtree, folder, ignore_errors=True)
+            if os.name == "nt":  # where what is mapped can't be removed
+                weakref.finalize(table, shutil.rmtree, folder, ignore_errors=True)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
             return table
         entry = self.folder / f"{name}-{key[:40]}"
         if (table_there := _open(entry, schema)) is not None:
             return table_there
         beside = self._write(name, schema, write)
+        for path in (beside / ARROW, beside / ABOUT, beside):
+            _sync(path)
         try:
             beside.rename(entry)
         except OSError:  # another process was as quick
@@ -173,8 +178,6 @@ class Cache:
                 facts = write(add)
             about = {"num_bytes": (beside / ARROW).stat().st_size, "num_rows": num_rows, "facts": facts}
             (beside / ABOUT).write_text(json.dumps(about), encoding="utf-8")
-            for path in (beside / ARROW, beside / ABOUT, beside):
-                _sync(path)
         except BaseException as error:
             shutil.rmtree(beside, ignore_errors=True)
             if isinstance(error, OSError):
@@ -253,7 +256,8 @@ def _open(entry: Path, schema: pa.Schema) -> Table | None:
 def _remove_forgotten(folder: Path, name: str) -> None:
     for path in folder.glob(f".{name}-*"):
         with contextlib.suppress(OSError):
-            if time.time() - (path / ARROW).stat().st_mtime > FORGOTTEN_SECONDS:
+            last = max(p.stat().st_mtime for p in (path, *path.iterdir()))
+            if time.time() - last > FORGOTTEN_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
 
