@@ -83,7 +83,7 @@ def check_alignment(build: Callable[..., Alignment], tokenizer: Tokenizer, label
     with _checking("alignment", build):
         alignment = build(tokenizer, tuple(labels))
         for examples in ([], tagged, untagged, [*untagged[:3], *tagged]):
-            features = alignment.split(examples)
+            features = list(alignment.split(examples))
             _check_arrays(features, len(labels), tokenizer.model_max_length)
             _check_atoms(features, examples, tokenizer)
             _check_labels(features, examples, labels)

@@ -135,23 +135,24 @@ class Tagger:
 
         Raises Interrupted as `tag` does.
         """
-        return self._metrics(self._tag_groups(model, split), split, evaluator)
+        counts = self._count(self._tag_groups(model, split), split, evaluator)
+        self.interruption.check()
+        return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
 
     def metrics(self, tagged: Mapping[int, Tagged], split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
         """Return the metrics by decoding of what all processes found, from the share of each."""
-        return self._metrics([tagged], split, evaluator)
+        counts = self._count([tagged], split, evaluator)
+        return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
 
-    def _metrics(
-        self, groups: Iterable[Mapping[int, Tagged]], split: Split, evaluator: Evaluator
-    ) -> dict[str, dict[str, Any]]:
+    def _count(self, groups: Iterable[Mapping[int, Tagged]], split: Split, evaluator: Evaluator) -> dict[str, Counts]:
+        """Return the counts by decoding of what this process found."""
         counts: dict[str, Counts] = {name: Counter() for name in self.decodings}
         for tagged in groups:
             order = sorted(tagged)
             gold = [split.examples[i].tags for i in order]
             for name, total in counts.items():
                 total.update(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
-        self.interruption.check()
-        return {name: evaluator.metrics(self.sum_over_processes(total)) for name, total in counts.items()}
+        return counts
 
     def gather(self, tagged: dict[int, Tagged], num_examples: int) -> list[Tagged]:
         """Return what all processes found, in the order of the examples, on every process."""
