@@ -170,7 +170,7 @@ def _check_company(alignment: Alignment, features: Sequence[Feature], examples: 
     """What an atom holds may depend on its own examples alone, lest a sentence's tags depend on other sentences."""
     for together in _atoms_of(features):
         own = [examples[i] for i in together[0].examples]
-        alone = alignment.split(own)
+        alone = list(alignment.split(own))
         names = ("input_ids", "labels", "tokens", "num_tokens")
         are_same = [np.array_equal(getattr(a, n), getattr(b, n)) for a, b in zip(alone, together) for n in names]
         problem = f"split: {shorten(list(own[0].tokens))} alone comes out otherwise than among others"
