@@ -23,13 +23,13 @@ SAMPLE_SECONDS = 0.02
 STEPS = 5
 
 
-def write_text(path: Path, num_sentences: int, *, seed: int = 0) -> None:
-    """Write CoNLL columns: 3 to 25 tokens a sentence, of 50,000 words, a twentieth of them persons."""
+def write_text(path: Path, num_sentences: int, most_tokens: int, *, seed: int = 0) -> None:
+    """Write CoNLL columns: 3 to `most_tokens` tokens a sentence, of 50,000 words, a twentieth of them persons."""
     chance = random.Random(seed)
     words = ["".join(chance.choices(LETTERS, k=chance.randint(2, 9))) for _ in range(50_000)]
     with path.open("w", encoding="utf-8") as file:
         for _ in range(num_sentences):
-            tokens = chance.choices(words, k=chance.randint(3, 25))
+            tokens = chance.choices(words, k=chance.randint(3, most_tokens))
             file.write("".join(f"{t} {'B-PER' if chance.random() < 0.05 else 'O'}\n" for t in tokens) + "\n")
 
 
@@ -77,7 +77,7 @@ def train_once(folder: Path, data: Path, run: Path) -> None:
                 model=ModelSettings(name_or_path=str(folder / "model")),
                 data=DataSettings(train=str(data), cache_dir=str(folder / "cache")),
                 train=TrainSettings(max_steps=STEPS, batch_size=32),
-                run=RunSettings(dir=str(run), log_level="warning"),
+                run=RunSettings(dir=str(run), log_level="error"),
             )
         )
     finally:
@@ -87,11 +87,10 @@ def train_once(folder: Path, data: Path, run: Path) -> None:
     print(json.dumps({"peak": peak, "seconds": seconds}))
 
 
-def measure(folder: Path, num_sentences: int, repeats: int) -> dict[str, object]:
+def measure(folder: Path, num_sentences: int, most_tokens: int, repeats: int) -> dict[str, object]:
     """Return what a run that fills the cache took, and the medians of some that find it filled."""
     data = folder / f"{num_sentences}.conll"
-    if not data.exists():
-        write_text(data, num_sentences)
+    write_text(data, num_sentences, most_tokens)
     runs = []
     for i in range(1 + repeats):
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "HF_HUB_OFFLINE": "1"}
@@ -112,41 +111,35 @@ def growth(sizes: list[dict], name: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=[10_000, 2_000_000], help="sentences, smallest first")
+    parser.add_argument("--tokens", type=int, default=25, help="tokens of the longest sentences; the shortest have 3")
     parser.add_argument("--repeats", type=int, default=3, help="cached runs of each size")
-    parser.add_argument("--folder", help="where text and cache go and stay (none: a temporary folder)")
+    parser.add_argument("--folder", help="where to put text and cache, some gigabytes, meanwhile (none: as usual)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     parser.add_argument("--one", nargs=3, type=Path, metavar=("FOLDER", "DATA", "RUN"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         train_once(*arguments.one)
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(arguments.folder or temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_model(folder / "model")
-        with tempfile.TemporaryDirectory(dir=folder) as cache_and_runs:
-            os.symlink(folder / "model", Path(cache_and_runs, "model"))
-            sizes = []
-            print(
-                f"{'sentences':>10} {'run':>7} {'anon. MiB':>10} {'file MiB':>10} {'first step s':>13} {'whole s':>8}"
-            )
-            for n in arguments.sizes:
-                if arguments.folder and not (folder / f"{n}.conll").exists():
-                    write_text(folder / f"{n}.conll", n)
-                if arguments.folder:
-                    os.symlink(folder / f"{n}.conll", Path(cache_and_runs, f"{n}.conll"))
-                found = measure(Path(cache_and_runs), n, arguments.repeats)
-                sizes.append(found)
-                for name in ("build", "cached"):
-                    peak, seconds = found[name]["peak"], found[name]["seconds"]
-                    print(
-                        f"{n:>10} {name:>7} {peak['RssAnon'] / 2**20:>10.1f} {peak['RssFile'] / 2**20:>10.1f} "
-                        f"{seconds['first_step']:>13.2f} {seconds['whole']:>8.2f}", flush=True
-                    )  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        save_model(Path(folder, "model"))
+        sizes = []
+        print(
+            f"{'sentences':>10} {'run':>7} {'anon. MiB':>10} {'file MiB':>10} {'first step s':>13} {'whole s':>8}",
+            flush=True,
+        )
+        for n in arguments.sizes:
+            found = measure(Path(folder), n, arguments.tokens, arguments.repeats)
+            sizes.append(found)
+            for name in ("build", "cached"):
+                peak, seconds = found[name]["peak"], found[name]["seconds"]
+                print(
+                    f"{n:>10} {name:>7} {peak['RssAnon'] / 2**20:>10.1f} {peak['RssFile'] / 2**20:>10.1f} "
+                    f"{seconds['first_step']:>13.2f} {seconds['whole']:>8.2f}", flush=True
+                )  # fmt: skip
     grown = {name: growth(sizes, name) for name in ("build", "cached")}
     print(f"growth of anonymous memory, bytes a sentence: {grown['build']:.1f} building, {grown['cached']:.1f} cached")
     if arguments.json:
-        report = {"size": sizes, "bytes_a_sentence": grown, "steps": STEPS}
+        report = {"size": sizes, "bytes_a_sentence": grown, "steps": STEPS, "most_tokens": arguments.tokens}
         Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
