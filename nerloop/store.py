@@ -52,6 +52,7 @@ class Table:
         if path.stat().st_size != self.about["num_bytes"]:
             raise ValueError(f"{ARROW} has {path.stat().st_size} bytes, expected {self.about['num_bytes']}")
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._batches: dict[int, pa.RecordBatch] = {}
         self.num_rows: int = self.about["num_rows"]
         if self._reader.num_record_batches != -(-self.num_rows // ROWS):
             raise ValueError(f"{ARROW} has {self._reader.num_record_batches} batches for {self.num_rows} rows")
@@ -62,8 +63,10 @@ class Table:
         return (self.batch(i) for i in range(self._reader.num_record_batches))
 
     def batch(self, index: int) -> pa.RecordBatch:
-        """Return one batch."""
-        return self._reader.get_batch(index)
+        """Return one batch; what is kept of it are places in the file."""
+        if (batch := self._batches.get(index)) is None:
+            batch = self._batches[index] = self._reader.get_batch(index)
+        return batch
 
 
 @dataclass(frozen=True)
