@@ -127,18 +127,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         save_model(Path(folder, "model"))
         sizes = []
-        print(
-            f"{'sentences':>10} {'run':>7} {'anon. MiB':>10} {'file MiB':>10} {'first step s':>13} {'whole s':>8} {'CPU s':>7}",
-            flush=True,
-        )
+        print(" sentences     run anon. MiB  file MiB first step s  whole s   CPU s", flush=True)
         for n in arguments.sizes:
             found = measure(Path(folder), n, arguments.tokens, arguments.repeats)
             sizes.append(found)
             for name in ("build", "cached"):
                 peak, seconds = found[name]["peak"], found[name]["seconds"]
                 print(
-                    f"{n:>10} {name:>7} {peak['RssAnon'] / 2**20:>10.1f} {peak['RssFile'] / 2**20:>10.1f} "
-                    f"{seconds['first_step']:>13.2f} {seconds['whole']:>8.2f} {seconds['cpu']:>7.2f}", flush=True
+                    f"{n:>10} {name:>7} {peak['RssAnon'] / 2**20:>9.1f} {peak['RssFile'] / 2**20:>9.1f} "
+                    f"{seconds['first_step']:>12.2f} {seconds['whole']:>8.2f} {seconds['cpu']:>7.2f}", flush=True
                 )  # fmt: skip
     grown = {name: growth(sizes, name) for name in ("build", "cached")}
     print(f"growth of anonymous memory, bytes a sentence: {grown['build']:.1f} building, {grown['cached']:.1f} cached")
