@@ -70,7 +70,7 @@ class Features(Sequence[Feature]):
         columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype=np.int32)] for name in NUMBERS}
         for batch in self._table.batches():
             for name in NUMBERS:
-                columns[name].append(batch.column(name).to_numpy())
+                columns[name].append(_mapped(batch.column(name)))
         atom, sentences, lengths, labelled = (np.concatenate(columns.pop(name)) for name in NUMBERS)
         return Atoms.of_columns(atom, sentences, lengths, labelled)
 
@@ -174,8 +174,16 @@ def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
 
 def _views(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
     """Return the columns of a batch as arrays that are mapped, not read."""
-    views = {"atom": batch.column("atom").to_numpy()}
+    views = {"atom": _mapped(batch.column("atom"))}
     for name in LISTS:
         column = batch.column(name)
-        views[name], views[f"{name}.offsets"] = column.values.to_numpy(), column.offsets.to_numpy()
+        views[name], views[f"{name}.offsets"] = _mapped(column.values), _mapped(column.offsets)
     return views
+
+
+def _mapped(column: pa.Array) -> np.ndarray:
+    """Return a column of int32 as an array of the same memory; `to_numpy` would import pandas for it."""
+    if not len(column):
+        return np.zeros(0, dtype=np.int32)
+    values: np.ndarray = np.frombuffer(column.buffers()[1], dtype=np.int32)
+    return values[column.offset : column.offset + len(column)]
