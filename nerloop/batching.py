@@ -11,6 +11,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 
@@ -22,7 +23,10 @@ Cost = Callable[[Sequence[int]], int]
 
 @dataclass(frozen=True, eq=False)
 class Atoms:
-    """What the plan has to know of features: arrays over atoms (what a step must not part) and over features."""
+    """What the plan has to know of features: arrays over atoms (what a step must not part) and over features.
+
+    As int32 they take 16 bytes a sentence; an epoch's order adds 12.
+    """
 
     sentences: np.ndarray  # (atoms,) sentences of each atom
     offsets: np.ndarray  # (atoms + 1,) atom a owns features offsets[a] to offsets[a + 1]
@@ -32,12 +36,22 @@ class Atoms:
     @staticmethod
     def of(features: Sequence[Feature]) -> Atoms:
         """Return the atoms of features; those of one atom must stand side by side."""
-        firsts = [i for i, f in enumerate(features) if i == 0 or f.atom != features[i - 1].atom]
+        return Atoms.of_columns(
+            atom=np.array([f.atom for f in features], dtype=np.int32),
+            sentences=np.array([len(f.examples) for f in features], dtype=np.int32),
+            lengths=np.array([len(f) for f in features], dtype=np.int32),
+            labelled=np.array([int((f.labels != IGNORE).sum()) for f in features], dtype=np.int32),
+        )
+
+    @staticmethod
+    def of_columns(atom: np.ndarray, sentences: np.ndarray, lengths: np.ndarray, labelled: np.ndarray) -> Atoms:
+        """Return the atoms of features of which this is known, each (features,): int32 to be small."""
+        firsts = np.flatnonzero(np.diff(atom, prepend=atom[:1] - 1)).astype(np.int32)
         return Atoms(
-            sentences=np.array([len(features[i].examples) for i in firsts], dtype=np.int64),
-            offsets=np.array([*firsts, len(features)], dtype=np.int64),
-            lengths=np.array([len(f) for f in features], dtype=np.int64),
-            labelled=np.array([int((f.labels != IGNORE).sum()) for f in features], dtype=np.int64),
+            sentences=sentences[firsts],
+            offsets=np.append(firsts, np.int32(len(atom))),
+            lengths=lengths,
+            labelled=labelled,
         )
 
     def features_of(self, atoms: Sequence[int] | np.ndarray) -> list[int]:
@@ -80,14 +94,14 @@ class Plan:
     gradient_accumulation_steps: int = 1
     max_subwords: int | None = None
     cost: Cost = sum
-    _epoch: tuple[int, list[np.ndarray]] = field(default=(-1, []), repr=False)
+    _epoch: tuple[int, Sequence[np.ndarray]] = field(default=(-1, ()), repr=False)
     _first_steps: list[int] = field(default_factory=lambda: [0], repr=False)
 
     def num_steps(self, epochs: int) -> int:
         """Return the number of steps that so many epochs take."""
         while len(self._first_steps) <= epochs:
             epoch = len(self._first_steps) - 1
-            self._first_steps.append(self._first_steps[-1] + len(self._steps_of(epoch)))
+            self._first_steps.append(self._first_steps[-1] + self._num_steps_of(epoch))
         return self._first_steps[epochs]
 
     def epoch_of(self, step: int) -> int:
@@ -120,7 +134,12 @@ class Plan:
             ),
         )
 
-    def _steps_of(self, epoch: int) -> list[np.ndarray]:
+    def _num_steps_of(self, epoch: int) -> int:
+        if (self.atoms.sentences == 1).all():  # in any order as many; an epoch is shuffled when it begins
+            return -(-len(self.atoms.sentences) // self.batch_size)
+        return len(self._steps_of(epoch))
+
+    def _steps_of(self, epoch: int) -> Sequence[np.ndarray]:
         if self._epoch[0] != epoch:
             self._epoch = (epoch, shuffle_into_steps(self.atoms.sentences, self.batch_size, self.seed, epoch))
         return self._epoch[1]
@@ -136,20 +155,43 @@ class Plan:
         return bins
 
 
-def shuffle_into_steps(sentences: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Pieces(Sequence[np.ndarray]):
+    """An array in pieces, side by side; each is a view that is made when it is asked for."""
+
+    values: np.ndarray
+    stops: np.ndarray  # (pieces,) where each ends
+
+    def __len__(self) -> int:
+        return len(self.stops)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        i = range(len(self))[index]
+        return self.values[int(self.stops[i - 1]) if i else 0 : int(self.stops[i])]
+
+
+def shuffle_into_steps(sentences: np.ndarray, batch_size: int, seed: int, epoch: int) -> Sequence[np.ndarray]:
     """Return the atoms of each step of an epoch: shuffled; each takes atoms until it holds `batch_size` sentences.
 
     `sentences` counts the sentences of each atom. The last step may hold fewer.
     """
     # RandomState's stream is frozen by NumPy's policy (NEP 19), the newer Generator's is not: checkpoints outlive it.
-    order = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch]))).permutation(len(sentences))
+    order = np.arange(len(sentences), dtype=np.int32)  # shuffled as int64 would be, which `permutation` takes
+    np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch]))).shuffle(order)
+    if (sentences == 1).all():
+        return Pieces(order, np.minimum(np.arange(0, len(order), batch_size) + batch_size, len(order)))
     ends = np.cumsum(sentences[order])
-    steps, start, held = [], 0, 0
-    while start < len(order):
-        stop = min(int(np.searchsorted(ends, held + batch_size)) + 1, len(order))
-        steps.append(order[start:stop])
-        start, held = stop, int(ends[stop - 1])
-    return steps
+    stops, held = [], 0
+    while held < ends[-1]:
+        stops.append(min(int(np.searchsorted(ends, held + batch_size)) + 1, len(order)))
+        held = int(ends[stops[-1] - 1])
+    return Pieces(order, np.array(stops, dtype=np.int64))
 
 
 def dropout_seed(seed: int, step: int, process: int) -> int:
@@ -172,32 +214,45 @@ def balance(lengths: Sequence[int], num_bins: int) -> list[list[int]]:
     return [sorted(b) for b in bins]
 
 
-def evaluation_batches(atoms: Atoms, max_subwords: int, cost: Cost) -> list[list[list[int]]]:
-    """Return the groups in which features are scored: each group holds whole atoms, as a list of forwards.
+@dataclass(frozen=True, eq=False)
+class Groups(Sequence[list[list[int]]]):
+    """The groups in which features are scored: each holds whole atoms, as a list of forwards, made when asked for."""
+
+    atoms: Atoms
+    max_subwords: int
+    cost: Cost
+    members: Sequence[np.ndarray]  # the atoms of each group
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @overload
+    def __getitem__(self, index: int) -> list[list[int]]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[list[int]]]: ...
+    def __getitem__(self, index: int | slice) -> list[list[int]] | list[list[list[int]]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        features = self.atoms.features_of(self.members[index])
+        return list(_fill(features, self.atoms.lengths, self.max_subwords, self.cost))
+
+
+def evaluation_batches(atoms: Atoms, max_subwords: int, cost: Cost) -> Groups:
+    """Return the groups in which features are scored.
 
     Long atoms come first; a forward takes at most `max_subwords` cells, or one feature. It depends on nothing else, so
     the same features are scored in the same company whatever the number of processes and the batch of the training.
     """
-    longest = np.maximum.reduceat(atoms.lengths, atoms.offsets[:-1]) if len(atoms.lengths) else np.array([])
-    order = np.lexsort((np.arange(len(longest)), -longest))
-    return [
-        list(_fill(atoms.features_of(group), atoms.lengths, max_subwords, cost))
-        for group in _fill_atoms(order, atoms, max_subwords)
-    ]
-
-
-def _fill_atoms(order: np.ndarray, atoms: Atoms, max_subwords: int) -> Iterator[list[int]]:
-    group: list[int] = []
-    held = 0
-    for a in order:
-        size = int(atoms.lengths[atoms.offsets[a] : atoms.offsets[a + 1]].sum())
-        if group and held + size > max_subwords:
-            yield group
-            group, held = [], 0
-        group.append(int(a))
-        held += size
-    if group:
-        yield group
+    if not len(atoms.lengths):
+        return Groups(atoms, max_subwords, cost, ())
+    longest = np.maximum.reduceat(atoms.lengths, atoms.offsets[:-1])
+    order = np.argsort(-longest, kind="stable").astype(np.int32)
+    ends = np.cumsum(np.add.reduceat(atoms.lengths, atoms.offsets[:-1])[order])
+    stops: list[int] = []
+    while (start := stops[-1] if stops else 0) < len(order):
+        held = int(ends[start - 1]) if start else 0
+        stops.append(max(start + 1, int(np.searchsorted(ends, held + max_subwords, side="right"))))
+    return Groups(atoms, max_subwords, cost, Pieces(order, np.array(stops, dtype=np.int64)))
 
 
 def _fill(features: list[int], lengths: np.ndarray, max_subwords: int, cost: Cost) -> Iterator[list[int]]:

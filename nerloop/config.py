@@ -50,6 +50,8 @@ class DataSettings:
     """index (-1: last) or name of the column with tags (none: last, or a usual name)"""
     labels: list[str] | None = None
     """tag names of integer tags, in order"""
+    cache_dir: str | None = None
+    """folder for what was read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
 
     def files(self) -> dict[str, list[str]]:
         """Return the files of each split that has some."""
@@ -228,6 +230,8 @@ def validate(config: Config) -> None:
         )
     if config.data.dataset_config is not None and config.data.dataset is None:
         raise ConfigError("data.dataset_config: set, but data.dataset is not; expected both, or neither")
+    if config.data.cache_dir == "":
+        raise ConfigError("data.cache_dir: found '', expected the name of a folder")
     if config.run.dir == "":
         raise ConfigError("run.dir: found '', expected the name of a folder")
     if config.train.max_subwords is not None and config.train.gradient_accumulation_steps != 1:

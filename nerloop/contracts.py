@@ -83,7 +83,7 @@ def check_alignment(build: Callable[..., Alignment], tokenizer: Tokenizer, label
     with _checking("alignment", build):
         alignment = build(tokenizer, tuple(labels))
         for examples in ([], tagged, untagged, [*untagged[:3], *tagged]):
-            features = alignment.split(examples)
+            features = list(alignment.split(examples))
             _check_arrays(features, len(labels), tokenizer.model_max_length)
             _check_atoms(features, examples, tokenizer)
             _check_labels(features, examples, labels)
@@ -170,7 +170,7 @@ def _check_company(alignment: Alignment, features: Sequence[Feature], examples: 
     """What an atom holds may depend on its own examples alone, lest a sentence's tags depend on other sentences."""
     for together in _atoms_of(features):
         own = [examples[i] for i in together[0].examples]
-        alone = alignment.split(own)
+        alone = list(alignment.split(own))
         names = ("input_ids", "labels", "tokens", "num_tokens")
         are_same = [np.array_equal(getattr(a, n), getattr(b, n)) for a, b in zip(alone, together) for n in names]
         problem = f"split: {shorten(list(own[0].tokens))} alone comes out otherwise than among others"

@@ -110,7 +110,9 @@ def _pipeline_f1(task: Task, model: PreTrainedModel) -> dict[str, float]:
 
     tagger = task.tagger
     accelerator = tagger.accelerator
-    examples = task.splits["validation"].examples[accelerator.process_index :: accelerator.num_processes]
+    examples = itertools.islice(
+        task.splits["validation"].examples, accelerator.process_index, None, accelerator.num_processes
+    )
     problem, counts = "", {}
     try:
         share = itertools.takewhile(lambda _: not tagger.interruption.signal, examples)
@@ -130,7 +132,7 @@ def _pipeline_f1(task: Task, model: PreTrainedModel) -> dict[str, float]:
 
 def _entities(config: Config, task: Task, model: Any) -> str:
     """Return the entities found in one sentence, as text: the demo's own, or the first held-out one that has some."""
-    held_out = [e for name in ("test", "validation") if name in task.splits for e in task.splits[name].examples]
+    held_out = (e for name in ("test", "validation") if name in task.splits for e in task.splits[name].examples)
     with_entities = (e for e in held_out if any(tag != OUTSIDE for tag in e.tags))
     example = Example(demo.SENTENCE) if config.is_demo else next(with_entities, None)
     if example is None:

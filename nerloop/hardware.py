@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nerloop.config import Config
 from nerloop.errors import ConfigError, NerloopError
@@ -248,6 +248,26 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+def local_main_first(accelerator: Accelerator, build: Callable[[], T]) -> T:
+    """Return what `build` returns, called first by one process of each machine: the others find what that one cached.
+
+    An error of ours in one process is raised on all of them.
+    """
+    from accelerate.utils import gather_object
+
+    built: T | None = None
+    error: NerloopError | None = None
+    for is_turn in (accelerator.is_local_main_process, not accelerator.is_local_main_process):
+        try:
+            built = build() if is_turn and error is None else built
+        except NerloopError as found:
+            error = found
+        error = next((e for e in gather_object([error]) if e is not None), None)
+    if error is not None:
+        raise error
+    return cast(T, built)
 
 
 def main_decides(accelerator: Accelerator, decide: Callable[[], T]) -> T:

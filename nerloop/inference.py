@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from nerloop import plugins
 from nerloop.alignment import Alignment
-from nerloop.batching import Atoms, evaluation_batches
+from nerloop.batching import evaluation_batches
 from nerloop.collators import Collator
 from nerloop.config import Plugin
 from nerloop.decoding import Decoding
 from nerloop.evaluators import Counts, Evaluator
+from nerloop.features import Features, build_features
 from nerloop.interruption import Interruption
 from nerloop.model import feature_logits
 from nerloop.tags import Scheme, to_spans
@@ -56,10 +57,13 @@ class Split:
     groups: Sequence[Sequence[Sequence[int]]] = field(repr=False)
 
     @staticmethod
-    def of(examples: Sequence[Example], alignment: Alignment, collator: Collator) -> Split:
-        """Return a split ready to be scored."""
-        features = alignment.split(examples)
-        return Split(examples, features, evaluation_batches(Atoms.of(features), MAX_SUBWORDS, collator.num_cells))
+    def of(
+        examples: Sequence[Example], alignment: Alignment, collator: Collator, features: Features | None = None
+    ) -> Split:
+        """Return a split ready to be scored; `features` where they were built before."""
+        if features is None:
+            features = build_features(examples, alignment)
+        return Split(examples, features, evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,8 @@ class Tagger:
         training = model.training
         model.eval()
         # Groups are the same for any number of processes, so that each sentence's figures are, too.
-        for group in split.groups[self.accelerator.process_index :: self.accelerator.num_processes]:
+        for i in range(self.accelerator.process_index, len(split.groups), self.accelerator.num_processes):
+            group = split.groups[i]
             if self.interruption.signal:
                 break
             found: dict[int, np.ndarray] = {}
@@ -104,34 +109,50 @@ class Tagger:
         Raises Interrupted, on all of them, when one is asked to stop meanwhile.
         """
         tagged = {}
+        for group in self._tag_groups(model, split):
+            tagged.update(group)
+        self.interruption.check()
+        return tagged
+
+    def _tag_groups(self, model: Any, split: Split) -> Iterator[dict[int, Tagged]]:
+        """Yield what was found, some sentences at a time."""
         main = next(iter(self.decodings))
         for scores in self.scores(model, split):
             order = sorted(scores)
             rows = [scores[i] for i in order]
             decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
+            tagged = {}
             for at, i in enumerate(order):
                 ids = {name: paths[at] for name, paths in decoded.items()}
                 tagged[i] = Tagged(
                     tags={name: [self.labels[label] for label in path] for name, path in ids.items()},
                     probabilities=softmax(rows[at])[np.arange(len(rows[at])), ids[main]],
                 )
-        self.interruption.check()
-        return tagged
+            yield tagged
 
     def evaluate(self, model: Any, split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
-        """Return the metrics of a split by decoding, the same on every process."""
-        return self.metrics(self.tag(model, split), split, evaluator)
+        """Return the metrics of a split by decoding, the same on every process, in memory that does not grow with it.
+
+        Raises Interrupted as `tag` does.
+        """
+        counts = self._count(self._tag_groups(model, split), split, evaluator)
+        self.interruption.check()
+        return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
 
     def metrics(self, tagged: Mapping[int, Tagged], split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
         """Return the metrics by decoding of what all processes found, from the share of each."""
-        order = sorted(tagged)
-        gold = [split.examples[i].tags for i in order]
-        return {
-            name: evaluator.metrics(
-                self.sum_over_processes(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
-            )
-            for name in self.decodings
-        }
+        counts = self._count([tagged], split, evaluator)
+        return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
+
+    def _count(self, groups: Iterable[Mapping[int, Tagged]], split: Split, evaluator: Evaluator) -> dict[str, Counts]:
+        """Return the counts by decoding of what this process found."""
+        counts: dict[str, Counts] = {name: Counter() for name in self.decodings}
+        for tagged in groups:
+            order = sorted(tagged)
+            gold = [split.examples[i].tags for i in order]
+            for name, total in counts.items():
+                total.update(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
+        return counts
 
     def gather(self, tagged: dict[int, Tagged], num_examples: int) -> list[Tagged]:
         """Return what all processes found, in the order of the examples, on every process."""

@@ -98,7 +98,7 @@ def predict(arguments: argparse.Namespace) -> None:
             _write(arguments.metrics, [json.dumps(metrics, indent=1) + "\n"])
 
 
-def read_input(arguments: argparse.Namespace) -> list[Example]:
+def read_input(arguments: argparse.Namespace) -> Sequence[Example]:
     """Return the examples of the files, or of standard input; with their gold tags where all files have some."""
     from nerloop.data.lines import open_lines
     from nerloop.data.text import read_text

@@ -39,6 +39,7 @@ FREE_TO_CHANGE = (
     "data.train",  # files may move; their fingerprints are compared
     "data.validation",
     "data.test",
+    "data.cache_dir",
     "train.gradient_accumulation_steps",
     "train.max_subwords",
     "train.mixed_precision",  # the resolved precision is compared instead

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from nerloop.errors import shorten
@@ -87,7 +87,13 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> tuple[Scheme, int]:
     A tag is against a scheme that lacks its prefix, or where it may not follow the one before: in ["I-PER", "O"], one
     is against IOB2 and none against IOB1. Where two schemes are as good, the commoner one.
     """
-    pairs = Counter(pair for tags in sentences for pair in itertools.pairwise([OUTSIDE, *tags, OUTSIDE]))
+    return scheme_of_pairs(
+        Counter(pair for tags in sentences for pair in itertools.pairwise([OUTSIDE, *tags, OUTSIDE]))
+    )
+
+
+def scheme_of_pairs(pairs: Mapping[tuple[str, str], int]) -> tuple[Scheme, int]:
+    """Return what `find_scheme` does, from how often which tag follows which; either border of a sentence is an O."""
     against = dict.fromkeys(Scheme, 0)
     for (before, tag), number in pairs.items():
         previous, current = split_tag(before), split_tag(tag)

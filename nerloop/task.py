@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nerloop import config as settings
-from nerloop import demo, plugins
+from nerloop import demo, hardware, plugins
 from nerloop.alignment import Alignment
 from nerloop.batching import Atoms, Plan, Step
 from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data import Dataset, read_files
+from nerloop.data.statistics import Statistics
 from nerloop.dropout import use_cheap_dropout
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
+from nerloop.features import Features, build_features, recipe
 from nerloop.inference import Split, Tagger, build_decodings
 from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model
 from nerloop.optimizer import build_optimizer
 from nerloop.probe import choose_collator, freeze_unused
-from nerloop.tags import Scheme, find_scheme, labels_of, to_spans
+from nerloop.store import Cache
+from nerloop.tags import Scheme, labels_of, scheme_of_pairs
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 from nerloop.weights import Weights
 
@@ -42,15 +45,17 @@ def read_dataset(config: Config) -> Dataset:
     columns: dict[str, Any] = {name: getattr(config.data, name) for name in ("token_column", "tag_column", "labels")}
     if config.is_demo:
         splits = demo.splits()
-        dataset = Dataset(settings.DEMO, splits, {split: str(len(examples)) for split, examples in splits.items()})
+        dataset = Dataset(settings.DEMO, {**splits}, {split: str(len(examples)) for split, examples in splits.items()})
     elif config.data.dataset is not None:
         from nerloop.data.hub import read_hub
 
-        dataset = read_hub(config.data.dataset, config.data.dataset_config, **columns)
+        cache = Cache.at(config.data.cache_dir)
+        dataset = read_hub(config.data.dataset, config.data.dataset_config, **columns, cache=cache)
     else:
         dataset = Dataset(config.data_name)
+        columns |= {"format": config.data.format, "cache": Cache.at(config.data.cache_dir)}
         for split, paths in config.data.files().items():
-            dataset.splits[split], dataset.fingerprints[split] = read_files(paths, format=config.data.format, **columns)
+            dataset.splits[split], dataset.fingerprints[split] = read_files(paths, **columns)
     check_dataset(config, dataset)
     return dataset
 
@@ -60,11 +65,10 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
     for split in [s for s, examples in dataset.splits.items() if not examples and s != "train"]:
         log.warning("warning: the %s split has no sentence and is left out", split)
         del dataset.splits[split]
-    counts = {}
+    in_training = Statistics.of(dataset.splits["train"]).tags
     for split, examples in dataset.splits.items():
-        tags = Counter(tag for example in examples for tag in example.tags)
-        spans = sum(len(to_spans(example.tags)) for example in examples)
-        counts[split] = tags
+        statistics = Statistics.of(examples)
+        tags, spans = statistics.tags, statistics.num_spans
         log.info("%-10s %6d sentences %8d tokens %7d entities", split, len(examples), tags.total(), spans)
         if not spans and split == "train":
             raise DataError(
@@ -72,7 +76,7 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
             )
         if not spans:
             log.warning("warning: the %s split has no entity; its F1 says nothing", split)
-        unseen = {tag: n for tag, n in tags.items() if tag not in counts["train"]}
+        unseen = {tag: n for tag, n in tags.items() if tag not in in_training}
         if unseen:
             found = ", ".join(f"{tag} ({n})" for tag, n in sorted(unseen.items()))
             log.warning("warning: the %s split has tags that the training split has not: %s", split, found)
@@ -110,7 +114,7 @@ class Task:
         config: Config, dataset: Dataset, precision: str, accelerator: Accelerator, interruption: Interruption
     ) -> Task:
         """Return the task of the settings; the model is on the accelerator's device. Raises NerloopError."""
-        labels = labels_of(e.tags for examples in dataset.splits.values() for e in examples)
+        labels = labels_of(list(Statistics.of(examples).tags) for examples in dataset.splits.values())
         scheme = report_scheme(dataset)
         tokenizer, model = build_model(config, labels, dataset)
         model = model.double() if precision == "float64" else model
@@ -121,8 +125,10 @@ class Task:
             log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
         if accelerator.device.type == "cpu":
             use_cheap_dropout(model)
-        features = alignment.split(dataset.splits["train"])
-        atoms = Atoms.of(features)
+        features = hardware.local_main_first(
+            accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
+        )
+        atoms = features["train"].atoms
         plan = Plan(
             atoms,
             config.train.batch_size,
@@ -134,7 +140,7 @@ class Task:
         )
         evaluator: Evaluator = config.evaluator.build("evaluator")
         check_best_metric(config, evaluator)
-        windows = len(features) - len(atoms.sentences)
+        windows = len(atoms.lengths) - len(atoms.sentences)
         if windows > 0:
             log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
         return Task(
@@ -150,9 +156,11 @@ class Task:
             tagger=Tagger(
                 labels, alignment, collator, build_decodings(config.decoding, labels, scheme), accelerator, interruption
             ),
-            features=features,
+            features=features["train"],
             examples=dataset.splits["train"],
-            splits={n: Split.of(e, alignment, collator) for n, e in dataset.splits.items() if n != "train"},
+            splits={
+                n: Split.of(e, alignment, collator, features[n]) for n, e in dataset.splits.items() if n != "train"
+            },
             plan=plan,
             num_steps=config.train.max_steps or plan.num_steps(config.train.epochs),
         )
@@ -167,7 +175,7 @@ class Task:
         """Return the micro-batch of some training features; of none, a dummy row that has no labels."""
         if indices:
             return self.collator([self.features[i] for i in indices])
-        shortest = min(self.features, key=len)
+        shortest = self.features[int(np.argmin(self.plan.atoms.lengths))]
         return self.collator([replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))])
 
     def evaluate(self, model: Any, split: str) -> dict[str, dict[str, Any]]:
@@ -192,9 +200,19 @@ class Task:
         return step % every == 0 if every else self.plan.num_steps(self.plan.epoch_of(step)) == step
 
 
+def _build_features(
+    config: Config, dataset: Dataset, alignment: Alignment, tokenizer: Tokenizer, labels: Sequence[str]
+) -> dict[str, Features]:
+    """Return the features of every split, from the cache where it has them; the demo's are not kept."""
+    cache = Cache.temporary() if config.is_demo else Cache.at(config.data.cache_dir)
+    made_by = recipe(config.alignment, alignment, tokenizer, labels)
+    return {split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()}
+
+
 def report_scheme(dataset: Dataset) -> Scheme:
     """Return the scheme of all splits together, and say it."""
-    scheme, against = find_scheme(e.tags for examples in dataset.splits.values() for e in examples)
+    pairs = sum((Statistics.of(examples).pairs for examples in dataset.splits.values()), Counter[tuple[str, str]]())
+    scheme, against = scheme_of_pairs(pairs)
     log.info("tags are %s", scheme)
     if against:
         log.warning(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import string
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from nerloop.types import Example
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["NERLOOP_CACHE"] = tempfile.mkdtemp(prefix="nerloop-cache-")
+atexit.register(shutil.rmtree, os.environ["NERLOOP_CACHE"], ignore_errors=True)
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir(), "nerloop-hypothesis")))
 
 ROOT = Path(__file__).resolve().parents[1]

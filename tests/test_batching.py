@@ -81,7 +81,7 @@ def test_shuffle_into_steps_takes_atoms_until_the_batch_is_full():
 
 
 def test_shuffle_into_steps_of_nothing_is_nothing():
-    assert shuffle_into_steps(np.array([], dtype=np.int64), 4, 0, 0) == []
+    assert list(shuffle_into_steps(np.array([], dtype=np.int64), 4, 0, 0)) == []
 
 
 def test_shuffle_into_steps_differs_by_seed_and_epoch():
@@ -288,7 +288,7 @@ def test_dropout_seed_differs_by_seed_step_and_process():
 
 def test_evaluation_batches_literal():
     data = atoms([3], [9], [5, 4], [2], [6])
-    assert evaluation_batches(data, 10, sum) == [[[1]], [[5]], [[2, 3]], [[0, 4]]]
+    assert list(evaluation_batches(data, 10, sum)) == [[[1]], [[5]], [[2, 3]], [[0, 4]]]
 
 
 def test_evaluation_batches_hold_whole_atoms_once():
@@ -310,7 +310,7 @@ def test_evaluation_batches_keep_the_budget(cost):
 
 
 def test_evaluation_batches_give_a_feature_beyond_the_budget_a_forward_of_its_own():
-    assert evaluation_batches(atoms([50, 60, 5], [3]), 20, sum) == [[[0], [1], [2]], [[3]]]
+    assert list(evaluation_batches(atoms([50, 60, 5], [3]), 20, sum)) == [[[0], [1], [2]], [[3]]]
 
 
 def test_evaluation_batches_begin_with_the_longest():
@@ -320,4 +320,4 @@ def test_evaluation_batches_begin_with_the_longest():
 
 
 def test_evaluation_batches_of_nothing_are_none():
-    assert evaluation_batches(Atoms.of([]), 100, sum) == []
+    assert list(evaluation_batches(Atoms.of([]), 100, sum)) == []

@@ -45,6 +45,7 @@ def test_defaults_are_those_of_the_table():
         "data.token_column": None,
         "data.tag_column": None,
         "data.labels": None,
+        "data.cache_dir": None,
         "alignment.class_path": "nerloop.alignment.all.All",
         "alignment.init_args": {},
         "collator.class_path": "nerloop.collators.pack.Pack",

@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nerloop"
 # Bottom up. What is in one layer imports only from layers below, and from itself.
 LAYERS = [
     {"types", "errors"},
-    {"dropout", "plugins", "schedule", "tags", "weights"},
+    {"dropout", "plugins", "schedule", "store", "tags", "weights"},
     {"attention"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},
     {"config"},
     {"settings", "hardware", "interruption", "lock", "model", "profiling"},
-    {"probe", "optimizer"},
+    {"features", "probe", "optimizer"},
     {"checkpoint", "inference", "demo", "contracts", "pipeline_score"},
     {"runs", "report"},
     {"tracking"},
@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {}
 DOORS = {
     "jsonargparse": {"settings.py"},
     "datasets": {"data/hub.py"},
+    "pyarrow": {"data/stored.py", "features.py", "store.py"},
     "seqeval": {"evaluators/seqeval.py"},
     "safetensors": {"checkpoint.py"},
     "tensorboard": {"tracking.py"},

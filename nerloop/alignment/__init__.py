@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +11,18 @@ from nerloop.types import Example, Feature
 
 
 class Alignment(Protocol):
-    """An alignment is built as `cls(tokenizer, labels, **options)`: a fast tokenizer, and the label names by id."""
+    """An alignment is built as `cls(tokenizer, labels, **options)`: a fast tokenizer, and the label names by id.
 
-    def split(self, examples: Sequence[Example]) -> list[Feature]:
-        """Return the features of examples, those of an atom side by side; labels are IGNORE where there are no tags."""
+    Two attributes may be there as well: `needs_documents`, true where `split` looks across sentences, and a
+    `fingerprint`, a string that changes whenever the features would, which lets them be cached.
+    """
+
+    def split(self, examples: Sequence[Example]) -> Iterable[Feature]:
+        """Return the features of examples, those of an atom side by side; labels are IGNORE where there are no tags.
+
+        It is called with some thousand consecutive examples at a time, with whole documents where `needs_documents`.
+        Atoms and examples are numbered from 0 in each call.
+        """
         ...
 
     def join(self, features: Sequence[Feature], scores: Sequence[np.ndarray]) -> dict[int, np.ndarray]:

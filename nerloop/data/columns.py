@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from nerloop.data.checks import as_tag
 from nerloop.data.lines import open_lines
@@ -14,15 +15,20 @@ from nerloop.types import Example
 DOCUMENT = "-DOCSTART-"
 
 
-def read_columns(
+def read_columns(path: str, **options: Any) -> list[Example]:
+    """Return what `iterate_columns` yields."""
+    return list(iterate_columns(path, **options))
+
+
+def iterate_columns(
     path: str,
     *,
     token_column: str | None = None,
     tag_column: str | None = None,
     labels: Sequence[str] | None = None,
     with_tags: bool = True,
-) -> list[Example]:
-    """Return the sentences of a file of columns, split at spaces and tabs and nowhere else.
+) -> Iterator[Example]:
+    """Yield the sentences of a file of columns, split at spaces and tabs and nowhere else.
 
     `token_column` and `tag_column` are indices from 0 (negative ones from the end; first and last by default), or names
     in a header line. Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token.
@@ -30,7 +36,6 @@ def read_columns(
     (`with_tags` False: a "#" by itself and words behind it, not as many as there are columns). Raises DataError with
     file:line.
     """
-    examples: list[Example] = []
     tokens: list[str] = []
     tags: list[str] = []
     first_line = start_line = num_columns = 0
@@ -46,7 +51,7 @@ def read_columns(
         fields = _split(text)
         if not fields or fields[0] == DOCUMENT:
             if tokens:
-                examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document))
+                yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
             tokens, tags = [], []
             if fields:
                 document = f"{path}:{number}"
@@ -75,8 +80,7 @@ def read_columns(
         if with_tags:
             tags.append(as_tag(fields[tag_index], labels, f"{path}:{number}"))
     if tokens:
-        examples.append(Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document))
-    return examples
+        yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
 
 
 def _split(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 from nerloop.data import Dataset
 from nerloop.data.checks import as_example, shorten_message
 from nerloop.data.jsonl import TAG_COLUMNS, TOKEN_COLUMNS, pick_column
+from nerloop.data.stored import store_examples
 from nerloop.errors import DataError, shorten
+from nerloop.store import Cache, code_fingerprint, fingerprint
 from nerloop.types import Example
 
 DICT, STATE = "dataset_dict.json", "state.json"
@@ -25,8 +28,12 @@ def read_hub(
     token_column: str | None = None,
     tag_column: str | None = None,
     labels: Sequence[str] | None = None,
+    cache: Cache | None = None,
 ) -> Dataset:
-    """Return the splits of a hub data set or a local folder. Raises DataError where it can't be had or used."""
+    """Return the splits of a hub data set or a local folder. Raises DataError where it can't be had or used.
+
+    They are lists in memory, or, with a cache, mapped from there.
+    """
     from datasets import DatasetDict
 
     loaded = _load(name, config)
@@ -36,8 +43,16 @@ def read_hub(
     for split, names in SPLITS.items():
         if found := next((n for n in names if n in loaded), None):
             rows = loaded[found]
-            dataset.splits[split] = _examples(rows, f"{name}/{found}", token_column, tag_column, labels)
-            dataset.fingerprints[split] = rows._fingerprint  # what datasets' own cache goes by
+            options = (f"{name}/{found}", token_column, tag_column, labels)
+            read = functools.partial(_examples, rows, *options)
+            digest = dataset.fingerprints[split] = rows._fingerprint  # what datasets' own cache goes by
+            if cache is None:
+                dataset.splits[split] = list(read())
+                continue
+            files = [file["filename"] for file in rows.cache_files]  # that of a saved folder is the folder's say-so
+            code = code_fingerprint("data", "store.py", "tags.py", "types.py")
+            key = fingerprint(code, options, digest, str(rows.features), cache.digest(files))
+            dataset.splits[split] = store_examples(read, cache, key)
     if not dataset.splits.get("train"):
         raise DataError(f"data.dataset {name}: found splits {', '.join(loaded) or 'none'}, expected 'train' with rows")
     return dataset
@@ -108,15 +123,13 @@ def _check_names(path: Path, names: Sequence[Any], what: str) -> None:
 
 def _examples(
     rows: Any, where: str, token_column: str | None, tag_column: str | None, labels: Sequence[str] | None
-) -> list[Example]:
+) -> Iterator[Example]:
     columns = list(rows.features)
     tokens = pick_column(token_column, TOKEN_COLUMNS, columns, "data.token_column", where)
     tags = pick_column(tag_column, TAG_COLUMNS, columns, "data.tag_column", where)
     names = getattr(getattr(rows.features[tags], "feature", None), "names", None)  # ClassLabel has them
-    return [
-        as_example(row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags))
-        for i, row in enumerate(_rows(rows, [tokens, tags], where))
-    ]
+    for i, row in enumerate(_rows(rows, [tokens, tags], where)):
+        yield as_example(row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags))
 
 
 def _rows(rows: Any, columns: list[str], where: str) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nerloop.data.checks import as_example, shorten_message
@@ -17,20 +17,24 @@ TOKEN_COLUMNS = ("tokens", "words")
 TAG_COLUMNS = ("ner_tags", "tags", "labels", "ner")
 
 
-def read_jsonl(
+def read_jsonl(path: str, **options: Any) -> list[Example]:
+    """Return what `iterate_jsonl` yields."""
+    return list(iterate_jsonl(path, **options))
+
+
+def iterate_jsonl(
     path: str,
     *,
     token_column: str | None = None,
     tag_column: str | None = None,
     labels: Sequence[str] | None = None,
     with_tags: bool = True,
-) -> list[Example]:
-    """Return the sentences of a file of JSON lines.
+) -> Iterator[Example]:
+    """Yield the sentences of a file of JSON lines.
 
     Without names, the token column is "tokens" or "words", the tag column "ner_tags", "tags", "labels" or "ner". Blank
     lines are skipped. Raises DataError with file:line.
     """
-    examples = []
     for number, text in open_lines(path):
         where = f"{path}:{number}"
         if not text.strip(" \t\r"):
@@ -43,8 +47,7 @@ def read_jsonl(
         tokens = pick_column(token_column, TOKEN_COLUMNS, record, "data.token_column", where)
         tags = pick_column(tag_column, TAG_COLUMNS, record, "data.tag_column", where) if with_tags else None
         gold = record[tags] if tags is not None else None
-        examples.append(as_example(record[tokens], gold, labels, where, (tokens, tags)))
-    return examples
+        yield as_example(record[tokens], gold, labels, where, (tokens, tags))
 
 
 def pick_column(

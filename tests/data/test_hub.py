@@ -233,3 +233,15 @@ def test_a_hub_that_can_not_be_reached(name):
 
 def test_an_empty_name():
     assert message("").startswith("data.dataset: '' is no name of a data set")
+
+
+def test_a_cache_gives_the_same_examples_and_is_filled_once(save, tmp_path):
+    from nerloop.store import Cache
+
+    cache = Cache.at(str(tmp_path / "ours"))
+    name = save(train=classes([[1, 2], [0]], "O", "B-PER", "I-PER"), test=classes([[1]], "O", "B-PER"))
+    plain = read_hub(name)
+    for _ in range(2):
+        found = read_hub(name, cache=cache)
+        assert ({s: list(e) for s, e in found.splits.items()}, found.fingerprints) == (plain.splits, plain.fingerprints)
+    assert len(list(cache.folder.glob("examples-*"))) == 2

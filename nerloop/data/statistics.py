@@ -1,0 +1,65 @@
+"""What is known of a split without another look at its sentences: how often which tag follows which."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nerloop.tags import OUTSIDE, split_tag, starts_span
+from nerloop.types import Example
+
+
+@dataclass
+class Statistics:
+    """Counts over sentences; labels, scheme and the number of spans follow from `pairs`."""
+
+    num_sentences: int = 0
+    num_tokens: int = 0
+    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)  # of neighbouring tags; either border is an O
+
+    @staticmethod
+    def of(examples: Iterable[Example]) -> Statistics:
+        """Return the statistics of examples: those that were noted when they were stored, else by counting."""
+        noted = getattr(examples, "statistics", None)
+        if isinstance(noted, Statistics):
+            return noted
+        statistics = Statistics()
+        for _ in statistics.counting(examples):
+            pass
+        return statistics
+
+    def counting(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Yield the examples, counted on their way."""
+        for example in examples:
+            self.num_sentences += 1
+            self.num_tokens += len(example.tokens)
+            self.pairs.update(itertools.pairwise((OUTSIDE, *example.tags, OUTSIDE)))
+            yield example
+
+    @property
+    def tags(self) -> Counter[str]:
+        """How often each tag stands."""
+        counts: Counter[str] = Counter()
+        for (_, tag), number in self.pairs.items():
+            counts[tag] += number
+        counts[OUTSIDE] -= self.num_sentences  # the border behind each sentence
+        return +counts
+
+    @property
+    def num_spans(self) -> int:
+        """The number of spans: each starts once, and where one starts two neighbouring tags tell."""
+        return sum(n for (a, b), n in self.pairs.items() if starts_span(split_tag(a), split_tag(b)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        pairs = [[a, b, n] for (a, b), n in self.pairs.items()]
+        return {"num_sentences": self.num_sentences, "num_tokens": self.num_tokens, "pairs": pairs}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Statistics:
+        """Return what `to_json` gave."""
+        pairs = Counter({(a, b): n for a, b, n in values["pairs"]})
+        return Statistics(values["num_sentences"], values["num_tokens"], pairs)

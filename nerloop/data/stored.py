@@ -1,0 +1,102 @@
+"""Examples on disk: written once while a reader reads, then mapped."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from nerloop.data.statistics import Statistics
+from nerloop.store import ROWS, Cache, Table, batched
+from nerloop.types import Example
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AT_A_TIME = 1_000
+"""Examples that are taken out together when all are gone through."""
+
+
+def _as_pairs(values: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, values))
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+@functools.cache
+def _columns() -> dict[str, tuple[pa.DataType, Callable[[Any], Any]]]:
+    """Return the Arrow type of each field of Example, and what makes the value of Arrow's. Add new ones here."""
+    import pyarrow as pa
+
+    strings = pa.list_(pa.string())
+    return {
+        "tokens": (strings, tuple),
+        "tags": (strings, tuple),
+        "location": (pa.string(), _as_is),
+        "document": (pa.string(), _as_is),
+        "offsets": (pa.list_(pa.list_(pa.int32(), 2)), _as_pairs),
+    }
+
+
+class StoredExamples(Sequence[Example]):
+    """The examples of a table; each is made when it is asked for."""
+
+    def __init__(self, table: Table, key: str | None) -> None:
+        """Take a table that `store_examples` wrote, and the key that it is kept under."""
+        self._table = table
+        self.key = key
+        self.statistics = Statistics.from_json(table.about["facts"])
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            rows = range(len(self))[index]
+            return list(self._between(rows.start, rows.stop)) if rows.step == 1 else [self[i] for i in rows]
+        row = range(len(self))[index]  # raises IndexError, and counts from the end
+        return next(self._between(row, row + 1))
+
+    def __iter__(self) -> Iterator[Example]:
+        return self._between(0, len(self))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _between(self, start: int, stop: int) -> Iterator[Example]:
+        while start < stop:
+            batch, row = divmod(start, ROWS)
+            num_rows = min(stop - start, AT_A_TIME, ROWS - row)
+            yield from _to_examples(self._table.batch(batch).slice(row, num_rows))
+            start += num_rows
+
+
+def store_examples(examples: Callable[[], Iterable[Example]], cache: Cache, key: str | None) -> StoredExamples:
+    """Return examples from the cache, or put there what `examples` gives. Raises what that does, and DataError."""
+    import pyarrow as pa
+
+    schema = pa.schema({name: type_ for name, (type_, _) in _columns().items()})
+
+    def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
+        statistics = Statistics()
+        for rows in batched(statistics.counting(examples())):
+            arrays = [pa.array([getattr(e, name) for e in rows], schema.field(name).type) for name in schema.names]
+            add(pa.record_batch(arrays, schema=schema))
+        return statistics.to_json()
+
+    return StoredExamples(cache.table("examples", key, schema, write), key)
+
+
+def _to_examples(batch: pa.RecordBatch) -> Iterator[Example]:
+    values = [map(restore, batch.column(name).to_pylist()) for name, (_, restore) in _columns().items()]
+    return (Example(**dict(zip(_columns(), row, strict=True))) for row in zip(*values, strict=True))

@@ -1,0 +1,185 @@
+"""The cache: an entry is whole or not there, whoever writes, and whatever became of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from nerloop import store
+from nerloop.errors import ConfigError, DataError
+from nerloop.store import ABOUT, ARROW, Cache, digest_of, fingerprint
+
+SCHEMA = pa.schema([("n", pa.int32())])
+
+
+def numbers(cache: Cache, key: str | None, *values: int) -> list[int]:
+    """Return the numbers of an entry; `values` where it has to be written."""
+
+    def write(add):
+        add(pa.record_batch([pa.array(values, pa.int32())], schema=SCHEMA))
+        return {"sum": sum(values)}
+
+    table = cache.table("numbers", key, SCHEMA, write)
+    return [n for batch in table.batches() for n in batch.column("n").to_pylist()]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache.at(str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def said(caplog, monkeypatch):
+    """Return a function that says what was logged."""
+    monkeypatch.setattr(logging.getLogger("nerloop"), "propagate", True)  # a training before may have changed it
+    caplog.set_level("WARNING", "nerloop")
+    return lambda: [r.getMessage() for r in caplog.records]
+
+
+def test_an_entry_is_written_once(cache):
+    assert [numbers(cache, "a", 1, 2), numbers(cache, "a", 3), numbers(cache, "b", 4)] == [[1, 2], [1, 2], [4]]
+    assert sorted(p.name for p in cache.folder.iterdir()) == ["numbers-a", "numbers-b"]
+
+
+def test_without_a_key_nothing_is_kept(cache):
+    assert numbers(cache, None, 1) == [1]
+    assert list(cache.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / ARROW).write_bytes((entry / ARROW).read_bytes()[:-7]),
+        lambda entry: (entry / ARROW).write_bytes(b"x" * (entry / ARROW).stat().st_size),
+        lambda entry: (entry / ARROW).unlink(),
+        lambda entry: (entry / ABOUT).unlink(),
+        lambda entry: (entry / ABOUT).write_text("{"),
+        lambda entry: (entry / ABOUT).write_text("[]"),
+        lambda entry: (entry / ABOUT).write_text(json.dumps({"num_bytes": (entry / ARROW).stat().st_size})),
+    ],
+)  # fmt: skip
+def test_a_damaged_entry_is_made_anew(cache, damage, said):
+    numbers(cache, "a", 1, 2)
+    damage(cache.folder / "numbers-a")
+    assert numbers(cache, "a", 3) == [3]
+    assert numbers(cache, "a", 4) == [3]
+    (line,) = set(said())
+    assert line.startswith(f"warning: {cache.folder / 'numbers-a'} is damaged (")
+
+
+def test_what_fails_leaves_nothing(cache):
+    def write(add):
+        raise DataError("x.conll:1: no")
+
+    with pytest.raises(DataError, match=r"^x\.conll:1: no$"):
+        cache.table("numbers", "a", SCHEMA, write)
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_a_full_disk_is_told_in_one_line(cache):
+    def write(add):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match=r"^data\.cache_dir .*: can't be written: No space left on device; make room"):
+        cache.table("numbers", "a", SCHEMA, write)
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_another_process_may_be_as_quick(cache):
+    def write(add):
+        numbers(cache, "a", 1)  # as another one would meanwhile
+        add(pa.record_batch([pa.array([2], pa.int32())], schema=SCHEMA))
+
+    table = cache.table("numbers", "a", SCHEMA, write)
+    assert table.batch(0).column("n").to_pylist() == [1]
+    assert [p.name for p in cache.folder.iterdir()] == ["numbers-a"]
+
+
+def ask(folder: str, value: int) -> list[int]:
+    return numbers(Cache.at(folder), "a", *[value] * 1000)
+
+
+def test_processes_at_once_end_with_one_entry(cache):
+    with get_context("spawn").Pool(3) as pool:
+        found = pool.starmap(ask, [(str(cache.folder), value) for value in range(6)])
+    assert all(f == found[0] for f in found)
+    assert [p.name for p in cache.folder.iterdir()] == ["numbers-a"]
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(cache):
+    for name, age in (("old", 2 * store.FORGOTTEN_SECONDS), ("young", 0)):
+        (cache.folder / f".numbers-{name}").mkdir()
+        (cache.folder / f".numbers-{name}" / ARROW).write_bytes(b"")
+        for path in (cache.folder / f".numbers-{name}" / ARROW, cache.folder / f".numbers-{name}"):
+            os.utime(path, (time.time() - age,) * 2)
+    numbers(cache, "a", 1)
+    assert sorted(p.name for p in cache.folder.iterdir()) == [".numbers-young", "numbers-a"]
+
+
+def test_the_setting_wins_then_the_variable_then_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("NERLOOP_CACHE", str(tmp_path / "variable"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert Cache.at(str(tmp_path / "setting")).folder == tmp_path / "setting"
+    assert Cache.at(None).folder == tmp_path / "variable"
+    monkeypatch.delenv("NERLOOP_CACHE")
+    assert Cache.at(None).folder == tmp_path / "xdg" / "nerloop"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert Cache.at(None).folder == tmp_path / "home" / ".cache" / "nerloop"
+    assert Cache.at(None).is_kept
+
+
+def test_a_folder_that_was_asked_for_and_cannot_be_used_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"^data\.cache_dir .*file/x: can't be used: Not a directory; name another"):
+        Cache.at(str(tmp_path / "file" / "x"))
+
+
+def test_without_the_usual_folder_nothing_is_kept(tmp_path, monkeypatch, said):
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("NERLOOP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    found = Cache.at(None)
+    assert not found.is_kept
+    assert set(said()) == {"warning: no cache: Not a directory; set data.cache_dir to a folder to keep what is read"}
+    assert [numbers(found, "a", 1), numbers(found, "a", 2)] == [[1], [2]]
+
+
+def test_digest_is_the_sha_256_of_the_bytes_end_to_end(cache, tmp_path):
+    for name, text in (("a", "one"), ("b", "two")):
+        (tmp_path / name).write_text(text)
+    sha = "25b6746d5172ed6352966a013d93ac846e1110d5a25e8f183b5931f4688842a1"  # printf onetwo | sha256sum
+    assert cache.digest([str(tmp_path / "a"), str(tmp_path / "b")]) == sha
+
+
+def test_digest_remembers_files_that_did_not_change(cache, tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_text("one")
+    monkeypatch.setattr(store, "SETTLED_SECONDS", -1)
+    digest = cache.digest([str(path)])
+    monkeypatch.setattr(store, "digest_of", lambda paths: "read again")
+    assert cache.digest([str(path)]) == digest
+    path.write_text("two")
+    os.utime(path, ns=(path.stat().st_atime_ns, 0))
+    assert cache.digest([str(path)]) == "read again"
+
+
+def test_digest_does_not_believe_a_file_that_has_just_been_written(cache, tmp_path):
+    path = tmp_path / "a"
+    path.write_text("one")
+    cache.digest([str(path)])
+    assert list(cache.folder.iterdir()) == []
+    assert cache.digest([str(path)]) == digest_of([str(path)])
+
+
+def test_fingerprint_tells_plain_values_apart():
+    parts = [("a", None), ("a", "None"), ("a",), (["a"], None), ("a", {}), ("a", 1), ("a", "1"), ("a", True)]
+    assert len({fingerprint(*p) for p in parts}) == len(parts)
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
