@@ -10,7 +10,7 @@ from typing import Any
 
 from nerloop.data import Dataset
 from nerloop.data.checks import as_example, shorten_message
-from nerloop.data.jsonl import TAG_COLUMNS, TOKEN_COLUMNS, pick_column
+from nerloop.data.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.errors import DataError, shorten
 from nerloop.types import Example
 
@@ -113,9 +113,12 @@ def _examples(
     tokens = pick_column(token_column, TOKEN_COLUMNS, columns, "data.token_column", where)
     tags = pick_column(tag_column, TAG_COLUMNS, columns, "data.tag_column", where)
     names = getattr(getattr(rows.features[tags], "feature", None), "names", None)  # ClassLabel has them
+    documents = [name for name in DOCUMENT_COLUMNS if name in columns and name not in (tokens, tags)]
     return [
-        as_example(row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags))
-        for i, row in enumerate(_rows(rows, [tokens, tags], where))
+        as_example(
+            row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags), document_of(row, where) or ""
+        )
+        for i, row in enumerate(_rows(rows, [tokens, tags, *documents], where))
     ]
 
 
