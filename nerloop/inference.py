@@ -15,7 +15,7 @@ from nerloop.batching import Atoms, evaluation_batches
 from nerloop.collators import Collator
 from nerloop.config import Plugin
 from nerloop.decoding import Decoding
-from nerloop.evaluators import Counts, Evaluator
+from nerloop.evaluators import Counts, Evaluator, count_examples
 from nerloop.interruption import Interruption
 from nerloop.model import feature_logits
 from nerloop.tags import Scheme, to_spans
@@ -125,10 +125,10 @@ class Tagger:
     def metrics(self, tagged: Mapping[int, Tagged], split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
         """Return the metrics by decoding of what all processes found, from the share of each."""
         order = sorted(tagged)
-        gold = [split.examples[i].tags for i in order]
+        examples = [split.examples[i] for i in order]
         return {
             name: evaluator.metrics(
-                self.sum_over_processes(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
+                self.sum_over_processes(count_examples(evaluator, examples, [tagged[i].tags[name] for i in order]))
             )
             for name in self.decodings
         }

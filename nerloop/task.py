@@ -16,7 +16,7 @@ from nerloop.alignment import Alignment
 from nerloop.batching import Atoms, Plan, Step
 from nerloop.collators import Collator
 from nerloop.config import Config
-from nerloop.data import Dataset, read_files
+from nerloop.data import Dataset, TextOptions, read_files
 from nerloop.dropout import use_cheap_dropout
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
@@ -49,6 +49,9 @@ def read_dataset(config: Config) -> Dataset:
         dataset = read_hub(config.data.dataset, config.data.dataset_config, **columns)
     else:
         dataset = Dataset(config.data_name)
+        columns["text"] = TextOptions(
+            config.data.tokenizer, config.data.offsets, config.data.overlaps, config.data.discontinuous
+        )
         for split, paths in config.data.files().items():
             dataset.splits[split], dataset.fingerprints[split] = read_files(paths, format=config.data.format, **columns)
     check_dataset(config, dataset)

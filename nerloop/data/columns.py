@@ -147,3 +147,11 @@ def _check_columns(
 
 def _count(num_columns: int) -> str:
     return f"{num_columns} column{'s' * (num_columns != 1)}"
+
+
+ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\ufeff": "\\b"}
+
+
+def escape(token: str) -> str:
+    r"""Return a token as the column form holds it: "New York" -> r"New\sYork", "" -> r"\e"."""
+    return f"\\{token}" if token == DOCUMENT else "".join(ESCAPES.get(c, c) for c in token) or "\\e"

@@ -33,6 +33,9 @@ def read_spans(
             raise DataError(f"{where}: found {shorten(value)}, expected an object such as {{'text': ..., 'spans': []}}")
         text_name = pick_column(token_column, TEXT_COLUMNS, value, "data.token_column", where)
         text = as_text(value[text_name], text_name, where)
+        if with_tags and value.get("answer") in REFUSED:
+            notes.add("records that were rejected or ignored are left out", where)
+            continue
         stated = _spans_of(value, tag_column, where, notes) if with_tags else None
         tokens = _tokens_of(value, where)
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
@@ -44,10 +47,7 @@ def read_spans(
 
 
 def _spans_of(record: dict[str, Any], name: str | None, where: str, notes: Notes) -> list[Stated] | None:
-    """Return the spans of a record, None of one that is not gold."""
-    if record.get("answer") in REFUSED:
-        notes.add("records that were rejected or ignored are left out", where)
-        return None
+    """Return the spans of a record, None of one that nobody annotated."""
     if name is None and "answer" in record and not any(column in record for column in SPAN_COLUMNS):
         return []
     found = record[pick_column(name, SPAN_COLUMNS, record, "data.tag_column", where)]
