@@ -102,18 +102,20 @@ def text_records(examples: Iterable[Example], *, by_sentence: bool = False) -> I
 
     Sentences whose document is not known are one text together, or one each where `by_sentence` says so.
     """
-    for document, group in itertools.groupby(examples, key=lambda example: example.document):
-        is_parted = by_sentence and not document
-        for _, part in itertools.groupby(enumerate(group), key=lambda pair, parted=is_parted: pair[0] if parted else 0):
-            lines, spans, at = [], [], 0
-            location = ""
-            for _, example in part:
-                location = location or example.location
-                places = _lay_out(example.tokens, at)
-                lines.append(" ".join(map(_on_one_line, example.tokens)))
-                spans += _in_characters(example.tags, places)
-                at += len(lines[-1]) + 1
-            yield TextRecord("\n".join(lines), tuple(spans), location, document or location)
+
+    def text_of(numbered: tuple[int, Example]) -> tuple[str, int]:
+        number, example = numbered
+        return example.document, number if by_sentence and not example.document else -1
+
+    for (document, _), group in itertools.groupby(enumerate(examples), key=text_of):
+        lines, spans, at = [], [], 0
+        location = ""
+        for _, example in group:
+            location = location or example.location
+            lines.append(" ".join(map(_on_one_line, example.tokens)))
+            spans += _in_characters(example.tags, _lay_out(example.tokens, at))
+            at += len(lines[-1]) + 1
+        yield TextRecord("\n".join(lines), tuple(spans), location, document or location)
 
 
 def _lay_out(tokens: Sequence[str], start: int) -> list[Offsets]:

@@ -38,7 +38,7 @@ def is_array(path: str) -> bool:
     """Whether a file holds one array of values, and not a value a line."""
     with file_errors(path), open(path, "rb") as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return head.startswith(b"[") and not re.match(rb'\[[ \t]*"', head)
+    return re.match(rb"\[\s*([\[{\]]|$)", head) is not None  # not [ "a text", and not the token [ with its tag
 
 
 def _elements(path: str) -> Iterator[tuple[str, Any]]:
