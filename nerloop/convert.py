@@ -205,7 +205,10 @@ def span_lines(records: Iterable[TextRecord]) -> Iterator[str]:
     for record in records:
         spans = None
         if record.spans is not None:
-            spans = [{"start": s.start, "end": s.end, "label": s.type} for s in sorted(record.spans)]
+            spans = [
+                {"start": s.start, "end": s.end, "text": record.text[s.start : s.end], "label": s.type}
+                for s in sorted(record.spans)
+            ]
         value: dict[str, Any] = {"text": record.text, "spans": spans}
         if record.tokens:
             value["tokens"] = [

@@ -36,8 +36,8 @@ def to_code_points(
     """Return spans, and `others` (the record's tokens), in code points of a text.
 
     With `unit` "auto", the reading is right that agrees with all the slices which the record itself gives, also one
-    that counts CR LF as one; without slices to tell by, the one that has all spans at the borders of words. Raises
-    DataError, starting with `where`, for slices that agree with no reading and for two readings that are as good.
+    that counts CR LF as one; without slices to tell by, the one that has the most spans at the borders of words.
+    Raises DataError, starting with `where`, for slices that agree with no reading and for two readings as good.
     """
     stated = [*(Slice(s.start, s.end, s.text) for s in spans), *others]
     for place in stated:
@@ -51,7 +51,8 @@ def to_code_points(
     if not found:
         raise DataError(_mismatch(text, stated, unit, where))
     if len(found) > 1:
-        likely = [places for places in found if all(_is_at_borders(text, *place) for place in places)]
+        at_borders = {places: sum(_is_at_borders(text, *place) for place in places) for places in found}
+        likely = [places for places, number in at_borders.items() if number == max(at_borders.values())]
         if len(likely) != 1:
             raise DataError(_ambiguity(text, found, where))
         found = {likely[0]: found[likely[0]]}

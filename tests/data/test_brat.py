@@ -49,8 +49,9 @@ def test_a_folder_is_read_by_document_with_lines_of_the_text():
 
 
 def test_lines_that_are_no_spans_are_skipped():
-    write("Anna in Paris", "T1\tPER 0 4\tAnna", "T2\tLOC 8 13\tParis", "R1\tIn Arg1:T1 Arg2:T2", "E1\tPER:T1", "A1\tx T1",
-          "M1\tx T1", "N1\tReference T1 Wikipedia:1\tAnna", "*\tEquiv T1 T2", "#1\tAnnotatorNotes T1\tT9 PER", "")  # fmt: skip
+    others = ["R1\tIn Arg1:T1 Arg2:T2", "E1\tPER:T1", "A1\tx T1", "M1\tx T1", "N1\tReference T1 Wikipedia:1\tAnna"]
+    others += ["*\tEquiv T1 T2", "#1\tAnnotatorNotes T1\tT9 PER", ""]
+    write("Anna in Paris", "T1\tPER 0 4\tAnna", *others, "T2\tLOC 8 13\tParis")
     assert tagged(read()) == ["Anna/B-PER in/O Paris/B-LOC"]
 
 
@@ -115,8 +116,8 @@ def test_a_span_over_a_line_end_is_missed():
     ("line", "expected"),
     [
         ("T1\tPER 0 9\tAnna", "b/a.ann:2: found offsets 0 to 9 in a text of 4 characters, expected them within it"),
-        ("T1\tPER 0 3\tBob", "b/a.ann:2: the text from 0 to 3 is 'Ann', but the record says 'Bob': was the text changed "
-                            "after it was annotated?"),
+        ("T1\tPER 0 3\tBob", "b/a.ann:2: the text from 0 to 3 is 'Ann', but the record says 'Bob': was the text "
+                            "changed after it was annotated?"),
         ("T1 PER 0 4 Anna", "b/a.ann:2: found 'T1 PER 0 4 Anna', expected a line such as 'T1<tab>PER 0 4<tab>Anna'"),
         ("T1\tPER 0\tAnna", "b/a.ann:2: found 'T1\\tPER 0\\tAnna', expected a line such as 'T1<tab>PER 0 4<tab>Anna'"),
     ],

@@ -23,8 +23,8 @@ def region(start, end, label, text=None, **more):
 
 
 def task(*annotations, text="Anna lives in Paris", **more):
-    return {"id": 7, "data": {"text": text}, "annotations": list(annotations), "drafts": [{"result": [region(0, 1, "X")]}],
-            "predictions": [{"result": [region(0, 1, "X")]}]} | more  # fmt: skip
+    others = {"drafts": [{"result": [region(0, 1, "X")]}], "predictions": [{"result": [region(0, 1, "X")]}]}
+    return {"id": 7, "data": {"text": text}, "annotations": list(annotations)} | others | more
 
 
 def annotation(*regions, **more):
