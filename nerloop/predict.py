@@ -116,7 +116,15 @@ def read_input(arguments: argparse.Namespace) -> list[Example]:
         "text": TextOptions(tokenizer=arguments.tokenizer),
     }  # fmt: skip
     try:
-        return read_files(arguments.files, **options)[0]
+        examples = read_files(arguments.files, **options)[0]
+        if not examples[0].offsets:
+            return examples
+        # Of texts, those that nobody annotated have been left out, but they are to be tagged as well.
+        whole = read_files(arguments.files, **options, with_tags=False)[0]
+        if len(whole) == len(examples):
+            return examples
+        print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
+        return whole
     except DataError as error:
         if arguments.tag_column is not None:
             raise

@@ -14,6 +14,7 @@ from nerloop.types import Example
 
 COLUMNS = ["ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC"]
 KEYS = ("name", "NER", "ner")
+BRACKETS = re.compile(r"\bEntity=[^|]*")
 WORD, NO_WORD = re.compile(r"\d{1,9}"), re.compile(r"\d{1,9}[-.]\d{1,9}")
 
 
@@ -37,6 +38,7 @@ def read_conllu(
     start_line = 0
     document = ""
     was_found = not with_tags
+    brackets = ""  # where the first are, which are no tags
     for number, text in open_lines(path):
         where = f"{path}:{number}"
         if not text.strip(" \t"):
@@ -64,9 +66,16 @@ def read_conllu(
         if with_tags:
             tag = _tag_of(fields, columns, tag_column, where)
             was_found = was_found or tag is not None
+            if not (was_found or brackets) and (match := BRACKETS.search(text)):
+                brackets = f"{where}: found {shorten(match[0])}"
             tags.append(OUTSIDE if tag is None else as_tag(tag, labels, where))
     if tokens:
         yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
+    if not was_found and brackets:
+        raise DataError(
+            f"{brackets}: brackets of coreference (CorefUD, GUM), which nest and overlap; expected a tag a word, such as "
+            "NER=B-PER. Convert the file first"
+        )
     if not was_found:
         expected = f"{tag_column}=" if tag_column else "name= or NER="
         raise DataError(
@@ -98,9 +107,4 @@ def _tag_of(fields: Sequence[str], columns: Sequence[str], name: str | None, whe
     for key in KEYS if name is None else (name,):
         if key in misc:
             return misc[key].strip()
-    if "Entity" in misc:
-        raise DataError(
-            f"{where}: found Entity={shorten(misc['Entity'])}: brackets of coreference (CorefUD, GUM), which nest and "
-            "overlap; expected a tag a word, such as NER=B-PER. Convert the file first"
-        )
     return None

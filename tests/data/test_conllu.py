@@ -83,9 +83,14 @@ def test_columns_of_conllu_plus_go_by_their_names():
 
 def test_brackets_of_coreference_are_refused():
     assert message(row(1, "Anna", "Entity=(e1-person-1-)")) == (
-        "x.conllu:1: found Entity='(e1-person-1-)': brackets of coreference (CorefUD, GUM), which nest and overlap; "
+        "x.conllu:1: found 'Entity=(e1-person-1-)': brackets of coreference (CorefUD, GUM), which nest and overlap; "
         "expected a tag a word, such as NER=B-PER. Convert the file first"
     )
+
+
+def test_brackets_beside_tags_are_no_matter():
+    lines = [row(1, "The", "Entity=(e1-person-1-"), row(2, "Anna", "Entity=e1)|NER=B-PER")]
+    assert tagged(read(*lines)) == ["The/O Anna/B-PER"]
 
 
 def test_a_file_without_entities_is_refused():
