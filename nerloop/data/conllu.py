@@ -73,8 +73,8 @@ def read_conllu(
         yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
     if not was_found and brackets:
         raise DataError(
-            f"{brackets}: brackets of coreference (CorefUD, GUM), which nest and overlap; expected a tag a word, such as "
-            "NER=B-PER. Convert the file first"
+            f"{brackets}: brackets of coreference (CorefUD, GUM), which nest and overlap; expected a tag a word, "
+            "such as NER=B-PER. Convert the file first"
         )
     if not was_found:
         expected = f"{tag_column}=" if tag_column else "name= or NER="

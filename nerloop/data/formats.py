@@ -211,10 +211,10 @@ def _formats_of(value: Any, token_column: str | None, tag_column: str | None, to
         found.append(tokens)
     texts = TEXT_COLUMNS if token_column is None else (token_column,)
     spans = SPAN_COLUMNS if tag_column is None else (tag_column,)
-    if any(isinstance(value.get(name), str) for name in texts) and (
-        any(_is_list_of(value.get(name), dict | list) for name in spans) or "answer" in value
-    ):
-        found.append("prodigy" if "spans" in value or "answer" in value else "doccano")
+    if any(isinstance(value.get(name), str) for name in texts):
+        has_spans = any(_is_list_of(value.get(name), dict | list) for name in spans) or "answer" in value
+        if has_spans or not any(isinstance(value.get(name), list) for name in TOKEN_COLUMNS):  # or a text by itself
+            found.append("doccano" if "label" in value or "entities" in value or "labels" in value else "prodigy")
     return found
 
 

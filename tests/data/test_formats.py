@@ -41,6 +41,8 @@ def test_the_setting_knows_every_format():
         ([SPANS], ("prodigy", "prodigy")),
         ([{"text": "Anna", "answer": "accept"}], ("prodigy", "prodigy")),
         ([{"text": "Anna", "label": [[0, 4, "PER"]]}], ("doccano", "doccano")),
+        ([{"text": "Anna"}], ("prodigy", "prodigy")),
+        ([{"text": "Anna", "entities": None}, {"text": "Bo"}], ("doccano", "doccano")),
         ([["Anna", {"entities": []}]], ("spacy", "spacy")),
         ([TASK], ("label_studio", "label_studio")),
         ([{"text": "Anna", "tokens": ["Anna"], "labels": ["B-PER"]}], ("jsonl", "json")),
