@@ -66,7 +66,7 @@ def test_a_record_with_both_tags_and_spans_is_refused():
 
 def test_columns_that_are_named_tell():
     record = {"body": "Anna", "marks": [[0, 4, "PER"]]}
-    assert found(json.dumps(record), token_column="body", tag_column="marks") == "doccano"
+    assert found(json.dumps(record), token_column="body", tag_column="marks") == "prodigy"
 
 
 @pytest.mark.parametrize(
