@@ -37,19 +37,30 @@ class DataSettings:
     dataset_config: str | None = None
     """configuration of a hub data set"""
     train: str | list[str] | None = None
-    """file or files"""
+    """file or files, or a folder of brat's"""
     validation: str | list[str] | None = None
     """file or files"""
     test: str | list[str] | None = None
     """file or files"""
-    format: Literal["auto", "conll", "jsonl"] = "auto"
-    """of the files; auto goes by suffix and first line"""
+    format: Literal[
+        "auto", "conll", "conllu", "jsonl", "json", "csv", "parquet", "prodigy", "doccano", "spacy", "label_studio",
+        "brat",
+    ] = "auto"  # fmt: skip
+    """of the files; auto goes by suffix and content"""
     token_column: str | None = None
     """index (from 0) or name of the column with tokens (none: first, or a usual name)"""
     tag_column: str | None = None
     """index (-1: last) or name of the column with tags (none: last, or a usual name)"""
     labels: list[str] | None = None
     """tag names of integer tags, in order"""
+    tokenizer: str = "words"
+    """of texts with character spans: words, whitespace (a sentence a line), or a dotted path to a function of yours"""
+    offsets: Literal["auto", "codepoints", "utf16"] = "auto"
+    """what character spans count; auto goes by what the records say of themselves"""
+    overlaps: Literal["outermost", "innermost", "error"] = "outermost"
+    """which one of nested or overlapping character spans is kept"""
+    discontinuous: Literal["hull", "skip"] = "hull"
+    """what becomes of a brat span of several pieces"""
     cache_dir: str | None = None
     """folder for what was read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
 

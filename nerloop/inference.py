@@ -15,7 +15,7 @@ from nerloop.batching import evaluation_batches
 from nerloop.collators import Collator
 from nerloop.config import Plugin
 from nerloop.decoding import Decoding
-from nerloop.evaluators import Counts, Evaluator
+from nerloop.evaluators import Counts, Evaluator, count_examples
 from nerloop.features import Features, build_features
 from nerloop.interruption import Interruption
 from nerloop.model import feature_logits
@@ -149,9 +149,9 @@ class Tagger:
         counts: dict[str, Counts] = {name: Counter() for name in self.decodings}
         for tagged in groups:
             order = sorted(tagged)
-            gold = [split.examples[i].tags for i in order]
+            examples = [split.examples[i] for i in order]
             for name, total in counts.items():
-                total.update(evaluator.count(gold, [tagged[i].tags[name] for i in order]))
+                total.update(count_examples(evaluator, examples, [tagged[i].tags[name] for i in order]))
         return counts
 
     def gather(self, tagged: dict[int, Tagged], num_examples: int) -> list[Tagged]:

@@ -34,19 +34,31 @@ def count_pipeline(model: PreTrainedModel, tokenizer: Tokenizer, examples: Itera
         outputs = _forward(pipeline, text) if text.strip() else None
         for strategy in STRATEGIES:
             found = _found(pipeline, outputs, strategy) if outputs is not None else set()
-            counts[strategy].update({("gold",): len(gold), ("predicted",): len(found), ("correct",): len(gold & found)})
+            counts[strategy].update(
+                {
+                    ("gold",): len(gold) + len(example.missed),
+                    ("predicted",): len(found),
+                    ("correct",): len(gold & found),
+                }
+            )
     model.train(training)
     return counts
 
 
 def character_spans(example: Example) -> set[tuple[int, int, str]]:
-    """Return the gold spans as characters of the tokens joined with spaces, half-open, with their types."""
+    """Return the gold spans as characters of the tokens joined with spaces, half-open, with their types.
+
+    Those of `example.missed`, which no span of tokens is, are not among them.
+    """
     starts, ends, at = [], [], 0
     for token in example.tokens:
         starts.append(at)
         ends.append(at + len(token))
         at += len(token) + 1
-    return {(starts[start], ends[end - 1], type_) for start, end, type_ in to_spans(example.tags)}
+    return {
+        (starts[start], ends[end - 1], type_)
+        for start, end, type_ in set(to_spans(example.tags)) - set(example.widened)
+    }
 
 
 def _forward(pipeline: Any, text: str) -> list[dict[str, Any]]:

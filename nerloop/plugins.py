@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nerloop.errors import PluginError, shorten
@@ -68,6 +68,29 @@ def find(kind: str, name: str) -> type:
     except ValueError as error:  # str has split and join, bytes has decode
         raise PluginError(f"{kind}: {path} is written in C and tells no options, so it is no plugin") from error
     return found
+
+
+def find_function(setting: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
+    """Return the function that a setting names: one of a table of built-in ones, else by its dotted path.
+
+    Raises PluginError where there is none.
+    """
+    if name not in table and "." not in name:
+        raise PluginError(
+            f"{setting}: {shorten(name)} is no built-in function{did_you_mean(name, table)}; "
+            f"expected {', '.join(table)}, or a dotted path such as my_package.my_module.my_function"
+        )
+    module_name, _, function_name = table.get(name, name).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), function_name, None)
+    except (Exception, SystemExit) as error:  # a user's module may do anything when it is imported
+        reason = " ".join(str(error).split())[:300]
+        raise PluginError(
+            f"{setting}: can't import {shorten(module_name)}: {type(error).__name__}: {reason}"
+        ) from error
+    if not callable(found):
+        raise PluginError(f"{setting}: module {module_name!r} has no function {shorten(function_name)}")
+    return found  # type: ignore[no-any-return]
 
 
 def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.config import ModelSettings, Plugin
-from nerloop.data import format_of, read_files
+from nerloop.data import TextOptions, format_of, read_files
+from nerloop.data.formats import FORMATS
 from nerloop.errors import DataError, ModelError, NerloopError, PluginError
 from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
@@ -43,18 +44,20 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m nerloop.predict",
         description="Tag sentences with a model that nerloop saved. Files with gold tags are scored as well.",
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="CoNLL columns or JSON lines (none: plain text from "
-                        "standard input, a sentence a line)")  # fmt: skip
+    parser.add_argument("files", nargs="*", metavar="FILE", help="in any format of data.format; folders of brat's "
+                        "(none: plain text from standard input, a sentence a line)")  # fmt: skip
     parser.add_argument("--model", required=True, help="folder of the model")
-    parser.add_argument("--format", default="auto", choices=("auto", "conll", "jsonl", "text"), help="of the files")
+    parser.add_argument("--format", default="auto", choices=("auto", *FORMATS, "text"), help="of the files")
     parser.add_argument("--token_column", help="index or name of the column with tokens")
     parser.add_argument("--tag_column", help="index or name of the column with gold tags")
+    parser.add_argument("--tokenizer", default="words", help="of texts: as data.tokenizer was in training")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write (-: standard output)")
     parser.add_argument(
         "--output_format",
         default="auto",
         choices=("auto", "conll", "jsonl"),
-        help="conll: token, gold tag where known, tag; jsonl: tags, spans, confidences (auto: as the input)",
+        help="conll: token, gold tag where known, tag; jsonl: tags, spans, confidences, and of texts character "
+        "spans (auto: conll for columns, else jsonl)",
     )
     parser.add_argument("--metrics", metavar="FILE", help="write the metrics of files with gold tags as JSON")
     for kind in BUILT_IN:
@@ -108,9 +111,20 @@ def read_input(arguments: argparse.Namespace) -> Sequence[Example]:
         return read_text([line.decode("utf-8", "replace") for line in lines], "standard input")
     if arguments.format == "text":
         return [e for f in arguments.files for e in read_text([text for _, text in open_lines(f)], f)]
-    options = {"format": arguments.format, "token_column": arguments.token_column, "tag_column": arguments.tag_column}
+    options = {
+        "format": arguments.format, "token_column": arguments.token_column, "tag_column": arguments.tag_column,
+        "text": TextOptions(tokenizer=arguments.tokenizer),
+    }  # fmt: skip
     try:
-        return read_files(arguments.files, **options)[0]
+        examples = read_files(arguments.files, **options)[0]
+        if not examples[0].offsets:
+            return examples
+        # Of texts, those that nobody annotated have been left out, but they are to be tagged as well.
+        whole = read_files(arguments.files, **options, with_tags=False)[0]
+        if len(whole) == len(examples):
+            return examples
+        print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
+        return whole
     except DataError as error:
         if arguments.tag_column is not None:
             raise
@@ -176,7 +190,8 @@ def _output_format(arguments: argparse.Namespace) -> str:
         return str(arguments.output_format)
     if not arguments.files or arguments.format == "text":
         return "conll"
-    return format_of(arguments.files[0]) if arguments.format == "auto" else str(arguments.format)
+    found = format_of(arguments.files[0]) if arguments.format == "auto" else str(arguments.format)
+    return "conll" if found in ("conll", "conllu") else "jsonl"
 
 
 def _write(path: str, lines: Iterable[str]) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.config import Config
-from nerloop.data.columns import DOCUMENT
+from nerloop.data.columns import escape
 from nerloop.errors import printable
 from nerloop.evaluators import seqeval
 from nerloop.inference import Tagged
+from nerloop.tags import to_spans
 from nerloop.types import Example
 
 DEMO_HINT = (
@@ -118,7 +119,34 @@ def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding:
         record["spans"] = [
             {**span, "text": " ".join(example.tokens[span["start"] : span["end"]])} for span in found.spans(decoding)
         ]
-        yield json.dumps(record, ensure_ascii=False) + "\n"
+        yield json.dumps(record | _character_spans(example, found, decoding), ensure_ascii=False) + "\n"
+
+
+def _character_spans(example: Example, found: Tagged, decoding: str) -> dict[str, Any]:
+    """Return what a prediction says of the text that its sentence comes from, nothing where there is none.
+
+    Offsets are in code points of that text. White space within a span's text is single spaces.
+    """
+    if not example.offsets:
+        return {}
+    spans = [{**span, **_in_text(example, span["start"], span["end"])} for span in found.spans(decoding)]
+    record: dict[str, Any] = {
+        "location": example.location, "document": example.document, "offsets": example.offsets, "character_spans": spans
+    }  # fmt: skip
+    if example.tags:
+        gold = [span for span in to_spans(example.tags) if span not in example.widened]
+        whole = [{**_in_text(example, start, end), "type": type_} for start, end, type_ in gold]
+        record["gold_character_spans"] = whole + [span._asdict() for span in example.missed]
+    return record
+
+
+def _in_text(example: Example, start: int, end: int) -> dict[str, Any]:
+    """Return where tokens lie in the text, and that stretch of it."""
+    pieces, at = [], example.offsets[start][0]
+    for token, (begin, stop) in zip(example.tokens[start:end], example.offsets[start:end], strict=True):
+        pieces += [" " * (begin - at), token]
+        at = stop
+    return {"start": example.offsets[start][0], "end": at, "text": "".join(pieces)}
 
 
 def write_conll(path: Path, examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> None:
@@ -138,14 +166,6 @@ def conll_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding:
             gold = f" {example.tags[i]}" if example.tags else ""
             yield f"{escape(example.tokens[i])}{gold} {tag}\n"
         yield "\n"
-
-
-ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\ufeff": "\\b"}
-
-
-def escape(token: str) -> str:
-    r"""Return a token as the column form holds it: "New York" -> r"New\sYork", "" -> r"\e"."""
-    return f"\\{token}" if token == DOCUMENT else "".join(ESCAPES.get(c, c) for c in token) or "\\e"
 
 
 def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -> str:

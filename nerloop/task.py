@@ -16,7 +16,7 @@ from nerloop.alignment import Alignment
 from nerloop.batching import Atoms, Plan, Step
 from nerloop.collators import Collator
 from nerloop.config import Config
-from nerloop.data import Dataset, read_files
+from nerloop.data import Dataset, TextOptions, read_files
 from nerloop.data.statistics import Statistics
 from nerloop.dropout import use_cheap_dropout
 from nerloop.errors import ConfigError, DataError
@@ -54,6 +54,9 @@ def read_dataset(config: Config) -> Dataset:
     else:
         dataset = Dataset(config.data_name)
         columns |= {"format": config.data.format, "cache": Cache.at(config.data.cache_dir)}
+        columns["text"] = TextOptions(
+            config.data.tokenizer, config.data.offsets, config.data.overlaps, config.data.discontinuous
+        )
         for split, paths in config.data.files().items():
             dataset.splits[split], dataset.fingerprints[split] = read_files(paths, **columns)
     check_dataset(config, dataset)

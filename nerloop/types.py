@@ -35,6 +35,10 @@ class Example:
     `location` says where it came from, such as "train.conll:152", for messages. Consecutive examples with the same
     `document` belong to one; it is empty where documents are not known. Where the source has a text, `offsets` says
     where each token lies in it, in code points, half-open.
+
+    There, a gold span may lie where no span of tokens does ("York" in the token "York-based"). It is among `missed`, in
+    code points of the text, since no prediction can find it; the span of tokens that the tags hold in its stead for
+    training is among `widened` and is not gold.
     """
 
     tokens: tuple[str, ...]
@@ -42,6 +46,8 @@ class Example:
     location: str = ""
     document: str = ""
     offsets: tuple[tuple[int, int], ...] = ()
+    missed: tuple[Span, ...] = ()
+    widened: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

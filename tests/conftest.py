@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import string
@@ -183,6 +184,14 @@ def config(tiny_model: str, files: dict[str, str], tmp_path: Path) -> Config:
         train=TrainSettings(epochs=2, batch_size=8, learning_rate=3e-3),
         run=RunSettings(dir=str(tmp_path / "run"), log_every=5, log_level="warning"),
     )
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Return pytest's own, which hears nerloop also where a training in this process turned that off."""
+    monkeypatch.setattr(logging.getLogger("nerloop"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="nerloop")
+    return caplog
 
 
 @pytest.fixture

@@ -45,6 +45,10 @@ def test_defaults_are_those_of_the_table():
         "data.token_column": None,
         "data.tag_column": None,
         "data.labels": None,
+        "data.tokenizer": "words",
+        "data.offsets": "auto",
+        "data.overlaps": "outermost",
+        "data.discontinuous": "hull",
         "data.cache_dir": None,
         "alignment.class_path": "nerloop.alignment.all.All",
         "alignment.init_args": {},
@@ -240,7 +244,7 @@ def test_every_number_among_the_settings_has_a_range():
         if "int" in str(field.type) or "float" in str(field.type)
     }
     assert len(numbers) > 10
-    assert numbers - {"train.mixed_precision"} == set(RANGES)
+    assert numbers - {"train.mixed_precision", "data.offsets"} == set(RANGES)
 
 
 def test_plugin_builds_with_its_options():

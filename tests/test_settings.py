@@ -295,7 +295,7 @@ FLAG_MISTAKES = [
     (["--config", "/"], "--config /: can't be read: Is a directory"),
     (["--alignment.strid", "8"], "--alignment.strid: no such setting; did you mean --alignment.stride?"),
     (["--alignment.stride", "x"], "alignment.stride: found 'x', expected a whole number or null"),
-    (["--alignment.tokenizer", "x"], "--alignment.tokenizer: no such setting; see --help"),
+    (["--alignment.tokenizer", "x"], "--alignment.tokenizer: no such setting; did you mean --data.tokenizer?"),
     (["--evaluator.beta", "2"], "--evaluator.beta: no such setting; see --help"),
 ]
 

@@ -36,8 +36,9 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str) -> str:
 
 
 def as_example(
-    tokens: Any, tags: Any, labels: Sequence[str] | None, where: str, names: tuple[str, str | None]
-) -> Example:
+    tokens: Any, tags: Any, labels: Sequence[str] | None, where: str, names: tuple[str, str | None],
+    document: str = "",
+) -> Example:  # fmt: skip
     """Return the example of a record's two lists, without tags where these have no name.
 
     Raises DataError, starting with `where`.
@@ -49,14 +50,13 @@ def as_example(
         if _has_surrogate(token):
             raise DataError(f"{where}: {token_name}[{i}] is {shorten(token)}: half a surrogate pair is no character")
     if tag_name is None:
-        return Example(tuple(tokens), (), where)
+        return Example(tuple(tokens), (), where, document)
     if not isinstance(tags, list | tuple):
         raise DataError(f"{where}: {tag_name!r} is {shorten(tags)}, expected a list of tags")
     if len(tokens) != len(tags):
         raise DataError(f"{where}: {len(tokens)} in {token_name!r} but {len(tags)} in {tag_name!r}; expected as many")
-    return Example(
-        tuple(tokens), tuple(as_tag(t, labels, f"{where}: {tag_name}[{i}]") for i, t in enumerate(tags)), where
-    )
+    gold = tuple(as_tag(t, labels, f"{where}: {tag_name}[{i}]") for i, t in enumerate(tags))
+    return Example(tuple(tokens), gold, where, document)
 
 
 def _has_surrogate(text: str) -> bool:

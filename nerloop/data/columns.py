@@ -41,6 +41,7 @@ def iterate_columns(
     first_line = start_line = num_columns = 0
     token_index, tag_index = _index(token_column, 0, path), _index(tag_column, -1, path)
     document = ""  # until the first -DOCSTART-
+    is_tabbed = False  # a tab between any two columns, as far as the first row goes
     header_due = token_index is None or tag_index is None
     usual = 0 if with_tags else _columns_of_first_row(path)
     for number, text in open_lines(path):
@@ -63,10 +64,14 @@ def iterate_columns(
             tag_index = _find_column(tag_column, fields, -1, f"{path}:{number}")
             _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
             first_line, num_columns, header_due = number, len(fields), False
+            is_tabbed = text.count("\t") == num_columns - 1
             continue
         if not num_columns:
             first_line, num_columns = number, len(fields)
+            is_tabbed = text.count("\t") == num_columns - 1
             _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
+        if is_tabbed and len(fields) != num_columns and text.count("\t") == num_columns - 1:
+            fields = text.split("\t")  # a cell that is empty, or has spaces in it
         if len(fields) != num_columns:
             raise DataError(
                 f"{path}:{number}: {_count(len(fields))} where line {first_line} has {num_columns}: {shorten(text)}. "
@@ -117,6 +122,13 @@ def _find_column(column: str | None, header: list[str], default: int, where: str
     if index is not None:
         return index
     assert column is not None
+    return find_column(column, header, where)
+
+
+def find_column(column: str, header: list[str], where: str) -> int:
+    """Return the index of a column that is named, or the number that the name is. Raises DataError for none."""
+    if (index := _index(column, 0, where)) is not None:
+        return index
     if column not in header:
         raise DataError(
             f"{where}: found no column {shorten(column)}{did_you_mean(column, header)}, "
@@ -139,3 +151,11 @@ def _check_columns(
 
 def _count(num_columns: int) -> str:
     return f"{num_columns} column{'s' * (num_columns != 1)}"
+
+
+ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\ufeff": "\\b"}
+
+
+def escape(token: str) -> str:
+    r"""Return a token as the column form holds it: "New York" -> r"New\sYork", "" -> r"\e"."""
+    return f"\\{token}" if token == DOCUMENT else "".join(ESCAPES.get(c, c) for c in token) or "\\e"

@@ -11,7 +11,7 @@ from typing import Any
 
 from nerloop.data import Dataset
 from nerloop.data.checks import as_example, shorten_message
-from nerloop.data.jsonl import TAG_COLUMNS, TOKEN_COLUMNS, pick_column
+from nerloop.data.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.data.stored import store_examples
 from nerloop.errors import DataError, shorten
 from nerloop.store import Cache, code_fingerprint, fingerprint
@@ -128,8 +128,10 @@ def _examples(
     tokens = pick_column(token_column, TOKEN_COLUMNS, columns, "data.token_column", where)
     tags = pick_column(tag_column, TAG_COLUMNS, columns, "data.tag_column", where)
     names = getattr(getattr(rows.features[tags], "feature", None), "names", None)  # ClassLabel has them
-    for i, row in enumerate(_rows(rows, [tokens, tags], where)):
-        yield as_example(row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags))
+    documents = [name for name in DOCUMENT_COLUMNS if name in columns and name not in (tokens, tags)]
+    for i, row in enumerate(_rows(rows, [tokens, tags, *documents], where)):
+        document = document_of(row, where) or ""
+        yield as_example(row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags), document)
 
 
 def _rows(rows: Any, columns: list[str], where: str) -> Iterator[dict[str, Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from nerloop.data.statistics import Statistics
 from nerloop.store import ROWS, Cache, Table, batched
-from nerloop.types import Example
+from nerloop.types import Example, Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +21,10 @@ def _as_pairs(values: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, values))
 
 
+def _as_spans(values: Iterable[Mapping[str, Any]]) -> tuple[Span, ...]:
+    return tuple(Span(**value) for value in values)
+
+
 def _as_is(value: Any) -> Any:
     return value
 
@@ -31,12 +35,15 @@ def _columns() -> dict[str, tuple[pa.DataType, Callable[[Any], Any]]]:
     import pyarrow as pa
 
     strings = pa.list_(pa.string())
+    spans = pa.list_(pa.struct({"start": pa.int32(), "end": pa.int32(), "type": pa.string()}))
     return {
         "tokens": (strings, tuple),
         "tags": (strings, tuple),
         "location": (pa.string(), _as_is),
         "document": (pa.string(), _as_is),
         "offsets": (pa.list_(pa.list_(pa.int32(), 2)), _as_pairs),
+        "missed": (spans, _as_spans),
+        "widened": (spans, _as_spans),
     }
 
 
@@ -48,6 +55,7 @@ class StoredExamples(Sequence[Example]):
         self._table = table
         self.key = key
         self.statistics = Statistics.from_json(table.about["facts"])
+        self.remarks: list[str] = table.about["facts"].get("remarks", [])  # what the reader had to say
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -81,8 +89,13 @@ class StoredExamples(Sequence[Example]):
             start += num_rows
 
 
-def store_examples(examples: Callable[[], Iterable[Example]], cache: Cache, key: str | None) -> StoredExamples:
-    """Return examples from the cache, or put there what `examples` gives. Raises what that does, and DataError."""
+def store_examples(
+    examples: Callable[[], Iterable[Example]], cache: Cache, key: str | None, remarks: Sequence[str] = ()
+) -> StoredExamples:
+    """Return examples from the cache, or put there what `examples` gives, and `remarks` as they are when that is done.
+
+    Raises what `examples` does, and DataError.
+    """
     import pyarrow as pa
 
     schema = pa.schema({name: type_ for name, (type_, _) in _columns().items()})
@@ -90,11 +103,18 @@ def store_examples(examples: Callable[[], Iterable[Example]], cache: Cache, key:
     def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
         statistics = Statistics()
         for rows in batched(statistics.counting(examples())):
-            arrays = [pa.array([getattr(e, name) for e in rows], schema.field(name).type) for name in schema.names]
+            arrays = [
+                pa.array([_plain(getattr(e, name)) for e in rows], schema.field(name).type) for name in schema.names
+            ]
             add(pa.record_batch(arrays, schema=schema))
-        return statistics.to_json()
+        return {**statistics.to_json(), "remarks": list(remarks)}
 
     return StoredExamples(cache.table("examples", key, schema, write), key)
+
+
+def _plain(value: Any) -> Any:
+    """Return spans as what Arrow takes for a structure."""
+    return [span._asdict() for span in value] if value and isinstance(value[0], Span) else value
 
 
 def _to_examples(batch: pa.RecordBatch) -> Iterator[Example]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from nerloop.evaluators import Counts
+from nerloop.types import Span
 
 NOTHING = ""
 """In the confusion: no span with these borders on this side. No tag has an empty type, so that it can't be mistaken."""
@@ -15,8 +17,18 @@ NOTHING = ""
 class Seqeval:
     """Counts of spans and tokens, and the metrics that seqeval makes of them."""
 
-    def count(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Counts:
+    def count(
+        self,
+        gold: Sequence[Sequence[str]],
+        predicted: Sequence[Sequence[str]],
+        *,
+        widened: Sequence[Sequence[Span]] = (),
+        missed: Sequence[Sequence[Span]] = (),
+    ) -> Counts:
         """Return the counts of some sentences.
+
+        Spans of the gold tags that are among a sentence's `widened` are not gold, but its `missed` ones are: a
+        prediction of the former is wrong, and none can be of the latter. Tokens are compared by their tags alone.
 
         Keys: ("tokens",), ("correct_tokens",), ("gold", TYPE), ("predicted", TYPE), ("correct", TYPE), and
         ("confusion", GOLD TYPE, PREDICTED TYPE) of spans by their borders, "" where one side has no span there.
@@ -24,10 +36,16 @@ class Seqeval:
         from seqeval.metrics.sequence_labeling import get_entities  # here: it brings scikit-learn along, seconds
 
         counts: Counts = Counter()
-        for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
+        for span in itertools.chain.from_iterable(missed):
+            counts["confusion", span.type, NOTHING] += 1
+            counts["gold", span.type] += 1
+        no_gold = widened or [()] * len(gold)
+        for gold_tags, predicted_tags, not_gold in zip(gold, predicted, no_gold, strict=True):
             counts["tokens",] += len(gold_tags)
             counts["correct_tokens",] += sum(a == b for a, b in zip(gold_tags, predicted_tags, strict=True))
             gold_types = {(start, end): type_ for type_, start, end in get_entities(list(gold_tags))}
+            for span in not_gold:  # seqeval's ends are inclusive
+                gold_types.pop((span.start, span.end - 1), None)
             predicted_types = {(start, end): type_ for type_, start, end in get_entities(list(predicted_tags))}
             for borders in gold_types.keys() | predicted_types.keys():
                 gold_type = gold_types.get(borders, NOTHING)

@@ -74,7 +74,10 @@ def test_format_wins_over_the_suffix():
 
 
 def test_an_unknown_format_is_refused():
-    assert message("x.conll", format="xml") == "data.format: found 'xml', expected auto, conll, jsonl"
+    assert message("x.conll", format="xml") == (
+        "data.format: found 'xml', expected auto, conll, conllu, jsonl, json, csv, parquet, prodigy, doccano, spacy, "
+        "label_studio, brat"
+    )
 
 
 @pytest.mark.parametrize("name", ["x.conll", "x.jsonl"])

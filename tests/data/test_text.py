@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerloop.data.text import read_text, tokenize
+from nerloop.data.text import read_text, rule_of, tokenize, whitespace, words
+from nerloop.errors import PluginError
 from nerloop.types import Example
 
 TOKENS = [
@@ -49,3 +52,54 @@ def test_read_text_gives_an_example_a_line_and_leaves_blank_ones_out():
 
 def test_read_text_of_nothing_is_nothing():
     assert read_text([], "x") == []
+
+
+SENTENCES = [
+    ("Mr. Li left. OK", ["Mr. Li left.", "OK"]),
+    ("One.\nTwo\r\n\r\nThree", ["One.", "Two", "Three"]),
+    ('He said "Go!" Then J. R. Smith went.', ['He said "Go!"', "Then J. R. Smith went."]),
+    ("In the U.S. Army etc. and so on? Yes.", ["In the U.S. Army etc. and so on?", "Yes."]),
+    ("It grew 3.5 percent. in May", ["It grew 3.5 percent. in May"]),
+    ("東京。大阪！", ["東京。", "大阪！"]),
+    ("Wait... what? ok", ["Wait... what? ok"]),
+    ("  \n ", []),
+]
+
+
+@pytest.mark.parametrize(("text", "sentences"), SENTENCES)
+def test_words_cuts_sentences(text, sentences):
+    assert [text[tokens[0][0] : tokens[-1][1]] for tokens in words(text)] == sentences
+
+
+@given(st.text(max_size=60))
+def test_words_gives_the_tokens_of_tokenize_but_for_sentence_ends(text):
+    places = [place for sentence in words(text) for place in sentence]
+    assert "".join(text[a:b] for a, b in places) == "".join(text.split())
+    assert all(a < b for a, b in places)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+
+
+def test_whitespace_takes_a_line_for_a_sentence():
+    assert list(whitespace("U.S . won\n\n it.")) == [[(0, 3), (4, 5), (6, 9)], [(12, 15)]]
+
+
+def test_a_rule_of_ones_own_is_found_and_checked(tmp_path, monkeypatch):
+    (tmp_path / "my_rules.py").write_text(
+        "def halves(text):\n    yield [(0, len(text) // 2), (len(text) // 2, len(text))]\n"
+        "def wrong(text):\n    return [[(0, 2), (1, 3)]]\n"
+        "def broken(text):\n    return 1 / 0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert list(rule_of("my_rules.halves")("abcd")) == [[(0, 2), (2, 4)]]
+    with pytest.raises(
+        PluginError, match=r"^data.tokenizer my_rules.wrong: found token \(1, 3\) behind 2 in a text of 4"
+    ):
+        rule_of("my_rules.wrong")("abcd")
+    with pytest.raises(PluginError, match=r"^data.tokenizer my_rules.broken: ZeroDivisionError: .*, on 'abcd'"):
+        rule_of("my_rules.broken")("abcd")
+    with pytest.raises(PluginError, match=r"^data.tokenizer: module 'my_rules' has no function 'x'"):
+        rule_of("my_rules.x")
+    with pytest.raises(
+        PluginError, match=r"^data.tokenizer: 'word' is no built-in function \(did you mean 'words'\?\)"
+    ):
+        rule_of("word")

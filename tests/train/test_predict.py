@@ -79,3 +79,16 @@ def test_predict_says_in_one_line_that_a_folder_is_no_model(monkeypatch, tmp_pat
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n"), encoding="utf-8"))
     assert run_predict(monkeypatch, "--model", str(tmp_path / "nope")) == 2
     assert capsys.readouterr().err == f"nerloop: error: --model {tmp_path / 'nope'}: no such folder\n"
+
+
+def test_records_that_nobody_annotated_are_tagged_as_well(model, monkeypatch, tmp_path, capsys):
+    folder, _ = model
+    source = tmp_path / "x.jsonl"
+    records = [{"text": "😀 Anna went. Bo, too.", "label": [[2, 6, "PER"]]}, {"text": "To Paris.", "label": None}]
+    source.write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert run_predict(monkeypatch, "--model", folder, str(source)) == 0
+    found = capsys.readouterr()
+    assert "nerloop: not all records are annotated, so no scores" in found.err
+    lines = [json.loads(line) for line in found.out.splitlines()]
+    assert [line["document"] for line in lines] == [f"{source}:1", f"{source}:1", f"{source}:2"]
+    assert [line["offsets"][0] for line in lines] == [[0, 1], [13, 15], [0, 2]]

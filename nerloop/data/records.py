@@ -1,0 +1,236 @@
+"""Texts with character spans, as annotation tools hand them over, and their way into sentences of tagged tokens.
+
+A text is cut without a look at its spans, in every split: a cut at a gold border would leak the answer. What then lies
+off the borders of tokens is widened to whole tokens for training, and counted as missed in evaluation.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from nerloop.data.notes import Notes
+from nerloop.data.offsets import UNITS
+from nerloop.data.text import DEFAULT_RULE, RULES, Offsets, Rule, rule_of
+from nerloop.errors import DataError, shorten
+from nerloop.tags import NO_COLUMN, to_tags
+from nerloop.types import Example, Span
+
+OVERLAPS = ("outermost", "innermost", "error")
+DISCONTINUOUS = ("hull", "skip")
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How texts with character spans are read."""
+
+    tokenizer: str = DEFAULT_RULE
+    """rule that cuts a text into sentences and tokens, or the dotted path of your own"""
+    offsets: str = "auto"
+    """what offsets count: one of UNITS"""
+    overlaps: str = "outermost"
+    """which one of nested or overlapping spans is kept: one of OVERLAPS"""
+    discontinuous: str = "hull"
+    """what becomes of a brat span of several pieces: one of DISCONTINUOUS"""
+
+    def __post_init__(self) -> None:
+        for name, known in (("offsets", UNITS), ("overlaps", OVERLAPS), ("discontinuous", DISCONTINUOUS)):
+            if getattr(self, name) not in known:
+                found = shorten(getattr(self, name))
+                raise DataError(f"data.{name}: found {found}, expected one of {', '.join(known)}")
+
+    @property
+    def has_built_in_tokenizer(self) -> bool:
+        """Whether `tokenizer` is the name of a rule of ours."""
+        return self.tokenizer in RULES
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The rule that `tokenizer` names. Raises PluginError for none."""
+        return rule_of(self.tokenizer)
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecord:
+    """A text and its spans in code points; `spans` is None where nobody annotated it.
+
+    `tokens` are the record's own, where it has some. `location` is file:line, or the file whose whole text this is.
+    """
+
+    text: str
+    spans: tuple[Span, ...] | None
+    location: str
+    document: str
+    tokens: tuple[Offsets, ...] = ()
+    is_file: bool = False
+
+
+def as_offset(value: Any, where: str) -> int:
+    """Return an offset. Raises DataError, starting with `where`, for what is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DataError(f"{where}: found the offset {shorten(value)}, expected a whole number")
+    return value
+
+
+def as_type(value: Any, where: str, notes: Notes) -> str:
+    """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError for none."""
+    if not isinstance(value, str) or not value.strip() or any("\ud800" <= c <= "\udfff" for c in value):
+        raise DataError(f"{where}: found the type {shorten(value)}, expected a name such as 'PER'")
+    if NO_COLUMN.isdisjoint(value):
+        return value
+    notes.add("types written with _ for white space", f"{where} {shorten(value)}")
+    return "".join("_" if c in NO_COLUMN else c for c in value.strip())
+
+
+def as_text(value: Any, name: str, where: str) -> str:
+    """Return a text. Raises DataError, starting with `where`, for what is none."""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {name!r} is {shorten(value)}, expected a text")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise DataError(f"{where}: {name!r} is {shorten(value)}: half a surrogate pair is no character")
+    return value
+
+
+def cut(record: TextRecord, options: TextOptions, notes: Notes, *, with_tags: bool = True) -> Iterator[Example]:
+    """Yield the sentences of a text, with offsets and, where it is annotated and they are asked for, with tags."""
+    sentences = _sentences(record, options.rule)
+    if not with_tags or record.spans is None:
+        for tokens in sentences:
+            yield _example(record, tokens)
+        return
+    placing = _Placing(record, sentences, notes)
+    for span in without_overlaps(record, options.overlaps, notes):
+        placing.add(span)
+    for i, tokens in enumerate(sentences):
+        yield replace(
+            _example(record, tokens),
+            tags=tuple(to_tags(placing.tagged[i], len(tokens))),
+            missed=tuple(placing.missed[i]),
+            widened=tuple(placing.widened[i]),
+        )
+
+
+def without_overlaps(record: TextRecord, which: str, notes: Notes) -> list[Span]:
+    """Return the spans of a record that are kept where some overlap, left to right: the longest or shortest ones.
+
+    Of equally long ones the leftmost, of equal ones the first. Spans of no characters are left out. Raises DataError
+    where `which` is "error" and two overlap.
+    """
+    found = [span for span in dict.fromkeys(record.spans or ()) if span.start < span.end]
+    if len(found) < len(record.spans or ()):
+        notes.add("records with spans that are empty or written twice", record.location)
+    sign = 1 if which == "innermost" else -1
+    kept: list[Span] = []  # sorted and disjoint
+    for span in sorted(found, key=lambda s: (sign * (s.end - s.start), s.start)):
+        at = bisect.bisect_left(kept, span.end, key=lambda s: s.start)  # the first one that starts behind it
+        if at == 0 or kept[at - 1].end <= span.start:
+            kept.insert(at, span)
+            continue
+        place = f"{record.location} {_describe(record, span)} in {_describe(record, kept[at - 1])}"
+        if which == "error":
+            raise DataError(f"{place}: found spans that overlap, expected none; set data.overlaps to outermost")
+        notes.add("nested or overlapping spans left out", place)
+    return kept
+
+
+@dataclass
+class _Placing:
+    """Where the spans of a record go: into the tags of its sentences as far as whole tokens can say it."""
+
+    record: TextRecord
+    sentences: Sequence[Sequence[Offsets]]
+    notes: Notes
+    tagged: list[list[Span]] = field(init=False)  # of tokens, by sentence
+    widened: list[list[Span]] = field(init=False)
+    missed: list[list[Span]] = field(init=False)
+    free: int = 0  # tokens before this one have their tags: spans come from left to right
+
+    def __post_init__(self) -> None:
+        self.tokens = list(itertools.chain.from_iterable(self.sentences))
+        self.starts = [start for start, _ in self.tokens]
+        self.ends = [end for _, end in self.tokens]
+        self.firsts = [0, *itertools.accumulate(len(tokens) for tokens in self.sentences)]
+        self.tagged = [[] for _ in self.sentences]
+        self.widened = [[] for _ in self.sentences]
+        self.missed = [[] for _ in self.sentences]
+
+    def add(self, span: Span) -> None:
+        """Put a span into the tags, and among the missed ones where tokens can't hold it."""
+        first = bisect.bisect_right(self.ends, span.start)  # the first token that ends behind its start
+        last = bisect.bisect_left(self.starts, span.end)  # one behind the last token that starts before its end
+        sentence = max(bisect.bisect_right(self.firsts, min(first, len(self.tokens) - 1)) - 1, 0)
+        place = f"{self.record.location} {_describe(self.record, span)}"
+        if not self.tokens:
+            self.notes.add("spans in texts without any token left out", place)
+            return
+        is_exact = first < last and (self.starts[first], self.ends[last - 1]) == (span.start, span.end)
+        if is_exact and last <= self.firsts[sentence + 1] and first >= self.free:
+            self.tagged[sentence].append(self._of_tokens(sentence, first, last, span.type))
+            self.free = last
+            return
+        self.missed[sentence].append(span)
+        self.notes.add(self._reason(first, last, sentence), place)
+        for i in range(sentence, len(self.sentences)):
+            start, end = max(first, self.free, self.firsts[i]), min(last, self.firsts[i + 1])
+            if start < end:
+                part = self._of_tokens(i, start, end, span.type)
+                self.tagged[i].append(part)
+                self.widened[i].append(part)
+            if last <= self.firsts[i + 1]:
+                break
+        self.free = max(self.free, last)
+
+    def _of_tokens(self, sentence: int, first: int, last: int, type_: str) -> Span:
+        return Span(first - self.firsts[sentence], last - self.firsts[sentence], type_)
+
+    def _reason(self, first: int, last: int, sentence: int) -> str:
+        if first >= last:
+            what = "spans of white space alone can't be trained on"
+        elif last > self.firsts[sentence + 1]:
+            what = "spans that go on behind the end of a sentence are trained on in pieces"
+        else:
+            what = "spans off the borders of tokens are widened to them for training"
+        return f"{what} and count as missed in evaluation"
+
+
+def _sentences(record: TextRecord, rule: Rule) -> list[Sequence[Offsets]]:
+    sentences = list(rule(record.text))
+    if not record.tokens:
+        return sentences
+    # The record's own tokens, in the sentences that the rule finds: each belongs where its start does.
+    starts = [start for start, _ in record.tokens]
+    cuts = [bisect.bisect_left(starts, sentence[0][0]) for sentence in sentences[1:]]
+    borders = [0, *cuts, len(starts)]
+    return [record.tokens[a:b] for a, b in itertools.pairwise(borders) if a < b]
+
+
+def _example(record: TextRecord, tokens: Sequence[Offsets]) -> Example:
+    words = tuple(record.text[start:end] for start, end in tokens)
+    location = record.location
+    if record.is_file:
+        location = f"{location}:{line_of(record.text, tokens[0][0])}"
+    return Example(words, (), location, record.document, tuple(tokens))
+
+
+def line_of(text: str, at: int) -> int:
+    """Return the number of the line, from 1, that a character of a text stands in."""
+    return text.count("\n", 0, at) + 1
+
+
+def _describe(record: TextRecord, span: Span) -> str:
+    return f"{span.type} {shorten(record.text[span.start : span.end], 40)} at {span.start}"
+
+
+def read_examples(
+    records: Iterable[TextRecord], options: TextOptions, notes: Notes, *, with_tags: bool
+) -> Iterator[Example]:
+    """Yield the sentences of records; with tags, of those alone that somebody annotated."""
+    for record in records:
+        if with_tags and record.spans is None:
+            notes.add("records that nobody annotated are left out", record.location)
+        else:
+            yield from cut(record, options, notes, with_tags=with_tags)

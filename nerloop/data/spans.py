@@ -1,0 +1,114 @@
+"""Texts with character spans as JSON: Prodigy's and doccano's records, and spaCy's pairs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nerloop.data.jsonl import pick_column
+from nerloop.data.notes import Notes
+from nerloop.data.offsets import Slice, Stated, to_code_points
+from nerloop.data.records import TextOptions, TextRecord, as_offset, as_text, as_type
+from nerloop.data.values import read_values
+from nerloop.errors import DataError, shorten
+
+SPAN_COLUMNS = ("spans", "entities", "label", "labels")
+TEXT_COLUMNS = ("text", "data")
+STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
+REFUSED = ("reject", "ignore")
+
+
+def read_spans(
+    path: str, options: TextOptions, notes: Notes, *, token_column: str | None, tag_column: str | None, with_tags: bool
+) -> Iterator[TextRecord]:
+    """Yield the records of JSON lines, or of one JSON array: an object each, with a text and its spans.
+
+    Spans are objects with start (or start_offset), end (end_offset) and label, or triples [start, end, label], under
+    "spans", "entities", "label" or "labels"; the columns' names say otherwise. A record that was rejected or ignored
+    (Prodigy's `answer`) is not gold; an accepted one without spans has none. Raises DataError with file:line.
+    """
+    for where, value in read_values(path):
+        if not isinstance(value, dict):
+            raise DataError(f"{where}: found {shorten(value)}, expected an object such as {{'text': ..., 'spans': []}}")
+        text_name = pick_column(token_column, TEXT_COLUMNS, value, "data.token_column", where)
+        text = as_text(value[text_name], text_name, where)
+        if with_tags and value.get("answer") in REFUSED:
+            notes.add("records that were rejected or ignored are left out", where)
+            continue
+        stated = _spans_of(value, tag_column, where, notes) if with_tags else None
+        tokens = _tokens_of(value, where)
+        spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
+        # spaCy's tokenizer, which Prodigy's tokens are of, makes tokens of white space, too; no format of columns does.
+        places = [place for place in places if text[slice(*place)].strip()]
+        if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
+            raise DataError(f"{where}: found 'tokens' that overlap or go back, expected them from left to right")
+        yield TextRecord(text, None if stated is None else tuple(spans), where, where, tuple(places))
+
+
+def _spans_of(record: dict[str, Any], name: str | None, where: str, notes: Notes) -> list[Stated] | None:
+    """Return the spans of a record, None of one that nobody annotated."""
+    if name is None and "answer" in record and not any(column in record for column in SPAN_COLUMNS):
+        return []
+    found = record[pick_column(name, SPAN_COLUMNS, record, "data.tag_column", where)]
+    if found is None:
+        return None
+    if not isinstance(found, list):
+        raise DataError(f"{where}: found the spans {shorten(found)}, expected a list of them")
+    return [as_span(span, f"{where}: span {i + 1}", notes) for i, span in enumerate(found)]
+
+
+def as_span(value: Any, where: str, notes: Notes) -> Stated:
+    """Return a span that is written as an object or a triple. Raises DataError, starting with `where`."""
+    if isinstance(value, list) and len(value) >= 3:
+        start, end, label = value[:3]
+        text = None
+    elif isinstance(value, dict):
+        start, end = (next((value[n] for n in names if n in value), None) for names in (STARTS, ENDS))
+        labels = value.get("labels")
+        label = value.get("label", labels[0] if isinstance(labels, list) and labels else None)
+        text = value.get("text")
+    else:
+        raise DataError(f"{where}: found {shorten(value)}, expected start, end and label, as an object or a triple")
+    if text is not None and not isinstance(text, str):
+        raise DataError(f"{where}: its 'text' is {shorten(text)}, expected a text")
+    return Stated(as_offset(start, where), as_offset(end, where), as_type(label, where, notes), text)
+
+
+def _tokens_of(record: Mapping[str, Any], where: str) -> list[Slice]:
+    """Return the tokens that a record brings along, none unless they say where they stand."""
+    tokens = record.get("tokens")
+    if not isinstance(tokens, list) or not tokens or not all(isinstance(token, dict) for token in tokens):
+        return []
+    found = []
+    for i, token in enumerate(tokens):
+        at = f"{where}: token {i + 1}"
+        text = token.get("text")
+        if text is not None and not isinstance(text, str):
+            raise DataError(f"{at}: its 'text' is {shorten(text)}, expected a text")
+        found.append(Slice(as_offset(token.get("start"), at), as_offset(token.get("end"), at), text))
+    return found
+
+
+def read_spacy(
+    path: str, options: TextOptions, notes: Notes, *, token_column: str | None, tag_column: str | None, with_tags: bool
+) -> Iterator[TextRecord]:
+    """Yield the records of spaCy's training data as JSON: an array or a line each.
+
+    A record is [text, {"entities": [[start, end, label], ...]}]; entities that are null or missing were not annotated.
+    Raises DataError with file:line.
+    """
+    name = tag_column or "entities"
+    for where, value in read_values(path):
+        if value is None:  # exports of the NER annotator for spaCy have some
+            notes.add("records that nobody annotated are left out", where)
+            continue
+        if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict | None):
+            raise DataError(f'{where}: found {shorten(value)}, expected ["text", {{"entities": [[0, 4, "PER"]]}}]')
+        text = as_text(value[0], "text", where)
+        entities = (value[1] or {}).get(name) if with_tags else None
+        if not isinstance(entities, list | None):
+            raise DataError(f"{where}: {name!r} is {shorten(entities)}, expected a list of [start, end, label]")
+        stated = [as_span(span, f"{where}: entity {i + 1}", notes) for i, span in enumerate(entities or [])]
+        spans, _ = to_code_points(text, stated, where, unit=options.offsets)
+        yield TextRecord(text, None if entities is None else tuple(spans), where, where)

@@ -1,0 +1,148 @@
+"""JSON values one by one: the lines of a file, or the elements of the one array that it holds."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, BinaryIO
+
+from nerloop.data.checks import shorten_message
+from nerloop.data.lines import file_errors, open_lines
+from nerloop.errors import DataError, shorten
+
+BLOCK = 1 << 20
+SLACK = 1000  # what stands so far before the end of what was read is wrong, not just unfinished
+SEPARATOR = re.compile(r"[ \t\r\n]*")
+
+
+def read_values(path: str) -> Iterator[tuple[str, Any]]:
+    """Yield file:line and value of the JSON values of a file: the elements of an array, else a value a line.
+
+    Of a file that begins with an array whose first element is a string, each line is a value: spaCy's lines.
+    Raises DataError with file:line.
+    """
+    if is_array(path):
+        yield from _elements(path)
+        return
+    for number, text in open_lines(path):
+        if text.strip(" \t\r"):
+            where = f"{path}:{number}"
+            yield where, parse(text, where)
+
+
+def is_array(path: str) -> bool:
+    """Whether a file holds one array of values, and not a value a line."""
+    with file_errors(path), open(path, "rb") as file:
+        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return re.match(rb"\[\s*([\[{\]]|$)", head) is not None  # not [ "a text", and not the token [ with its tag
+
+
+def _elements(path: str) -> Iterator[tuple[str, Any]]:
+    with file_errors(path), open(path, "rb") as file:
+        source = _Source(path, file)
+        source.skip_blanks()
+        source.at += 1  # [
+        source.skip_blanks()
+        if source.next_character() == "]":
+            return
+        while True:
+            yield source.where(), source.value()
+            source.skip_blanks()
+            found = source.next_character()
+            if found not in (",", "]"):
+                raise DataError(f"{source.where()}: found {shorten(found or 'the end')}, expected ',' or ']'")
+            source.at += 1
+            source.skip_blanks()
+            if found == "]":
+                break
+        if rest := source.next_character():
+            raise DataError(f"{source.where()}: found {shorten(rest)} behind the end of the array")
+
+
+class _Source:
+    """The part of a file that has been read and not used yet; grows where a value isn't whole."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        self.path, self.file = path, file
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+        self.buffer, self.at = "", 0
+        self.line, self.counted = 1, 0  # the number of the line that the character `counted` stands in
+        self.is_whole = False
+        self.read_more()
+        self.buffer = self.buffer.removeprefix("\ufeff")
+
+    def read_more(self, size: int = BLOCK) -> None:
+        block = self.file.read(size)
+        self.is_whole = not block
+        self.where()
+        try:
+            text = self.decoder.decode(block, final=self.is_whole)
+        except UnicodeDecodeError as error:
+            line = self.line + self.buffer.count("\n", self.counted) + error.object.count(b"\n", 0, error.start)
+            found = shorten(error.object[error.start : error.end])
+            raise DataError(
+                f"{self.path}:{line}: found {found}, expected UTF-8. Convert the file with iconv"
+            ) from error
+        self.buffer, self.at, self.counted = self.buffer[self.at :] + text, 0, 0
+
+    def where(self) -> str:
+        """Return file:line of what comes next."""
+        self.line += self.buffer.count("\n", self.counted, self.at)
+        self.counted = self.at
+        return f"{self.path}:{self.line}"
+
+    def next_character(self) -> str:
+        return self.buffer[self.at : self.at + 1]
+
+    def skip_blanks(self) -> None:
+        while True:
+            match = SEPARATOR.match(self.buffer, self.at)
+            self.at = match.end() if match else self.at
+            if self.at < len(self.buffer) or self.is_whole:
+                return
+            self.read_more()
+
+    def value(self) -> Any:
+        """Return the value that begins here, and stand behind it."""
+        while True:
+            where = self.where()
+            decoder = json.JSONDecoder(object_pairs_hook=partial(unique_keys, where=where))
+            try:
+                value, end = decoder.raw_decode(self.buffer, self.at)
+            except json.JSONDecodeError as error:
+                is_unfinished = error.pos > len(self.buffer) - SLACK or error.msg.startswith("Unterminated")
+                if self.is_whole or not is_unfinished:
+                    line = self.line + self.buffer.count("\n", self.counted, error.pos)
+                    raise DataError(f"{self.path}:{line}: not JSON: {error.msg}") from error
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}: JSON that can't be read: {shorten_message(str(error))}") from error
+            else:
+                # A number may go on in the next block, and what follows must be there to be looked at.
+                if end < len(self.buffer) or self.is_whole:
+                    self.at = end
+                    return value
+            self.read_more(max(BLOCK, len(self.buffer)))
+
+
+def parse(text: str, where: str) -> Any:
+    """Return the value of a JSON text. Raises DataError, starting with `where`, also for a key twice in an object."""
+    try:
+        return json.loads(text, object_pairs_hook=lambda pairs: unique_keys(pairs, where))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON at character {error.pos + 1}: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting of thousands of levels
+        raise DataError(f"{where}: JSON that can't be read: {shorten_message(str(error))}") from error
+
+
+def unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """Return the object of some keys and values. Raises DataError, starting with `where`, for a key that is twice."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name, number in times.items() if number > 1)
+        raise DataError(f"{where}: found the key {shorten(twice)} twice in one object, expected each once")
+    return record

@@ -1,0 +1,115 @@
+"""CoNLL-U with entities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nerloop.data import format_of, read_files
+from nerloop.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def row(number, form, misc="_", xpos="_"):
+    return f"{number}\t{form}\t{form}\tX\t{xpos}\t_\t0\tdep\t_\t{misc}"
+
+
+def read(*lines: str, name="x.conllu", **options):
+    Path(name).write_text("\n".join(lines), encoding="utf-8")
+    return read_files([name], **options)[0]
+
+
+def tagged(examples) -> list[str]:
+    return [" ".join(f"{t}/{g}" for t, g in zip(e.tokens, e.tags, strict=True)) for e in examples]
+
+
+def message(*lines: str, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        read(*lines, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["name", "NER", "ner"])
+def test_tags_are_found_in_misc(key):
+    lines = [row(1, "Anna", f"{key}=B-PER|SpaceAfter=No"), row(2, "left", f"{key}=O"), row(3, "."), ""]
+    assert tagged(read("# text = Anna left.", *lines)) == ["Anna/B-PER left/O ./O"]
+
+
+def test_multiword_tokens_and_empty_nodes_are_left_out():
+    lines = [
+        row("1-2", "vámonos"),
+        row(1, "vamos"),
+        row(2, "nos", "NER=B-X"),
+        row("2.1", "ghost", "NER=B-X"),
+        row(3, "!"),
+    ]
+    assert tagged(read(*lines)) == ["vamos/O nos/B-X !/O"]
+
+
+def test_a_key_or_a_column_can_be_named():
+    lines = [row(1, "Anna", "Ent=B-PER", xpos="B-X"), row(2, "left", "_", xpos="O")]
+    assert tagged(read(*lines, tag_column="Ent")) == ["Anna/B-PER left/O"]
+    assert tagged(read(*lines, tag_column="xpos")) == ["Anna/B-X left/O"]
+    assert tagged(read(*lines, tag_column="4")) == ["Anna/B-X left/O"]
+
+
+def test_documents_and_lines_are_known():
+    lines = [
+        "# newdoc id = a",
+        "# sent_id = 1",
+        row(1, "A", "NER=B-X"),
+        "",
+        row(1, "b"),
+        "",
+        "# newdoc",
+        row(1, "c"),
+        "",
+    ]
+    examples = read(*lines)
+    assert [(e.location, e.document) for e in examples] == [
+        ("x.conllu:3", "x.conllu:1"), ("x.conllu:5", "x.conllu:1"), ("x.conllu:8", "x.conllu:7"),
+    ]  # fmt: skip
+
+
+def test_columns_of_conllu_plus_go_by_their_names():
+    lines = ["# global.columns = ID FORM NE", "1\tAnna\tB-PER", "2\tleft\t*"]
+    assert tagged(read(*lines, tag_column="NE")) == ["Anna/B-PER left/O"]
+
+
+def test_brackets_of_coreference_are_refused():
+    assert message(row(1, "Anna", "Entity=(e1-person-1-)")) == (
+        "x.conllu:1: found 'Entity=(e1-person-1-)': brackets of coreference (CorefUD, GUM), which nest and overlap; "
+        "expected a tag a word, such as NER=B-PER. Convert the file first"
+    )
+
+
+def test_brackets_beside_tags_are_no_matter():
+    lines = [row(1, "The", "Entity=(e1-person-1-"), row(2, "Anna", "Entity=e1)|NER=B-PER")]
+    assert tagged(read(*lines)) == ["The/O Anna/B-PER"]
+
+
+def test_a_file_without_entities_is_refused():
+    assert message(row(1, "Anna")) == (
+        "x.conllu: found no name= or NER= in the MISC column of any word, expected entities there; set data.tag_column "
+        "to their key, or to a column's name"
+    )
+    assert read(row(1, "Anna"), with_tags=False)[0].tokens == ("Anna",)
+
+
+def test_a_row_of_another_width_is_told_by_line():
+    assert (
+        message(row(1, "A", "NER=O"), "2\tb\tO") == "x.conllu:2: found 3 fields between tabs, expected 10: '2\\tb\\tO'"
+    )
+
+
+def test_it_is_known_by_its_ten_columns():
+    lines = ["# text = A", row(1, "A", "NER=B-X")]
+    assert tagged(read(*lines, name="x.conll")) == ["A/B-X"]
+    assert format_of("x.conll") == "conllu"
+    read(row(1, "A", "B-X"), name="y.conll")
+    assert format_of("y.conll") == "conll"

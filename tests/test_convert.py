@@ -1,0 +1,168 @@
+"""Every pair of formats that can hold the same facts, there and back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nerloop import convert as convert_module
+from nerloop.data import format_of, read_files
+from nerloop.data.formats import read_records
+from nerloop.data.notes import Notes
+from nerloop.data.records import TextOptions
+from nerloop.inference import Tagged
+from nerloop.report import jsonl_lines
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def convert(monkeypatch, capsys):
+    """Return a function that runs the command and gives its exit code and what it said."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["convert", *arguments])
+        try:
+            convert_module.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def records(path: str) -> list[tuple]:
+    found = read_records(path, format_of(path), TextOptions(), Notes())
+    return [(r.text, r.spans if r.spans is None else sorted(r.spans), r.tokens) for r in found]
+
+
+def sentences(path: str, **options) -> list[tuple]:
+    return [(e.tokens, e.tags) for e in read_files([path], **options)[0]]
+
+
+# Texts: an emoji, nested spans, one off the tokens, white space of every kind, nobody's text, an empty list.
+TEXTS = [
+    {"text": "😀 Bank of China\tin New York-based  Anna.\r\n\n Bo\u00a0left.", "spans": [
+        {"start": 2, "end": 15, "label": "ORG"}, {"start": 10, "end": 15, "label": "LOC"},
+        {"start": 19, "end": 27, "label": "LOC"}, {"start": 44, "end": 46, "label": "PER"}]},
+    {"text": "Nobody looked at this.", "spans": None},
+    {"text": "Nothing here", "spans": []},
+]  # fmt: skip
+TEXT_FORMS = ("jsonl", "brat", "label_studio")
+
+
+@pytest.fixture
+def source() -> str:
+    Path("source.jsonl").write_text("".join(json.dumps(r) + "\n" for r in TEXTS), encoding="utf-8")
+    return "source.jsonl"
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(TEXT_FORMS, TEXT_FORMS)))
+def test_texts_go_from_any_format_to_any_other_and_back(convert, source, first, second):
+    name = {"jsonl": "x.jsonl", "brat": "x.brat", "label_studio": "x.json"}
+    expected = records(source)
+    assert len(expected[0][1]) == 4
+    assert convert(source, f"1{name[first]}", "--to", first) == (0, "")
+    assert convert(f"1{name[first]}", f"2{name[second]}", "--to", second) == (0, "")
+    assert convert(f"2{name[second]}", "3.jsonl", "--to", "jsonl") == (0, "")
+    assert records(f"1{name[first]}") == records(f"2{name[second]}") == records("3.jsonl") == expected
+    assert sentences("3.jsonl") == sentences(source)
+
+
+TOKENS = (
+    "-DOCSTART- O\n\n{ O\nNew B-LOC\nYork I-LOC\n, O\n[ B-X\n\nU.S. B-LOC\n. O\n\n-DOCSTART- O\n\n😀 O\nBo B-PER\n\n"
+)
+
+
+@pytest.mark.parametrize("form", ["conll", "jsonl", "brat", "label_studio"])
+def test_tokens_go_to_any_format_and_back(convert, form):
+    Path("source.conll").write_text(TOKENS, encoding="utf-8")
+    there = {"conll": "x.conll", "jsonl": "x.jsonl", "brat": "x.brat", "label_studio": "x.json"}[form]
+    assert convert("source.conll", there, "--to", form)[0] == 0
+    assert convert(there, "back.conll", "--to", "conll", "--tokenizer", "whitespace") == (0, "")
+    assert Path("back.conll").read_text(encoding="utf-8") == TOKENS
+
+
+def test_sentences_of_no_document_are_a_task_each_and_one_text_of_brats(convert):
+    Path("x.conll").write_text("A B-X\n\nb O\n")
+    convert("x.conll", "x.json", "--to", "label_studio")
+    assert [task["data"]["text"] for task in json.loads(Path("x.json").read_text())] == ["A", "b"]
+    convert("x.conll", "b", "--to", "brat")
+    assert [(p.name, p.read_text()) for p in sorted(Path("b").iterdir())] == [
+        ("000001.ann", "T1\tX 0 1\tA\n"),
+        ("000001.txt", "A\nb"),
+    ]
+
+
+def test_brats_names_are_kept(convert):
+    Path("b/in").mkdir(parents=True)
+    Path("b/in/one.txt").write_text("Anna")
+    Path("b/in/one.ann").write_text("T1\tPER 0 4\tAnna\n")
+    assert convert("b", "c", "--to", "brat") == (0, "")
+    assert Path("c/in/one.ann").read_text() == "T1\tPER 0 4\tAnna\n"
+
+
+def test_prodigys_tokens_stay(convert):
+    tokens = [{"text": t, "start": s, "end": s + 1, "id": s} for s, t in enumerate("ab")]
+    Path("x.jsonl").write_text(json.dumps({"text": "ab", "tokens": tokens, "spans": []}))
+    convert("x.jsonl", "y.jsonl", "--to", "jsonl")
+    assert records("y.jsonl") == records("x.jsonl") == [("ab", [], ((0, 1), (1, 2)))]
+
+
+def test_what_columns_can_not_hold_is_counted(convert, source, caplog):
+    assert convert(source, "x.conll", "--to", "conll")[0] == 0
+    assert "1 nested or overlapping spans left out" in caplog.text
+    assert "1 spans off the borders of tokens are widened" in caplog.text
+    assert "1 records that nobody annotated are left out: source.jsonl:2" in caplog.text
+
+
+def test_predictions_go_back_to_the_form_that_came_in(convert, source):
+    examples = read_files([source])[0]
+    tagged = [Tagged({"viterbi": [*e.tags]}, np.ones(len(e.tokens))) for e in examples]
+    Path("predictions.test.jsonl").write_text("".join(jsonl_lines(examples, tagged, "viterbi")), encoding="utf-8")
+    assert convert("predictions.test.jsonl", "x", "--to", "brat")[0] == 0
+    assert Path("x/000001.txt").read_text(encoding="utf-8") == (
+        "😀 Bank of China in New York-based  Anna.\n   Bo left."
+    )
+    assert Path("x/000001.ann").read_text(encoding="utf-8") == (
+        "T1\tORG 2 15\tBank of China\nT2\tLOC 19 33\tNew York-based\nT3\tPER 44 46\tBo\n"
+    )
+    convert("predictions.test.jsonl", "x.json", "--to", "label_studio")
+    (first, *_) = json.loads(Path("x.json").read_text(encoding="utf-8"))
+    assert [r["value"]["text"] for r in first["annotations"][0]["result"]] == ["Bank of China", "New York-based", "Bo"]
+
+
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing(convert):
+    Path("x.jsonl").write_text('{"text": "Anna", "label": [[0, 4, "PER"]]}\n{"text": "Bo", "label": [[0, 9, "PER"]]}\n')
+    for form in ("conll", "jsonl", "brat", "label_studio"):
+        assert convert("x.jsonl", "y", "--to", form) == (
+            2, "nerloop: error: x.jsonl:2: found offsets 0 to 9 in a text of 2 characters, expected them within it\n"
+        )  # fmt: skip
+    assert [p.name for p in Path.cwd().iterdir()] == ["x.jsonl"]
+
+
+def test_no_file_is_lost_by_its_own_conversion(convert, source):
+    assert convert(source, source, "--to", "jsonl") == (
+        2, "nerloop: error: source.jsonl: is the input, expected another name for the output\n"
+    )  # fmt: skip
+    Path("b").mkdir()
+    Path("b/mine").touch()
+    assert convert(source, "b", "--to", "brat") == (
+        2, "nerloop: error: b: found something there, expected the name of a new or empty folder\n"
+    )  # fmt: skip
+    assert convert(source, "b", "--to", "jsonl") == (
+        2, "nerloop: error: b: found a folder, expected the name of a file\n"
+    )  # fmt: skip
+
+
+def test_a_file_that_is_not_there_is_named(convert):
+    assert convert("none.jsonl", "x", "--to", "conll") == (2, "nerloop: error: none.jsonl: no such file\n")
