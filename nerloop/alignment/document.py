@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -109,6 +110,14 @@ class Document:
         )
 
 
-def num_alone(examples: Sequence[Example]) -> int:
-    """Return how many sentences stand alone because their document is not known."""
-    return sum(not example.document for example in examples)
+def what_stands_alone(examples: Iterable[Example], name: str) -> str:
+    """Return a line that says how many sentences of `name` have no known document, "" where all have one."""
+    known = Counter(bool(example.document) for example in examples)
+    if not known[False]:
+        return ""
+    if not known[True]:
+        return (
+            f"no documents are known in {name}, so each sentence stands alone in its window: documents come with "
+            "-DOCSTART- lines or document ids"
+        )
+    return f"{known[False]} of {known.total()} sentences of {name} belong to no known document and stand alone"
