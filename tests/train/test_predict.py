@@ -1,11 +1,13 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nerloop import predict as predict_module
+from nerloop.config import Config, DataSettings, Plugin
 from nerloop.train import train
 
 
@@ -79,3 +81,61 @@ def test_predict_says_in_one_line_that_a_folder_is_no_model(monkeypatch, tmp_pat
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n"), encoding="utf-8"))
     assert run_predict(monkeypatch, "--model", str(tmp_path / "nope")) == 2
     assert capsys.readouterr().err == f"nerloop: error: --model {tmp_path / 'nope'}: no such folder\n"
+
+
+@pytest.fixture
+def documents(config: Config, tmp_path: Path) -> Config:
+    """Return settings whose files have a -DOCSTART- line before each seventh sentence."""
+    paths = {}
+    for split, path in config.data.files().items():
+        sentences = Path(path[0]).read_text(encoding="utf-8").split("\n\n")
+        sentences = [f"-DOCSTART- O\n\n{s}" if i % 7 == 0 else s for i, s in enumerate(sentences)]
+        paths[split] = str(tmp_path / f"{split}.conll")
+        Path(paths[split]).write_text("\n\n".join(sentences), encoding="utf-8")
+    return replace(config, data=DataSettings(**paths), alignment=Plugin("document", {"max_length": 48}))
+
+
+def test_documents_are_trained_on_and_predicted_as_they_were_evaluated(documents, monkeypatch, tmp_path, capsys):
+    config = replace(documents, train=replace(documents.train, epochs=8), run=replace(documents.run, log_level="info"))
+    results = train(config)
+    said = capsys.readouterr().err
+    assert "50 training sentences share 29 windows: 1.7 a window" in said
+    assert "documents are known" not in said
+    folder, metrics, out = str(Path(config.run.dir, "model")), tmp_path / "metrics.json", tmp_path / "out.conll"
+    assert run_predict(monkeypatch, "--model", folder, str(config.data.validation), "--output", str(out),
+                       "--metrics", str(metrics)) == 0  # fmt: skip
+    assert json.loads(metrics.read_text()) == json.loads(json.dumps(results["validation"]["best"]))
+    assert out.read_bytes() == Path(config.run.dir, "predictions.validation.conll").read_bytes()
+    assert "warning" not in capsys.readouterr().err
+    assert "give it whole documents" in Path(folder, "README.md").read_text()
+    ours = json.loads(Path(folder, "nerloop.json").read_text())["alignment"]
+    assert ours == {"name": "document", "options": {"max_length": 48}}
+
+    # Text whose documents are not known is tagged sentence by sentence, and that is said.
+    source = tmp_path / "no_documents.jsonl"
+    source.write_text('{"tokens": ["Hi"]}\n{"tokens": ["Bye"]}\n', encoding="utf-8")
+    assert run_predict(monkeypatch, "--model", folder, str(source)) == 0
+    assert "warning: no documents are known in the input, so each sentence stands alone" in capsys.readouterr().err
+
+    # In plain text, a blank line parts documents.
+    def spans_of(text: bytes) -> list[list[dict]]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
+        assert run_predict(monkeypatch, "--model", folder, "--output_format", "jsonl") == 0
+        said = capsys.readouterr()
+        assert "warning" not in said.err
+        return [json.loads(line)["spans"] for line in said.out.splitlines()]
+
+    alone = spans_of(b"Anna Smith went to Paris.\n")
+    assert alone[0]
+    assert spans_of(b"Anna Smith went to Paris.\n\nHello.\n")[0] == alone[0]
+    assert spans_of(b"Anna Smith went to Paris.\nHello.\n")[0] != alone[0]
+
+
+def test_a_training_without_documents_says_so_of_each_split(config, capsys):
+    train(replace(config, alignment=Plugin("document"), run=replace(config.run, log_level="info")))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: no documents")]
+    assert [line.split(",")[0] for line in said] == [
+        "warning: no documents are known in the train split",
+        "warning: no documents are known in the validation split",
+        "warning: no documents are known in the test split",
+    ]
