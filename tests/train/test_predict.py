@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nerloop import predict as predict_module
+from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
 from nerloop.train import train
 
@@ -111,24 +112,31 @@ def test_documents_are_trained_on_and_predicted_as_they_were_evaluated(documents
     ours = json.loads(Path(folder, "nerloop.json").read_text())["alignment"]
     assert ours == {"name": "document", "options": {"max_length": 48}}
 
-    # Text whose documents are not known is tagged sentence by sentence, and that is said.
-    source = tmp_path / "no_documents.jsonl"
-    source.write_text('{"tokens": ["Hi"]}\n{"tokens": ["Bye"]}\n', encoding="utf-8")
-    assert run_predict(monkeypatch, "--model", folder, str(source)) == 0
-    assert "warning: no documents are known in the input, so each sentence stands alone" in capsys.readouterr().err
 
-    # In plain text, a blank line parts documents.
-    def spans_of(text: bytes) -> list[list[dict]]:
+def test_predict_takes_text_up_to_a_blank_line_for_a_document(documents, monkeypatch, capsys):
+    train(replace(documents, train=replace(documents.train, max_steps=1)))
+    windows = []
+    split = Document.split
+
+    def noting_split(self, examples):
+        features = split(self, examples)
+        windows.append([f.examples for f in features])
+        return features
+
+    monkeypatch.setattr(Document, "split", noting_split)
+
+    def windows_of(text: bytes, *arguments: str) -> list[tuple[int, ...]]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
-        assert run_predict(monkeypatch, "--model", folder, "--output_format", "jsonl") == 0
-        said = capsys.readouterr()
-        assert "warning" not in said.err
-        return [json.loads(line)["spans"] for line in said.out.splitlines()]
+        assert run_predict(monkeypatch, "--model", str(Path(documents.run.dir, "model")), *arguments) == 0
+        return windows.pop()
 
-    alone = spans_of(b"Anna Smith went to Paris.\n")
-    assert alone[0]
-    assert spans_of(b"Anna Smith went to Paris.\n\nHello.\n")[0] == alone[0]
-    assert spans_of(b"Anna Smith went to Paris.\nHello.\n")[0] != alone[0]
+    assert windows_of(b"Anna went to Paris.\nHello.\n\nBye.\n") == [(0, 1), (2,)]
+    assert "warning" not in capsys.readouterr().err
+
+    source = Path(documents.run.dir, "no_documents.jsonl")
+    source.write_text('{"tokens": ["Hi"]}\n{"tokens": ["Bye"]}\n', encoding="utf-8")
+    assert windows_of(b"", str(source)) == [(0,), (1,)]
+    assert "warning: no documents are known in the input, so each sentence stands alone" in capsys.readouterr().err
 
 
 def test_a_training_without_documents_says_so_of_each_split(config, capsys):
