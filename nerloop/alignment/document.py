@@ -17,6 +17,8 @@ from nerloop.errors import ConfigError, shorten
 from nerloop.types import Example, Feature, Tokenizer
 
 LABELLED = {"all": All, "first": First}
+WINDOW = 256
+"""Subwords of a window where nothing else is asked for: the best by measurement (README, "Documents")."""
 
 
 class Document:
@@ -43,13 +45,15 @@ class Document:
             tokenizer: a fast tokenizer
             labels: the label names by id
             label_subwords: which subwords carry a token's label, as the alignment of that name does
-            max_length: subwords of a window, special tokens included (none: the model's limit, at most 512)
+            max_length: subwords of a window, special tokens included (none: the model's limit, at most 256)
             stride: subwords that two neighbouring windows of a long sentence share (none: a quarter of a window)
         """
         if label_subwords not in LABELLED:
             raise ConfigError(
                 f"alignment.label_subwords: found {shorten(label_subwords)}, expected {' or '.join(LABELLED)}"
             )
+        if max_length is None:
+            max_length = min(WINDOW, tokenizer.model_max_length)
         self._sentences = LABELLED[label_subwords](tokenizer, labels, max_length=max_length, stride=stride)
         self.max_length = self._sentences.max_length
         before, after = special_tokens(tokenizer)

@@ -97,6 +97,12 @@ def test_join_gives_each_sentence_its_own_scores(wordpiece):
     assert {i: rows[:, 0].tolist() for i, rows in joined.items()} == {0: [1, 2], 1: [0, 4], 2: []}
 
 
+def test_windows_hold_256_subwords_by_default_or_what_the_model_takes(wordpiece):
+    assert Document(wordpiece, LABELS).max_length == 256
+    wordpiece.model_max_length = 40
+    assert Document(wordpiece, LABELS).max_length == 40
+
+
 def test_no_example_gives_no_feature(wordpiece):
     assert Document(wordpiece, LABELS).split([]) == []
     assert Document(wordpiece, LABELS).join([], []) == {}
