@@ -18,7 +18,7 @@ from nerloop.types import Example, Feature, Tokenizer
 
 LABELLED = {"all": All, "first": First}
 WINDOW = 256
-"""Subwords of a window where nothing else is asked for: the best by measurement (README, "Documents")."""
+"""Subwords of a window where nothing else is asked for; the README has what was measured."""
 
 
 class Document:
@@ -35,7 +35,6 @@ class Document:
         labels: Sequence[str],
         *,
         label_subwords: Literal["all", "first"] = "all",
-        separator: bool = False,
         max_length: int | None = None,
         stride: int | None = None,
     ) -> None:
@@ -57,7 +56,7 @@ class Document:
         self._sentences = LABELLED[label_subwords](tokenizer, labels, max_length=max_length, stride=stride)
         self.max_length = self._sentences.max_length
         before, after = special_tokens(tokenizer)
-        self._num_before, self._num_after = len(before), 0 if separator else len(after)
+        self._num_before, self._num_after = len(before), len(after)
 
     def split(self, examples: Sequence[Example]) -> list[Feature]:
         """Return the features of examples: windows of sentences of a document, windows of a long sentence."""
