@@ -16,6 +16,7 @@ import json
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ def check_alignment(build: Callable[..., Alignment], tokenizer: Tokenizer, label
     untagged = [Example(e.tokens) for e in tagged]
     with _checking("alignment", build):
         alignment = build(tokenizer, tuple(labels))
-        for examples in ([], tagged, untagged, [*untagged[:3], *tagged]):
+        for examples in ([], tagged, untagged, [*untagged[:3], *tagged], in_documents(tagged), in_documents(untagged)):
             features = list(alignment.split(examples))
             _check_arrays(features, len(labels), tokenizer.model_max_length)
             _check_atoms(features, examples, tokenizer)
@@ -98,6 +99,14 @@ def nasty_examples(limit: int, labels: Sequence[str]) -> list[Example]:
     sentences += [["a"] * (limit + more) for more in range(-4, 3)]
     turn = itertools.cycle(labels)
     return [Example(tuple(s), tuple(next(turn) for _ in s), f"nasty:{i}") for i, s in enumerate(sentences)]
+
+
+def in_documents(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples in documents of one to six sentences, some of them next to sentences of none."""
+    sizes = itertools.cycle((3, 1, 6, 2, 4, 5))
+    names = itertools.cycle(("a", "b", "", "c"))  # "a" comes again, as another document
+    documents = itertools.chain.from_iterable([next(names)] * size for size in sizes)
+    return [replace(e, document=document) for e, document in zip(examples, documents, strict=False)]
 
 
 def _check_arrays(features: Sequence[Feature], num_labels: int, limit: int) -> None:

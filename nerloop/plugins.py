@@ -11,7 +11,11 @@ from typing import Any
 from nerloop.errors import PluginError, shorten
 
 BUILT_IN = {
-    "alignment": {"first": "nerloop.alignment.first.First", "all": "nerloop.alignment.all.All"},
+    "alignment": {
+        "first": "nerloop.alignment.first.First",
+        "all": "nerloop.alignment.all.All",
+        "document": "nerloop.alignment.document.Document",
+    },
     "collator": {"pack": "nerloop.collators.pack.Pack", "pad": "nerloop.collators.pad.Pad"},
     "decoding": {"viterbi": "nerloop.decoding.Viterbi", "argmax": "nerloop.decoding.Argmax"},
     "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.config import ModelSettings, Plugin
 from nerloop.data import TextOptions, format_of, read_files
 from nerloop.data.formats import FORMATS
@@ -22,6 +24,8 @@ from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
 from nerloop.types import Example
+
+log = logging.getLogger("nerloop.predict")  # not __name__: this file is run as __main__
 
 
 def main() -> None:
@@ -45,7 +49,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         description="Tag sentences with a model that nerloop saved. Files with gold tags are scored as well.",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="in any format of data.format; folders of brat's "
-                        "(none: plain text from standard input, a sentence a line)")  # fmt: skip
+                        "(none: plain text from standard input, a sentence a line, a blank line between documents)",
+    )  # fmt: skip
     parser.add_argument("--model", required=True, help="folder of the model")
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS, "text"), help="of the files")
     parser.add_argument("--token_column", help="index or name of the column with tokens")
@@ -81,10 +86,12 @@ def predict(arguments: argparse.Namespace) -> None:
     set_up_logging("info", is_main=accelerator.is_main_process)
     examples = hardware.main_decides(accelerator, lambda: read_input(arguments))  # standard input can be read once
     tagger, model, evaluator = load(arguments.model, ours, accelerator, precision)
+    if isinstance(tagger.alignment, Document) and (problem := what_stands_alone(examples, "the input")):
+        log.warning("warning: %s", problem)
     release_log()
     # Features without labels: gold tags may be none of the model's.
     split = replace(
-        Split.of([Example(e.tokens) for e in examples], tagger.alignment, tagger.collator), examples=examples
+        Split.of([replace(e, tags=()) for e in examples], tagger.alignment, tagger.collator), examples=examples
     )
     tagged = tagger.tag(model, split)
     whole = tagger.gather(tagged, len(examples))

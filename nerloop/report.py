@@ -21,6 +21,11 @@ DEMO_HINT = (
     "  accelerate launch -m nerloop.train --model.name_or_path bert-base-cased \\\n"
     "      --data.train train.conll --data.validation dev.conll --data.test test.conll"
 )
+DOCUMENTS = (
+    "It was trained on sentences in the company of their neighbours in the document, so give it whole documents: "
+    "sentences in their order, a `-DOCSTART-` line before each document (in plain text: a blank line between two). "
+    "transformers' pipeline sees what it is given, and nothing around it.\n\n"
+)
 HEADINGS = ("type", "precision", "recall", "f1", "support")
 
 
@@ -189,6 +194,7 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -
         "## Use\n\n"
         "With nerloop, as it was evaluated (any length, one tag a token):\n\n"
         "    python -m nerloop.predict --model FOLDER sentences.conll\n\n"
+        f"{DOCUMENTS if config.alignment.name == 'document' else ''}"
         "With transformers:\n\n"
         "    from transformers import pipeline\n"
         '    pipeline("token-classification", model=FOLDER, aggregation_strategy="first")'
@@ -201,7 +207,7 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -
             "text, not tokens, so it splits words its own way; it knows nothing of legal tag sequences; "
             + (
                 "`simple` looks at every subword, of which only the first of each token was trained; "
-                if config.alignment.name == "first"
+                if "first" in (config.alignment.name, config.alignment.options.get("label_subwords"))
                 else ""
             )
             + "and it cuts off what exceeds the model's limit."

@@ -13,6 +13,7 @@ import numpy as np
 from nerloop import config as settings
 from nerloop import demo, hardware, plugins
 from nerloop.alignment import Alignment
+from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.batching import Atoms, Plan, Step
 from nerloop.collators import Collator
 from nerloop.config import Config
@@ -123,6 +124,8 @@ class Task:
         model = model.double() if precision == "float64" else model
         model.to(accelerator.device)
         alignment: Alignment = config.alignment.build("alignment", tokenizer, labels)
+        if isinstance(alignment, Document):
+            report_documents(dataset)
         collator = build_collator(config, tokenizer, model)
         if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
             log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
@@ -146,6 +149,7 @@ class Task:
         windows = len(atoms.lengths) - len(atoms.sentences)
         if windows > 0:
             log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
+        report_sharing(plan)
         return Task(
             config=config,
             labels=labels,
@@ -222,6 +226,23 @@ def report_scheme(dataset: Dataset) -> Scheme:
             "warning: %d spans are not written as %s has it; they are read as conlleval reads them", against, scheme
         )
     return scheme
+
+
+def report_documents(dataset: Dataset) -> None:
+    """Say of which splits documents are not known, which an alignment that shares windows goes by."""
+    for split, examples in dataset.splits.items():
+        if problem := what_stands_alone(examples, f"the {split} split"):
+            log.warning("warning: %s", problem)
+
+
+def report_sharing(plan: Plan) -> None:
+    """Say how many sentences a window holds where some share one, and a step, which takes whole windows."""
+    num_sentences, num_atoms = int(plan.atoms.sentences.sum()), len(plan.atoms.sentences)
+    if num_sentences > num_atoms:
+        log.info(
+            "%d training sentences share %d windows: %.1f a window, %.1f a step (train.batch_size %d)",
+            num_sentences, num_atoms, num_sentences / num_atoms, num_sentences / plan.num_steps(1), plan.batch_size,
+        )  # fmt: skip
 
 
 def build_model(config: Config, labels: Sequence[str], dataset: Dataset) -> tuple[Tokenizer, PreTrainedModel]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nerloop.alignment.all import All
+from nerloop.alignment.document import Document
 from nerloop.alignment.first import First
 from nerloop.collators.pack import Pack
 from nerloop.collators.pad import Pad
@@ -30,7 +31,7 @@ def built_in(kind: str) -> list[type]:
 
 def test_every_built_in_plugin_has_a_contract_here():
     assert {kind: len(names) for kind, names in BUILT_IN.items()} == {
-        "alignment": 2, "collator": 2, "decoding": 2, "evaluator": 1,
+        "alignment": 3, "collator": 2, "decoding": 2, "evaluator": 1,
     }  # fmt: skip
 
 
@@ -48,6 +49,7 @@ def test_alignments_pass_with_any_labels_and_options(wordpiece, labels):
     wordpiece.model_max_length = 12
     check_alignment(lambda t, x: First(t, x, max_length=9, stride=0), wordpiece, labels)
     check_alignment(lambda t, x: All(t, x, max_length=3, stride=0), wordpiece, labels)
+    check_alignment(lambda t, x: Document(t, x, label_subwords="first", max_length=9, stride=0), wordpiece, labels)
 
 
 def test_a_tokenizer_that_knows_no_limit_gets_one_of_512(wordpiece):

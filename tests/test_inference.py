@@ -10,10 +10,11 @@ import torch
 
 from nerloop import attention
 from nerloop.alignment.all import All
+from nerloop.alignment.document import Document
 from nerloop.alignment.first import First
 from nerloop.collators.pack import Pack
 from nerloop.collators.pad import Pad
-from nerloop.contracts import nasty_examples
+from nerloop.contracts import in_documents, nasty_examples
 from nerloop.decoding import Argmax, Viterbi
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.inference import MAX_SUBWORDS, Split, Tagged, Tagger, softmax
@@ -67,10 +68,10 @@ def tagger_split(tagger: Tagger, examples) -> Split:
     return Split.of(examples, tagger.alignment, tagger.collator)
 
 
-@pytest.mark.parametrize("alignment", [First, All])
+@pytest.mark.parametrize("alignment", [First, All, Document])
 @pytest.mark.parametrize("collator", [Pack, Pad])
 def test_every_token_of_every_sentence_is_tagged(make_tagger, model, examples, alignment, collator):
-    found = tag(make_tagger(alignment, collator, max_length=40, stride=8), model, examples)
+    found = tag(make_tagger(alignment, collator, max_length=40, stride=8), model, in_documents(examples))
     assert [len(t.tags["viterbi"]) for t in found] == [len(e.tokens) for e in examples]
     assert [len(t.tags["argmax"]) for t in found] == [len(e.tokens) for e in examples]
     assert [t.probabilities.shape for t in found] == [(len(e.tokens),) for e in examples]
@@ -97,6 +98,16 @@ def test_packed_and_padded_give_the_same(make_tagger, model, examples):
     packed = tag(make_tagger(collator=Pack, max_length=40), model, examples)
     padded = tag(make_tagger(collator=Pad, max_length=40), model, examples)
     assert same(packed, padded)
+
+
+def test_neighbours_in_a_document_are_seen_and_other_documents_are_not(make_tagger, model):
+    tagger = make_tagger(Document)
+    a, b, c = (Example(("Anna", "lives", "in", place), document="a") for place in ("York", "Brussels", "New"))
+    other = Example(("York", "is", "big"), document="b")
+    expected = tag(tagger, model, [a, b])
+    assert same(tag(tagger, model, [a, b, other]), [*expected, *tag(tagger, model, [other])])
+    assert not same(tag(tagger, model, [a, c])[:1], expected[:1])
+    assert same(tag(tagger, model, [a]), tag(make_tagger(All), model, [a]))
 
 
 def test_the_order_of_the_sentences_does_not_matter(make_tagger, model, examples):
@@ -182,9 +193,10 @@ def test_the_metrics_are_those_of_the_tags(make_tagger, model, examples):
     assert metrics["viterbi"]["tokens"] == sum(len(e.tokens) for e in examples)
 
 
-def test_the_shares_of_several_processes_are_everything_once(make_tagger, model, examples):
-    tagger = make_tagger(max_length=40)
-    split = tagger_split(tagger, examples * 5)
+@pytest.mark.parametrize("alignment", [First, Document])
+def test_the_shares_of_several_processes_are_everything_once(make_tagger, model, examples, alignment):
+    tagger = make_tagger(alignment, max_length=40)
+    split = tagger_split(tagger, in_documents(examples * 5))
     assert len(split.groups) >= 3
     expected = tagger.tag(model, split)
 

@@ -54,13 +54,13 @@ def message(call, *arguments, **options) -> str:
 
 def test_every_built_in_plugin_is_found_by_name():
     found = {(kind, name): plugins.find(kind, name) for kind, table in plugins.BUILT_IN.items() for name in table}
-    assert len(found) == 7
+    assert len(found) == 8
     assert all(f"{c.__module__}.{c.__qualname__}" == plugins.BUILT_IN[k][n] for (k, n), c in found.items())
 
 
 def test_built_in_names_are_those_of_the_settings():
     assert {kind: list(table) for kind, table in plugins.BUILT_IN.items()} == {
-        "alignment": ["first", "all"],
+        "alignment": ["first", "all", "document"],
         "collator": ["pack", "pad"],
         "decoding": ["viterbi", "argmax"],
         "evaluator": ["seqeval"],

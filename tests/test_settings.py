@@ -309,7 +309,7 @@ def test_a_mistake_on_the_command_line_is_told_in_one_line(argv, expected, tmp_p
 def test_a_misspelt_plugin_is_told_in_one_line():
     assert message("--alignment", "frist", kind=PluginError) == (
         "alignment: 'frist' is no built-in plugin (did you mean 'first'?); "
-        "expected first, all, or a dotted path such as my_package.my_module.MyPlugin"
+        "expected first, all, document, or a dotted path such as my_package.my_module.MyPlugin"
     )
 
 
@@ -362,7 +362,7 @@ YAML_MISTAKES = [
     (
         "alignment: frist\n",
         "my.yaml:1: alignment: 'frist' is no built-in plugin (did you mean 'first'?); "
-        "expected first, all, or a dotted path such as my_package.my_module.MyPlugin",
+        "expected first, all, document, or a dotted path such as my_package.my_module.MyPlugin",
     ),
     (
         "train: {}\nalignment: no_such.Thing\n",

@@ -113,9 +113,13 @@ def tokenize(text: str) -> list[str]:
 
 
 def read_text(lines: list[str], name: str) -> list[Example]:
-    """Return an example a line, blank ones left out."""
-    return [
-        Example(tuple(tokens), (), f"{name}:{number}")
-        for number, line in enumerate(lines, start=1)
-        if (tokens := tokenize(line))
-    ]
+    """Return an example a line, blank ones left out: they end a document, as they do in a file of paragraphs."""
+    examples: list[Example] = []
+    document = ""
+    for number, line in enumerate(lines, start=1):
+        if tokens := tokenize(line):
+            document = document or f"{name}:{number}"
+            examples.append(Example(tuple(tokens), (), f"{name}:{number}", document))
+        else:
+            document = ""
+    return examples

@@ -1,11 +1,14 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nerloop import predict as predict_module
+from nerloop.alignment.document import Document
+from nerloop.config import Config, DataSettings, Plugin
 from nerloop.train import train
 
 
@@ -92,3 +95,68 @@ def test_records_that_nobody_annotated_are_tagged_as_well(model, monkeypatch, tm
     lines = [json.loads(line) for line in found.out.splitlines()]
     assert [line["document"] for line in lines] == [f"{source}:1", f"{source}:1", f"{source}:2"]
     assert [line["offsets"][0] for line in lines] == [[0, 1], [13, 15], [0, 2]]
+
+
+@pytest.fixture
+def documents(config: Config, tmp_path: Path) -> Config:
+    """Return settings whose files have a -DOCSTART- line before each seventh sentence."""
+    paths = {}
+    for split, path in config.data.files().items():
+        sentences = Path(path[0]).read_text(encoding="utf-8").split("\n\n")
+        sentences = [f"-DOCSTART- O\n\n{s}" if i % 7 == 0 else s for i, s in enumerate(sentences)]
+        paths[split] = str(tmp_path / f"{split}.conll")
+        Path(paths[split]).write_text("\n\n".join(sentences), encoding="utf-8")
+    return replace(config, data=DataSettings(**paths), alignment=Plugin("document", {"max_length": 48}))
+
+
+def test_documents_are_trained_on_and_predicted_as_they_were_evaluated(documents, monkeypatch, tmp_path, capsys):
+    config = replace(documents, train=replace(documents.train, epochs=8), run=replace(documents.run, log_level="info"))
+    results = train(config)
+    said = capsys.readouterr().err
+    assert "50 training sentences share 29 windows: 1.7 a window" in said
+    assert "documents are known" not in said
+    folder, metrics, out = str(Path(config.run.dir, "model")), tmp_path / "metrics.json", tmp_path / "out.conll"
+    assert run_predict(monkeypatch, "--model", folder, str(config.data.validation), "--output", str(out),
+                       "--metrics", str(metrics)) == 0  # fmt: skip
+    assert json.loads(metrics.read_text()) == json.loads(json.dumps(results["validation"]["best"]))
+    assert out.read_bytes() == Path(config.run.dir, "predictions.validation.conll").read_bytes()
+    assert "warning" not in capsys.readouterr().err
+    assert "give it whole documents" in Path(folder, "README.md").read_text()
+    ours = json.loads(Path(folder, "nerloop.json").read_text())["alignment"]
+    assert ours == {"name": "document", "options": {"max_length": 48}}
+
+
+def test_predict_takes_text_up_to_a_blank_line_for_a_document(documents, monkeypatch, capsys):
+    train(replace(documents, train=replace(documents.train, max_steps=1)))
+    windows = []
+    split = Document.split
+
+    def noting_split(self, examples):
+        features = list(split(self, examples))
+        windows.append([f.examples for f in features])
+        return features
+
+    monkeypatch.setattr(Document, "split", noting_split)
+
+    def windows_of(text: bytes, *arguments: str) -> list[tuple[int, ...]]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
+        assert run_predict(monkeypatch, "--model", str(Path(documents.run.dir, "model")), *arguments) == 0
+        return windows.pop()
+
+    assert windows_of(b"Anna went to Paris.\nHello.\n\nBye.\n") == [(0, 1), (2,)]
+    assert "warning" not in capsys.readouterr().err
+
+    source = Path(documents.run.dir, "no_documents.jsonl")
+    source.write_text('{"tokens": ["Hi"]}\n{"tokens": ["Bye"]}\n', encoding="utf-8")
+    assert windows_of(b"", str(source)) == [(0,), (1,)]
+    assert "warning: no documents are known in the input, so each sentence stands alone" in capsys.readouterr().err
+
+
+def test_a_training_without_documents_says_so_of_each_split(config, capsys):
+    train(replace(config, alignment=Plugin("document"), run=replace(config.run, log_level="info")))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: no documents")]
+    assert [line.split(",")[0] for line in said] == [
+        "warning: no documents are known in the train split",
+        "warning: no documents are known in the validation split",
+        "warning: no documents are known in the test split",
+    ]

@@ -1,0 +1,128 @@
+"""Neighbouring sentences of a document share a window, so that each is seen with what stands around it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from nerloop.alignment.all import All
+from nerloop.alignment.first import First
+from nerloop.alignment.windows import special_tokens
+from nerloop.errors import ConfigError, shorten
+from nerloop.types import Example, Feature, Tokenizer
+
+LABELLED = {"all": All, "first": First}
+WINDOW = 256
+"""Subwords of a window where nothing else is asked for; the README has what was measured."""
+
+
+class Document:
+    """Consecutive sentences of a document fill a window of at most `max_length` subwords; none is in two of them.
+
+    Each sentence is labelled and decided once, as it is by `all` or `first`, and costs no more subwords than there:
+    it is the special tokens that become fewer. A sentence that fits into no window is cut into windows of its own, and
+    one whose document is not known stands alone; both come out as they do by `all` or `first`.
+    """
+
+    needs_documents = True
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        *,
+        label_subwords: Literal["all", "first"] = "all",
+        max_length: int | None = None,
+        stride: int | None = None,
+    ) -> None:
+        """Check the options against the model's limit.
+
+        Args:
+            tokenizer: a fast tokenizer
+            labels: the label names by id
+            label_subwords: which subwords carry a token's label, as the alignment of that name does
+            max_length: subwords of a window, special tokens included (none: the model's limit, at most 256)
+            stride: subwords that two neighbouring windows of a long sentence share (none: a quarter of a window)
+        """
+        if label_subwords not in LABELLED:
+            raise ConfigError(
+                f"alignment.label_subwords: found {shorten(label_subwords)}, expected {' or '.join(LABELLED)}"
+            )
+        if max_length is None:
+            max_length = min(WINDOW, tokenizer.model_max_length)
+        self._sentences = LABELLED[label_subwords](tokenizer, labels, max_length=max_length, stride=stride)
+        self.max_length = self._sentences.max_length
+        before, after = special_tokens(tokenizer)
+        self._num_before, self._num_after = len(before), len(after)
+
+    def split(self, examples: Sequence[Example]) -> Iterator[Feature]:
+        """Yield the features of examples: windows of sentences of a document, windows of a long sentence."""
+        return map(self._join, self._windows(examples))
+
+    def join(self, features: Sequence[Feature], scores: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
+        """Return the scores of every token, (tokens, labels) an example, by the example's index."""
+        return self._sentences.join(features, scores)
+
+    def _windows(self, examples: Sequence[Example]) -> Iterator[list[Feature]]:
+        """Yield the sentences of each window as the alignment by sentences has them; holds one window at a time."""
+        window: list[Feature] = []
+        length, document = 0, ""
+        sentences = itertools.groupby(self._sentences.split(examples), key=lambda f: f.atom)
+        for example, (_, group) in zip(examples, sentences, strict=True):
+            first, *further = group
+            added = len(first) - self._num_before - self._num_after
+            is_next = bool(example.document) and example.document == document and not further
+            if is_next and window and length + added <= self.max_length:
+                window.append(first)
+                length += added
+                continue
+            if window:
+                yield window
+            window, length, document = [first], len(first), example.document
+            if further:
+                yield window
+                yield from ([part] for part in further)
+                window = []
+        if window:
+            yield window
+
+    def _join(self, window: list[Feature]) -> Feature:
+        """Return one feature of the sentences of a window: one pair of special tokens is left around them all."""
+        if len(window) == 1:
+            return window[0]
+        num_tokens = tuple(itertools.chain.from_iterable(f.num_tokens for f in window))
+        shifts = itertools.accumulate(num_tokens[:-1], initial=0)
+        tokens = [np.where(f.tokens >= 0, f.tokens + shift, -1) for f, shift in zip(window, shifts, strict=True)]
+        return replace(
+            window[0],
+            input_ids=self._end_to_end([f.input_ids for f in window]),
+            labels=self._end_to_end([f.labels for f in window]),
+            tokens=self._end_to_end(tokens),
+            examples=tuple(itertools.chain.from_iterable(f.examples for f in window)),
+            num_tokens=num_tokens,
+        )
+
+    def _end_to_end(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Return values of sentences, special tokens included, end to end without those at the inner borders."""
+        last = len(values) - 1
+        return np.concatenate(
+            [v[self._num_before * (i > 0) : len(v) - self._num_after * (i < last)] for i, v in enumerate(values)]
+        )
+
+
+def what_stands_alone(examples: Iterable[Example], name: str) -> str:
+    """Return a line that says how many sentences of `name` have no known document, "" where all have one."""
+    known = Counter(bool(example.document) for example in examples)
+    if not known[False]:
+        return ""
+    if not known[True]:
+        return (
+            f"no documents are known in {name}, so each sentence stands alone in its window: documents come with "
+            "-DOCSTART- lines or document ids"
+        )
+    return f"{known[False]} of {known.total()} sentences of {name} belong to no known document and stand alone"
