@@ -1,0 +1,150 @@
+"""One pass over the sentences of a split: counts, lengths, hashes, and where the first of each thing stands."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from nerloop.tags import OUTSIDE, Scheme, scheme_of, to_spans
+from nerloop.types import Example
+
+BORDER = ""
+"""Stands in a pair of tags for the border of the sentence."""
+NUM_PLACES = 10
+"""Places that are kept of each thing that is found; the others are counted."""
+KNOWN_SEQUENCES = 20_000
+"""Tag sequences whose spans are remembered: short and untagged sentences repeat."""
+
+
+class Place(NamedTuple):
+    """Token `token` of sentence `sentence`, both counted from 0."""
+
+    sentence: int
+    token: int
+
+
+@dataclass
+class Statistics:
+    """What there is in the sentences of a part; a few bytes a sentence, however long the sentences are."""
+
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))  # (sentences,) in tokens
+    token_hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))  # (sentences,)
+    tag_hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))  # (sentences,)
+    num_spans: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))  # (sentences,)
+    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)  # a tag and the one before it
+    first_pairs: dict[tuple[str, str], list[Place]] = field(default_factory=dict)  # the place of the later one
+    spans_per_type: Counter[str] = field(default_factory=Counter)
+    span_lengths: Counter[int] = field(default_factory=Counter)  # in tokens
+    surfaces: Counter[tuple[str, str]] = field(default_factory=Counter)  # text and type of a span
+    first_surfaces: dict[tuple[str, str], Place] = field(default_factory=dict)
+    num_empty_tokens: int = 0
+    empty_tokens: list[Place] = field(default_factory=list)
+    num_documents: int = 0  # 0 where documents are not known
+
+    @staticmethod
+    def of(examples: Sequence[Example]) -> Statistics:
+        """Return the statistics of sentences, read once and in order."""
+        found = Statistics()
+        spans_of = lru_cache(maxsize=KNOWN_SEQUENCES)(to_spans)
+        lengths, num_spans, token_hashes, tag_hashes = ([np.zeros(0, dtype=np.int64)] for _ in range(4))
+        document = ""
+        for start, chunk in _chunks(examples):
+            for i, example in enumerate(chunk, start):
+                found._count_pairs(example.tags, i)
+                for span in spans_of(example.tags):
+                    found._count_span(" ".join(example.tokens[span.start : span.end]), span, i)
+                if "" in example.tokens:
+                    found._count_empty_tokens(example.tokens, i)
+                if example.document != document:
+                    document = example.document
+                    found.num_documents += bool(document)
+            lengths.append(np.array([len(e.tokens) for e in chunk]))
+            num_spans.append(np.array([len(spans_of(e.tags)) for e in chunk]))
+            token_hashes.append(_hashes(e.tokens for e in chunk))
+            tag_hashes.append(_hashes(e.tags for e in chunk))
+        found.lengths, found.num_spans = (np.concatenate(a).astype(np.int32) for a in (lengths, num_spans))
+        found.token_hashes, found.tag_hashes = (np.concatenate(a).astype(np.uint64) for a in (token_hashes, tag_hashes))
+        return found
+
+    @property
+    def num_sentences(self) -> int:
+        """How many sentences there are."""
+        return len(self.lengths)
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens there are."""
+        return int(self.lengths.sum())
+
+    @property
+    def total_spans(self) -> int:
+        """How many entities there are."""
+        return self.spans_per_type.total()
+
+    @property
+    def tags(self) -> Counter[str]:
+        """How often each tag is given."""
+        counts: Counter[str] = Counter()
+        for (_, tag), number in self.pairs.items():
+            if tag != BORDER:
+                counts[tag] += number
+        return counts
+
+    @property
+    def scheme(self) -> tuple[Scheme, int]:
+        """The scheme that fits best, and how many tags are against it."""
+        return scheme_of(written_pairs(self.pairs))
+
+    def first_place_of(self, tag: str) -> Place:
+        """Return where a tag first stands."""
+        return min(places[0] for (_, later), places in self.first_pairs.items() if later == tag)
+
+    def _count_pairs(self, tags: tuple[str, ...], sentence: int) -> None:
+        pairs = list(itertools.pairwise((BORDER, *tags, BORDER)))
+        self.pairs.update(pairs)
+        for pair in set(pairs):
+            places = self.first_pairs.setdefault(pair, [])
+            if len(places) < NUM_PLACES:
+                places.append(Place(sentence, min(pairs.index(pair), max(0, len(tags) - 1))))
+
+    def _count_span(self, surface: str, span: tuple[int, int, str], sentence: int) -> None:
+        start, end, type_ = span
+        self.spans_per_type[type_] += 1
+        self.span_lengths[end - start] += 1
+        self.surfaces[surface, type_] += 1
+        if (surface, type_) not in self.first_surfaces:
+            self.first_surfaces[surface, type_] = Place(sentence, start)
+
+    def _count_empty_tokens(self, tokens: tuple[str, ...], sentence: int) -> None:
+        places = [Place(sentence, i) for i, token in enumerate(tokens) if not token]
+        self.num_empty_tokens += len(places)
+        self.empty_tokens += places[: NUM_PLACES - len(self.empty_tokens)]
+
+
+def written_pairs(pairs: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Return pairs of tags with "O" for the borders, as `nerloop.tags` has them."""
+    written: Counter[tuple[str, str]] = Counter()
+    for (before, tag), number in pairs.items():
+        written[before or OUTSIDE, tag or OUTSIDE] += number
+    return written
+
+
+def _chunks(examples: Sequence[Example], size: int = 1_000) -> Iterator[tuple[int, Sequence[Example]]]:
+    for start in range(0, len(examples), size):
+        yield start, examples[start : start + size]
+
+
+def _hashes(sentences: Iterator[tuple[str, ...]]) -> np.ndarray:
+    """Return a 64-bit hash of each sentence, the same in every process; a NUL parts the words."""
+    digests = b"".join(
+        hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for words in sentences
+    )
+    return np.frombuffer(digests, dtype=np.uint64)
