@@ -18,7 +18,6 @@ from nerloop.errors import ConfigError, DataError, NerloopError
 
 if TYPE_CHECKING:
     from nerloop.inspection.inspection import Inspection
-    from nerloop.inspection.parts import Part
 
 
 def main() -> None:

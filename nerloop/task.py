@@ -21,11 +21,16 @@ from nerloop.dropout import use_cheap_dropout
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
 from nerloop.inference import Split, Tagger, build_decodings
+from nerloop.inspection.as_text import counts_line, inspect_command
+from nerloop.inspection.finding import Severity
+from nerloop.inspection.findings import find_all
+from nerloop.inspection.parts import Part
+from nerloop.inspection.statistics import Statistics
 from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model
 from nerloop.optimizer import build_optimizer
 from nerloop.probe import choose_collator, freeze_unused
-from nerloop.tags import Scheme, find_scheme, labels_of, to_spans
+from nerloop.tags import Scheme, find_scheme, labels_of
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 from nerloop.weights import Weights
 
@@ -56,26 +61,27 @@ def read_dataset(config: Config) -> Dataset:
 
 
 def check_dataset(config: Config, dataset: Dataset) -> None:
-    """Say what is odd about the data in one line each; raise DataError where training on them makes no sense."""
+    """Say what is in the data and what is odd about them; raise DataError where training on them makes no sense.
+
+    This is the short form of `python -m nerloop.inspect`: of its findings the errors and warnings, a line each.
+    """
     for split in [s for s, examples in dataset.splits.items() if not examples and s != "train"]:
         log.warning("warning: the %s split has no sentence and is left out", split)
         del dataset.splits[split]
-    counts = {}
-    for split, examples in dataset.splits.items():
-        tags = Counter(tag for example in examples for tag in example.tags)
-        spans = sum(len(to_spans(example.tags)) for example in examples)
-        counts[split] = tags
-        log.info("%-10s %6d sentences %8d tokens %7d entities", split, len(examples), tags.total(), spans)
-        if not spans and split == "train":
-            raise DataError(
-                f"{dataset.name}: found no entity in the training split, expected some; is data.tag_column right?"
-            )
-        if not spans:
-            log.warning("warning: the %s split has no entity; its F1 says nothing", split)
-        unseen = {tag: n for tag, n in tags.items() if tag not in counts["train"]}
-        if unseen:
-            found = ", ".join(f"{tag} ({n})" for tag, n in sorted(unseen.items()))
-            log.warning("warning: the %s split has tags that the training split has not: %s", split, found)
+    parts = [
+        Part(split, config.data.files().get(split, [dataset.name])[0], examples, Statistics.of(examples))
+        for split, examples in dataset.splits.items()
+    ]
+    for part in parts:
+        log.info("%s", counts_line(part))
+    findings = find_all(parts)
+    for finding in findings:
+        if finding.severity is Severity.ERROR:
+            raise DataError(finding.line)
+        if finding.severity is Severity.WARNING:
+            log.warning("warning: %s", finding.line)
+    if findings and config.data.files():
+        log.info("more on the data: %s", inspect_command(config.data))
     if "validation" not in dataset.splits:
         log.warning("warning: no validation split: no best model and no early stopping, the last weights are kept")
     if len(dataset.splits["train"]) < config.train.batch_size:
@@ -193,13 +199,9 @@ class Task:
 
 
 def report_scheme(dataset: Dataset) -> Scheme:
-    """Return the scheme of all splits together, and say it."""
-    scheme, against = find_scheme(e.tags for examples in dataset.splits.values() for e in examples)
+    """Return the scheme of all splits together, and say it; `check_dataset` has said what is against it."""
+    scheme, _ = find_scheme(e.tags for examples in dataset.splits.values() for e in examples)
     log.info("tags are %s", scheme)
-    if against:
-        log.warning(
-            "warning: %d spans are not written as %s has it; they are read as conlleval reads them", against, scheme
-        )
     return scheme
 
 

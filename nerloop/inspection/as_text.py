@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
+import numpy as np
+
+from nerloop.config import DataSettings
 from nerloop.errors import printable
-from nerloop.inspection.finding import Finding, Severity, count_of
+from nerloop.inspection.finding import Finding, Severity, count_of, enumerate_some
 from nerloop.inspection.inspection import PERCENTILES, Inspection, percentiles
 from nerloop.inspection.parts import Part
 
@@ -28,9 +32,22 @@ def as_text(inspection: Inspection) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def short_lines(findings: Sequence[Finding]) -> list[str]:
-    """Return the warnings among some findings, one line each, as training says them."""
-    return [f"warning: {finding.line}" for finding in findings if finding.severity is Severity.WARNING]
+def counts_line(part: Part) -> str:
+    """Return what a part holds on one line, types by frequency, as training logs it."""
+    s = part.statistics
+    types = [f"{type_} {n}" for type_, n in sorted(s.spans_per_type.items(), key=lambda item: (-item[1], item[0]))]
+    return f"{part.split:<10} {s.num_sentences:6} sentences {s.num_tokens:8} tokens {s.total_spans:7} entities" + (
+        f": {printable(enumerate_some(types))}" if types else ""
+    )
+
+
+def inspect_command(data: DataSettings) -> str:
+    """Return the command that says all about the files of some settings, to be pasted."""
+    flags = [(split, paths) for split, paths in data.files().items()]
+    flags += [("format", [data.format])] if data.format != "auto" else []
+    flags += [(name, [value]) for name in ("token_column", "tag_column") if (value := getattr(data, name)) is not None]
+    flags += [("labels", data.labels)] if data.labels else []
+    return "python -m nerloop.inspect " + " ".join(f"--{name} {shlex.join(values)}" for name, values in flags)
 
 
 def table(rows: Sequence[Sequence[str]], num_left: int = 1) -> str:
@@ -93,7 +110,7 @@ def _lengths(inspection: Inspection) -> str:
     return text
 
 
-def _percentile_cells(lengths: Sequence[int]) -> list[str]:
+def _percentile_cells(lengths: np.ndarray) -> list[str]:
     return [f"{n:,}" for n in percentiles(lengths).values()] or ["-"] * len(PERCENTILES)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nerloop.inspection.finding import Detail, Finding, Severity, count_of, percent
+from nerloop.inspection.finding import Detail, Finding, Severity, count_of, name_of, percent
 from nerloop.inspection.parts import Part, excerpt
 from nerloop.inspection.statistics import NUM_PLACES, Place
 from nerloop.inspection.subwords import Limit
@@ -18,9 +18,10 @@ MUCH_UNKNOWN = 0.01
 def about_sizes(part: Part) -> Iterator[Finding]:
     """Yield the findings about sentences and tokens that are next to nothing."""
     statistics = part.statistics
+    does = "trains on" if part.split == "train" else "scores"
     for length, kind, noun, action in (
         (0, "empty_sentence", "sentence{s} without a token", "keeps them; there is nothing to train or predict"),
-        (1, "one_token_sentence", "sentence{s} of one token", "trains on them and scores them like any other"),
+        (1, "one_token_sentence", "sentence{s} of one token", f"{does} them like any other"),
     ):  # fmt: skip
         found = np.flatnonzero(statistics.lengths == length)
         if not len(found):
@@ -28,7 +29,7 @@ def about_sizes(part: Part) -> Iterator[Finding]:
         places = [Place(i, 0) for i in found[:NUM_PLACES].tolist()]
         yield Finding(
             Severity.INFO, kind, part.sentence(places[0]),
-            f"{len(found):,} {noun.format(s='s' * (len(found) != 1))} in {part.path} "
+            f"{len(found):,} {noun.format(s='s' * (len(found) != 1))} in the {name_of(part.split)} "
             f"({percent(len(found), statistics.num_sentences)} of its sentences)",
             action, len(found),
             tuple(Detail(part.sentence(p), excerpt(part.examples[p.sentence].tokens) or "(empty)") for p in places),
@@ -37,7 +38,7 @@ def about_sizes(part: Part) -> Iterator[Finding]:
         places = statistics.empty_tokens
         yield Finding(
             Severity.WARNING, "empty_token", part.where(places[0]),
-            f"{count_of(statistics.num_empty_tokens, 'token')} without a character in {part.path}",
+            f"{count_of(statistics.num_empty_tokens, 'token')} without a character in the {name_of(part.split)}",
             "keeps them, with a tag each, which the model gives without seeing anything",
             statistics.num_empty_tokens, _tokens(part, places),
         )  # fmt: skip
@@ -51,7 +52,7 @@ def about_subwords(part: Part, limit: Limit) -> Iterator[Finding]:
         places = found.long
         yield Finding(
             Severity.INFO, "long_sentence", part.sentence(places[0]),
-            f"{count_of(found.num_long, 'sentence')} in {part.path} "
+            f"{count_of(found.num_long, 'sentence')} in the {name_of(part.split)} "
             f"({percent(found.num_long, part.statistics.num_sentences)}) of more than {limit.max_length} subwords, "
             "special tokens included",
             f"cuts them into {count_of(found.num_windows, 'window')} that share {count_of(limit.stride, 'subword')} "
@@ -68,7 +69,7 @@ def about_subwords(part: Part, limit: Limit) -> Iterator[Finding]:
     if found.num_without:
         yield Finding(
             Severity.WARNING, "no_subwords", part.where(found.without[0]),
-            f"{count_of(found.num_without, 'token')} in {part.path} of which the tokenizer makes no subword",
+            f"{count_of(found.num_without, 'token')} in the {name_of(part.split)} that the tokenizer makes nothing of",
             "keeps and scores them; the model sees nothing of them, so their tag follows from the neighbours' alone",
             found.num_without, _tokens(part, found.without),
         )  # fmt: skip
@@ -77,7 +78,7 @@ def about_subwords(part: Part, limit: Limit) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING if share >= MUCH_UNKNOWN else Severity.INFO, "unknown_subword",
             part.where(found.unknown[0]),
-            f"{count_of(found.num_unknown, 'token')} in {part.path} "
+            f"{count_of(found.num_unknown, 'token')} in the {name_of(part.split)} "
             f"({percent(found.num_unknown, part.statistics.num_tokens)}) with something the tokenizer does not know",
             "trains on them; the model sees one and the same unknown subword in all of them",
             found.num_unknown, _tokens(part, found.unknown),

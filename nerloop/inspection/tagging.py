@@ -13,8 +13,6 @@ from nerloop.tags import OUTSIDE, Scheme, is_written, scheme_of
 
 FEW_SPANS = 10
 """A type with fewer in the training split is hardly learnt."""
-RARE_SHARE = 0.1
-"""Of the spans with one text: a type that at most so few have may be a slip."""
 
 
 def about_tags(parts: Sequence[Part]) -> Iterator[Finding]:
@@ -157,7 +155,6 @@ def _conflicting_types(parts: Sequence[Part]) -> Iterator[Finding]:
 
     # Where one type is rare among many, it is the likeliest to be a slip: those first.
     order = sorted(conflicts, key=lambda surface: (rarest_share(surface), -conflicts[surface].total(), surface))
-    slips = sum(rarest_share(surface) <= RARE_SHARE for surface in order)
     details = []
     for surface in order[:NUM_PLACES]:
         rarest = conflicts[surface].most_common()[-1][0]
@@ -166,12 +163,10 @@ def _conflicting_types(parts: Sequence[Part]) -> Iterator[Finding]:
         where = part.where(part.statistics.first_surfaces[surface, rarest])
         details.append(Detail(where, f"{shorten(surface)}: {counts} (here {rarest})"))
     yield Finding(
-        Severity.WARNING if slips else Severity.INFO,
-        "conflicting_types",
-        details[0].where,
-        f"{count_of(len(conflicts), 'text')} of spans {'have' if len(conflicts) > 1 else 'has'} more than one type"
-        + (f"; in {slips:,} of them one type is rare, which may be a slip" if slips else ""),
-        "trains and scores as tagged; a name may well be a person here and a place there",
-        len(conflicts),
-        tuple(details),
-    )
+        Severity.INFO, "conflicting_types", details[0].where,
+        f"{count_of(len(conflicts), 'text')} of spans {'have' if len(conflicts) > 1 else 'has'} more than one type, "
+        f"such as {details[0].text}",
+        "trains and scores as tagged; a name may well be a person here and a place there, but a type that is rare "
+        "among many may be a slip",
+        len(conflicts), tuple(details),
+    )  # fmt: skip
