@@ -65,7 +65,9 @@ def tagged(example: Example, hues: dict[str, int]) -> str:
             break
         parts += map(_token, example.tokens[at:start])
         words = " ".join(map(_token, example.tokens[start:end]))
-        parts.append(f'<mark style="--h:{hues[type_]}">{words}<span class="type" dir="ltr">{text(type_)}</span></mark>')
+        parts.append(
+            f'<mark style="--h:{hues[type_]}">{words} <span class="type" dir="ltr">{text(type_)}</span></mark>'
+        )
         at = end
     parts += map(_token, example.tokens[at : max(at, MOST_TOKENS)])
     more = len(example.tokens) - max(at, MOST_TOKENS)
@@ -161,7 +163,7 @@ def _lengths(inspection: Inspection) -> str:
             figures.append(f"<figure><figcaption>{title}</figcaption>{histogram(lengths, unit, longest)}</figure>")
             found = [f"{n:,}" for n in percentiles(lengths).values()] or ["-"] * len(PERCENTILES)
             rows.append((f"{part.split}, {unit}", *found))
-    headings = ("length of a sentence", *(f"{p}%" if p < 100 else "longest" for p in PERCENTILES))
+    headings = ("length", *(f"{p}%" if p < 100 else "longest" for p in PERCENTILES))
     note = ""
     if inspection.limit is not None:
         limit = inspection.limit

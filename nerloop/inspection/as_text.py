@@ -90,7 +90,8 @@ def _types(inspection: Inspection) -> str:
 
 def _scheme(inspection: Inspection) -> str:
     against = inspection.against_scheme
-    return f"tags are {inspection.scheme}" + (f", but {count_of(against, 'tag')} that it has not" if against else "")
+    but = f", but {count_of(against, 'place')} {'is' if against == 1 else 'are'} not written so" if against else ""
+    return f"tags are {inspection.scheme}{but}"
 
 
 def _lengths(inspection: Inspection) -> str:

@@ -53,7 +53,9 @@ class Statistics:
         """Return the statistics of sentences, read once and in order."""
         found = Statistics()
         spans_of = lru_cache(maxsize=KNOWN_SEQUENCES)(to_spans)
-        lengths, num_spans, token_hashes, tag_hashes = ([np.zeros(0, dtype=np.int64)] for _ in range(4))
+        # Of each chunk; an empty one first, for its type: numpy makes floats of uint64 beside int64.
+        lengths, num_spans = [found.lengths], [found.num_spans]
+        token_hashes, tag_hashes = [found.token_hashes], [found.tag_hashes]
         document = ""
         for start, chunk in _chunks(examples):
             for i, example in enumerate(chunk, start):
@@ -65,12 +67,12 @@ class Statistics:
                 if example.document != document:
                     document = example.document
                     found.num_documents += bool(document)
-            lengths.append(np.array([len(e.tokens) for e in chunk]))
-            num_spans.append(np.array([len(spans_of(e.tags)) for e in chunk]))
+            lengths.append(np.array([len(e.tokens) for e in chunk], dtype=np.int32))
+            num_spans.append(np.array([len(spans_of(e.tags)) for e in chunk], dtype=np.int32))
             token_hashes.append(_hashes(e.tokens for e in chunk))
             tag_hashes.append(_hashes(e.tags for e in chunk))
-        found.lengths, found.num_spans = (np.concatenate(a).astype(np.int32) for a in (lengths, num_spans))
-        found.token_hashes, found.tag_hashes = (np.concatenate(a).astype(np.uint64) for a in (token_hashes, tag_hashes))
+        found.lengths, found.num_spans = np.concatenate(lengths), np.concatenate(num_spans)
+        found.token_hashes, found.tag_hashes = np.concatenate(token_hashes), np.concatenate(tag_hashes)
         return found
 
     @property
@@ -147,4 +149,4 @@ def _hashes(sentences: Iterator[tuple[str, ...]]) -> np.ndarray:
         hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for words in sentences
     )
-    return np.frombuffer(digests, dtype=np.uint64)
+    return np.frombuffer(digests, dtype="<u8")
