@@ -3,7 +3,7 @@
     python tests/benchmarks/inspection.py --model FOLDER
     python tests/benchmarks/inspection.py --tokens 1_000_000
 
-Generates columns whose words follow Zipf's law, a tenth of them in entities; runs the command; prints a line of figures.
+Generates columns whose words follow Zipf's law, a tenth of them in entities; runs the command; prints the figures.
 Exit codes: 0 within the time of `--most_seconds`, 1 beyond it or not as many tokens found as were written.
 """
 
@@ -41,9 +41,10 @@ def main() -> None:
         (split,) = json.loads(done.stdout)["splits"]
         page_kib = Path(folder, "x.html").stat().st_size / 1024
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = used.ru_utime + used.ru_stime
     print(
-        f"{num_tokens:,} tokens in {num_sentences:,} sentences: {seconds:.1f} s ({used.ru_utime + used.ru_stime:.1f} s "
-        f"of processor time on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}), {used.ru_maxrss / 2**20:.2f} GiB "
+        f"{num_tokens:,} tokens in {num_sentences:,} sentences: {seconds:.1f} s ({cpu_seconds:.1f} s of "
+        f"processor time on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}), {used.ru_maxrss / 2**20:.2f} GiB "
         f"at most, HTML {page_kib:.0f} KiB"
     )
     sys.exit(seconds > arguments.most_seconds or (split["tokens"], split["sentences"]) != (num_tokens, num_sentences))

@@ -28,9 +28,9 @@ all               12     1
 
 tags are IOB2, but 1 place is not written so
 
-                         50%  90%  95%  99%  longest
-tokens a sentence, train   3    3    3    3        3
-tokens a sentence, test    2    2    2    2        2
+                          50%  90%  95%  99%  longest
+tokens a sentence, train    3    3    3    3        3
+tokens a sentence, test     2    2    2    2        2
 
 findings: 0 errors, 3 warnings, 0 info
 
