@@ -122,7 +122,7 @@ def _write(arguments: argparse.Namespace, inspection: Inspection) -> None:
             Path(arguments.html).write_text(as_html(inspection), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--html {arguments.html}: can't be written: {error.strerror}") from error
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     if arguments.json:
         sys.stdout.write(json.dumps(inspection.to_json(), ensure_ascii=False, indent=1) + "\n")
     else:

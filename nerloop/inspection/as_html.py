@@ -6,12 +6,12 @@ All text of the data is escaped, kept in its own direction (right to left, too),
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from importlib import resources
 
 import numpy as np
 
 from nerloop.inspection.charts import histogram, type_bars
+from nerloop.inspection.escaping import text
 from nerloop.inspection.finding import Finding, Severity, count_of
 from nerloop.inspection.inspection import PERCENTILES, Inspection, percentiles
 from nerloop.inspection.parts import Part
@@ -24,8 +24,6 @@ MOST_TOKENS = 80
 """Tokens of an example sentence that are shown."""
 MOST_TYPES = 40
 """Types in the charts."""
-JOINERS = "\u200c\u200d"
-"""Can't be seen, but Persian, Hindi and emoji are not right without them; they reorder nothing."""
 
 
 def as_html(inspection: Inspection) -> str:
@@ -49,11 +47,6 @@ def as_html(inspection: Inspection) -> str:
         f"<title>nerloop: the data</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>Check before training</h1>\n{''.join(sections)}</main>\n</body>\n</html>\n"
     )
-
-
-def text(value: str) -> str:
-    """Return text of the data, safe in HTML: escaped, and with controls (such as U+202E) shown as escapes."""
-    return escape("".join(c if c.isprintable() or c in JOINERS else repr(c)[1:-1] for c in value))
 
 
 def tagged(example: Example, hues: dict[str, int]) -> str:

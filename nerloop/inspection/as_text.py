@@ -80,7 +80,7 @@ def _types(inspection: Inspection) -> str:
     per_split = inspection.spans_per_split()
     types = sorted({type_ for spans in per_split.values() for type_ in spans})
     rows = [("spans of type", *per_split)]
-    rows += [(type_, *(f"{spans[type_]:,}" for spans in per_split.values())) for type_ in types[:MOST_TYPES]]
+    rows += [(printable(type_), *(f"{spans[type_]:,}" for spans in per_split.values())) for type_ in types[:MOST_TYPES]]
     if len(types) > MOST_TYPES:
         rest = types[MOST_TYPES:]
         rows.append((f"{len(rest):,} more", *(f"{sum(spans[t] for t in rest):,}" for spans in per_split.values())))

@@ -6,10 +6,11 @@ Positions along the page are in percent and there is no view box, so that text k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
+
+from nerloop.inspection.escaping import text
 
 MOST_BINS = 40
 TAIL = 99.5
@@ -56,8 +57,8 @@ def histogram(lengths: np.ndarray, unit: str, limit: int | None = None) -> str:
     marks = [f'<line class="axis" x1="0" x2="100%" y1="{BASELINE}" y2="{BASELINE}"/>']
     for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
         value = int(len(counts) * width * share)
-        text = f"{value:,}{'+' if share == 1 and has_tail else ''}{f' {unit}' if share == 1 else ''}"
-        marks.append(f'<text x="{share * 100:g}%" y="{BASELINE + 18}" text-anchor="{anchor}">{text}</text>')
+        label = f"{value:,}{'+' if share == 1 and has_tail else ''}{f' {unit}' if share == 1 else ''}"
+        marks.append(f'<text x="{share * 100:g}%" y="{BASELINE + 18}" text-anchor="{anchor}">{label}</text>')
     marks.append(f'<text x="0" y="10">{top:,}</text>')
     if limit is not None and limit < len(counts) * width:
         at = 100 * limit / (len(counts) * width)
@@ -79,7 +80,7 @@ def type_bars(spans: Mapping[str, Mapping[str, int]], types: Sequence[str], hues
     top = max(shares.values(), default=0) or 1
     parts, y = [], 0
     for type_ in types:
-        name = escape(type_ if len(type_) <= 40 else f"{type_[:38]}…")
+        name = text(type_ if len(type_) <= 40 else f"{type_[:38]}…")
         parts.append(f'<text class="name" x="0" y="{y + 14}">{name}</text>')
         y += ROW
         for i, split in enumerate(spans):

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nerloop.inspection.as_html import as_html, example_sentences, tagged, text
+from nerloop.inspection.as_html import as_html, example_sentences, tagged
 from nerloop.inspection.charts import bins_of, histogram
+from nerloop.inspection.escaping import text
 from nerloop.inspection.findings import unreadable
 from nerloop.inspection.inspection import Inspection
 from nerloop.inspection.parts import Part
