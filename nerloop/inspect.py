@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nerloop.data import READERS, read_files
 from nerloop.errors import ConfigError, DataError, NerloopError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
                         "test ...) tell the split, else their order does")  # fmt: skip
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", nargs="+", default=[], metavar="FILE", help=f"files of the {split} split")
-    parser.add_argument("--format", default="auto", choices=("auto", "conll", "jsonl"), help="of the files")
+    parser.add_argument("--format", default="auto", choices=("auto", *READERS), help="of the files")
     parser.add_argument("--token_column", help="index or name of the column with tokens")
     parser.add_argument("--tag_column", help="index or name of the column with tags")
     parser.add_argument("--labels", nargs="+", metavar="TAG", help="tag names of integer tags, in order")
@@ -58,10 +59,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def inspect(arguments: argparse.Namespace) -> Inspection:
     """Return what there is to say about the files; one that can't be read is a finding. Raises NerloopError."""
-    from nerloop.data import format_of, read_files
     from nerloop.inspection.findings import unreadable
     from nerloop.inspection.inspection import Inspection
-    from nerloop.inspection.parts import Part
+    from nerloop.inspection.parts import Part, is_line_per_token
     from nerloop.inspection.statistics import Statistics
     from nerloop.inspection.subwords import SubwordStatistics
 
@@ -76,10 +76,11 @@ def inspect(arguments: argparse.Namespace) -> Inspection:
         except DataError as error:
             unread.append(unreadable(path, str(error)))
             continue
-        found = format_of(path) if arguments.format == "auto" else arguments.format
         statistics = Statistics.of(examples)
         subwords = SubwordStatistics.of(tokenizer, examples, statistics.lengths, limit) if limit else None
-        parts.append(Part(split, path, examples, statistics, subwords, found == "conll", taken_by))
+        parts.append(
+            Part(split, path, examples, statistics, subwords, is_line_per_token([path], arguments.format), taken_by)
+        )
     return Inspection.of(parts, unread, limit, arguments.model or "")
 
 

@@ -24,7 +24,7 @@ from nerloop.inference import Split, Tagger, build_decodings
 from nerloop.inspection.as_text import counts_line, inspect_command
 from nerloop.inspection.finding import Severity
 from nerloop.inspection.findings import find_all
-from nerloop.inspection.parts import Part
+from nerloop.inspection.parts import Part, is_line_per_token
 from nerloop.inspection.statistics import Statistics
 from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model
@@ -68,12 +68,13 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
     for split in [s for s, examples in dataset.splits.items() if not examples and s != "train"]:
         log.warning("warning: the %s split has no sentence and is left out", split)
         del dataset.splits[split]
-    parts = [
-        Part(split, config.data.files().get(split, [dataset.name])[0], examples, Statistics.of(examples))
-        for split, examples in dataset.splits.items()
-    ]
-    for part in parts:
-        log.info("%s", counts_line(part))
+    parts = []
+    for split, examples in dataset.splits.items():
+        paths = config.data.files().get(split, [])
+        has_lines = is_line_per_token(paths, config.data.format)
+        path = paths[0] if paths else f"{dataset.name}/{split}"
+        parts.append(Part(split, path, examples, Statistics.of(examples), has_line_per_token=has_lines))
+        log.info("%s", counts_line(parts[-1]))
     findings = find_all(parts)
     for finding in findings:
         if finding.severity is Severity.ERROR:

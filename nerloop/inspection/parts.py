@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nerloop.data import format_of
 from nerloop.errors import printable, shorten
 from nerloop.inspection.statistics import Place, Statistics
 from nerloop.inspection.subwords import SubwordStatistics
@@ -30,7 +31,7 @@ class Part:
     examples: Sequence[Example]
     statistics: Statistics
     subwords: SubwordStatistics | None = None
-    has_line_per_token: bool = False  # as in files of columns
+    has_line_per_token: bool = False  # as in columns
     taken_by: str = ""  # how the split was told
 
     def where(self, place: Place) -> str:
@@ -55,6 +56,11 @@ def excerpt(tokens: Sequence[str], limit: int = 60) -> str:
     """Return the beginning of a sentence on one line: ["EU", "rejects", "it"], 8 -> "EU rej..."."""
     text = printable(" ".join(tokens[:limit]))
     return text if len(text) <= limit and len(tokens) <= limit else f"{text[: limit - 2]}..."
+
+
+def is_line_per_token(paths: Sequence[str], format: str = "auto") -> bool:  # noqa: A002 (the setting's name)
+    """Say whether each token has a line of its own in files of a format, or of those found for them."""
+    return {format_of(path) if format == "auto" else format for path in paths} == {"conll"}
 
 
 def by_split(parts: Sequence[Part]) -> dict[str, list[Part]]:

@@ -248,3 +248,17 @@ def test_going_on_says_what_is_odd(monkeypatch, capsys, tmp_path, tiny_model):
     assert "more on the data: python -m nerloop.inspect --train train.conll --test test.conll" in err
     assert json.loads(Path("run/status.json").read_text())["state"] == "done"
     assert os.path.exists("run/model/model.safetensors")
+
+
+def test_findings_are_told_before_training_with_the_line_of_the_token(monkeypatch, capsys, tmp_path, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    Path("train.conll").write_text("Anna B-PER\ncame O\n\nthe O\nEU I-ORG\n")
+    flags = "--data.train train.conll --run.dir run --train.max_steps 1"
+    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", tiny_model, *flags.split()])
+    train_module.main()
+    err = capsys.readouterr().err
+    assert "train           2 sentences        4 tokens       2 entities: ORG 1, PER 1\n" in err
+    assert (
+        "warning: train.conll:5: 1 place in the training split where tags are not as IOB2 has them: I-ORG after O (1)"
+        in err
+    )
