@@ -183,8 +183,6 @@ def _examples(part: Part, hues: dict[str, int]) -> str:
 
 def example_sentences(part: Part) -> list[int]:
     """Return a few sentences of a part, in order: the first of each type, then the first with an entity."""
-    first_of: dict[str, int] = {}
-    for (_, type_), place in part.statistics.first_surfaces.items():
-        first_of[type_] = min(place.sentence, first_of.get(type_, place.sentence))
+    first = [place.sentence for place in part.statistics.first_of_type.values()]
     with_entities = (int(i) for i in part.statistics.num_spans.nonzero()[0][: 2 * MOST_EXAMPLES])
-    return sorted(list(dict.fromkeys([*first_of.values(), *with_entities]))[:MOST_EXAMPLES])
+    return sorted(list(dict.fromkeys([*first, *with_entities]))[:MOST_EXAMPLES])

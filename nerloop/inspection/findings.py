@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from nerloop.errors import printable
+from nerloop.inspection.conflicts import about_conflicts
 from nerloop.inspection.finding import Finding, Severity
 from nerloop.inspection.parts import Part
 from nerloop.inspection.repeats import about_repeats
@@ -18,7 +19,7 @@ def find_all(parts: Sequence[Part], limit: Limit | None = None) -> list[Finding]
     """Return the findings about some parts, errors first; `limit` is that of their subwords, where they have some."""
     if not parts:
         return []
-    findings = [*about_tags(parts), *about_repeats(parts)]
+    findings = [*about_tags(parts), *about_conflicts(parts), *about_repeats(parts)]
     for part in parts:
         findings += about_sizes(part)
         if limit is not None:

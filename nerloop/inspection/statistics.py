@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -42,11 +43,15 @@ class Statistics:
     first_pairs: dict[tuple[str, str], list[Place]] = field(default_factory=dict)  # the place of the later one
     spans_per_type: Counter[str] = field(default_factory=Counter)
     span_lengths: Counter[int] = field(default_factory=Counter)  # in tokens
-    surfaces: Counter[tuple[str, str]] = field(default_factory=Counter)  # text and type of a span
-    first_surfaces: dict[tuple[str, str], Place] = field(default_factory=dict)
+    first_of_type: dict[str, Place] = field(default_factory=dict)  # its types numbered in this order
+    span_hashes: array[int] = field(default_factory=lambda: array("Q"))  # of the text, (spans,)
+    span_types: array[int] = field(default_factory=lambda: array("i"))  # numbers of the types, (spans,)
+    span_sentences: array[int] = field(default_factory=lambda: array("i"))  # (spans,)
+    span_starts: array[int] = field(default_factory=lambda: array("i"))  # in tokens, (spans,)
     num_empty_tokens: int = 0
     empty_tokens: list[Place] = field(default_factory=list)
     num_documents: int = 0  # 0 where documents are not known
+    _type_numbers: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(examples: Sequence[Example]) -> Statistics:
@@ -61,7 +66,7 @@ class Statistics:
             for i, example in enumerate(chunk, start):
                 found._count_pairs(example.tags, i)
                 for span in spans_of(example.tags):
-                    found._count_span(" ".join(example.tokens[span.start : span.end]), span, i)
+                    found._count_span(example.tokens[span.start : span.end], span, i)
                 if "" in example.tokens:
                     found._count_empty_tokens(example.tokens, i)
                 if example.document != document:
@@ -116,13 +121,15 @@ class Statistics:
             if len(places) < NUM_PLACES:
                 places.append(Place(sentence, min(pairs.index(pair), max(0, len(tags) - 1))))
 
-    def _count_span(self, surface: str, span: tuple[int, int, str], sentence: int) -> None:
+    def _count_span(self, words: tuple[str, ...], span: tuple[int, int, str], sentence: int) -> None:
         start, end, type_ = span
         self.spans_per_type[type_] += 1
         self.span_lengths[end - start] += 1
-        self.surfaces[surface, type_] += 1
-        if (surface, type_) not in self.first_surfaces:
-            self.first_surfaces[surface, type_] = Place(sentence, start)
+        self.first_of_type.setdefault(type_, Place(sentence, start))
+        self.span_hashes.append(int.from_bytes(_digest(words), "little"))
+        self.span_types.append(self._type_numbers.setdefault(type_, len(self._type_numbers)))
+        self.span_sentences.append(sentence)
+        self.span_starts.append(start)
 
     def _count_empty_tokens(self, tokens: tuple[str, ...], sentence: int) -> None:
         places = [Place(sentence, i) for i, token in enumerate(tokens) if not token]
@@ -143,10 +150,11 @@ def _chunks(examples: Sequence[Example], size: int = 1_000) -> Iterator[tuple[in
         yield start, examples[start : start + size]
 
 
-def _hashes(sentences: Iterator[tuple[str, ...]]) -> np.ndarray:
-    """Return a 64-bit hash of each sentence, the same in every process; a NUL parts the words."""
-    digests = b"".join(
-        hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        for words in sentences
-    )
-    return np.frombuffer(digests, dtype="<u8")
+def _hashes(sentences: Iterable[tuple[str, ...]]) -> np.ndarray:
+    """Return a 64-bit hash of each sentence, the same in every process."""
+    return np.frombuffer(b"".join(map(_digest, sentences)), dtype="<u8")
+
+
+def _digest(words: tuple[str, ...]) -> bytes:
+    """Return 8 bytes that tell these words from others; a NUL parts them."""
+    return hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=8).digest()

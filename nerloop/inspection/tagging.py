@@ -1,11 +1,10 @@
-"""Findings about tags: entities, schemes, transitions, labels and types, texts of conflicting types."""
+"""Findings about tags: entities, schemes, transitions, labels, types."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from nerloop.errors import shorten
 from nerloop.inspection.finding import Detail, Finding, Severity, count_of, enumerate_some, name_of
 from nerloop.inspection.parts import Part, by_split
 from nerloop.inspection.statistics import BORDER, NUM_PLACES, written_pairs
@@ -25,7 +24,6 @@ def about_tags(parts: Sequence[Part]) -> Iterator[Finding]:
             yield from _illegal_transitions(part, scheme)
     yield from _unseen_labels(parts)
     yield from _rare_types(parts)
-    yield from _conflicting_types(parts)
 
 
 def total_pairs(parts: Iterable[Part]) -> Counter[tuple[str, str]]:
@@ -122,51 +120,13 @@ def _rare_types(parts: Sequence[Part]) -> Iterator[Finding]:
         return
     details = []
     for type_ in rare:
-        part = next(part for part in train if part.statistics.spans_per_type[type_])
-        firsts = part.statistics.first_surfaces.items()
-        place, surface = min((place, surface) for (surface, of), place in firsts if of == type_)
-        details.append(Detail(part.where(place), f"{type_}: {shorten(surface)}"))
+        part = next(part for part in train if type_ in part.statistics.first_of_type)
+        place = part.statistics.first_of_type[type_]
+        details.append(Detail(part.where(place), f"{type_}: {part.token(place)}"))
     yield Finding(
         Severity.INFO, "rare_type", details[0].where,
         f"the training split has fewer than {FEW_SPANS} spans of "
         + enumerate_some([f"{type_} ({n})" for type_, n in rare.items()]),
         "trains on them like on any other; their own F1 will jump from seed to seed",
         len(rare), tuple(details[:NUM_PLACES]),
-    )  # fmt: skip
-
-
-def _conflicting_types(parts: Sequence[Part]) -> Iterator[Finding]:
-    total: Counter[tuple[str, str]] = Counter()
-    for part in parts:
-        total.update(part.statistics.surfaces)
-    types_of: defaultdict[str, set[str]] = defaultdict(set)
-    for surface, type_ in total:
-        types_of[surface].add(type_)
-    conflicts = {
-        surface: Counter({type_: total[surface, type_] for type_ in sorted(types)})
-        for surface, types in types_of.items()
-        if len(types) > 1
-    }
-    if not conflicts:
-        return
-
-    def rarest_share(surface: str) -> float:
-        return min(conflicts[surface].values()) / conflicts[surface].total()
-
-    # Where one type is rare among many, it is the likeliest to be a slip: those first.
-    order = sorted(conflicts, key=lambda surface: (rarest_share(surface), -conflicts[surface].total(), surface))
-    details = []
-    for surface in order[:NUM_PLACES]:
-        rarest = conflicts[surface].most_common()[-1][0]
-        part = next(part for part in parts if (surface, rarest) in part.statistics.surfaces)
-        counts = ", ".join(f"{type_} {n:,}" for type_, n in conflicts[surface].most_common())
-        where = part.where(part.statistics.first_surfaces[surface, rarest])
-        details.append(Detail(where, f"{shorten(surface)}: {counts} (here {rarest})"))
-    yield Finding(
-        Severity.INFO, "conflicting_types", details[0].where,
-        f"{count_of(len(conflicts), 'text')} of spans {'have' if len(conflicts) > 1 else 'has'} more than one type, "
-        f"such as {details[0].text}",
-        "trains and scores as tagged; a name may well be a person here and a place there, but a type that is rare "
-        "among many may be a slip",
-        len(conflicts), tuple(details),
     )  # fmt: skip

@@ -139,6 +139,37 @@ def test_one_text_of_several_types_rarest_first(found, make_part):
     ]
 
 
+def test_a_text_of_several_types_in_several_files(found, make_part):
+    parts = make_part("train", "a/O New/B-ORG York/I-ORG"), make_part("test", "b/O", "New/B-LOC York/I-LOC")
+    assert found("conflicting_types", *parts) == [
+        (
+            "info",
+            "train.jsonl:1",
+            "1 text of spans has more than one type, such as 'New York': LOC 1, ORG 1 (here ORG)",
+            1,
+            [("train.jsonl:1", "'New York': LOC 1, ORG 1 (here ORG)")],
+        )
+    ]
+
+
+def test_conflicts_as_counted_by_hand(found, make_part):
+    import random
+    from collections import Counter, defaultdict
+
+    choose = random.Random(0)
+    names, types = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", ("PER", "LOC", "ORG")
+    rows = [[f"{choose.choice(names)}/B-{choose.choice(types)}" for _ in range(3)] for _ in range(40)]
+    parts = make_part("train", *map(" ".join, rows[:20])), make_part("test", *map(" ".join, rows[20:]))
+    counts = defaultdict(Counter)
+    for name, _, tag in (token.rpartition("/") for row in rows for token in row):
+        counts[name][tag[2:]] += 1
+    ((*_, count, details),) = found("conflicting_types", *parts)
+    assert count == sum(len(counter) > 1 for counter in counts.values())
+    for _, text in details:
+        listed = dict(entry.rsplit(" ", 1) for entry in text.partition(": ")[2].partition(" (")[0].split(", "))
+        assert {type_: int(n) for type_, n in listed.items()} == counts[text[1]]
+
+
 def test_labels_unseen_in_train(found, make_part):
     train, test = make_part("train", *PEOPLE), make_part("test", "x/O Rome/B-LOC", "Oslo/B-LOC I/B-X")
     assert found("unseen_label", train, test) == [
@@ -160,7 +191,7 @@ def test_rare_types(found, make_part):
     ((severity, where, message, count, details),) = found("rare_type", make_part("train", *PEOPLE, "a/O Rome/B-LOC"))
     assert (severity, where, count) == ("info", "train.jsonl:11", 1)
     assert message == "the training split has fewer than 10 spans of LOC (1)"
-    assert details == [("train.jsonl:11", "LOC: 'Rome'")]
+    assert details == [("train.jsonl:11", "LOC: 'Rome' (token 2)")]
 
 
 def test_a_training_split_without_entities_is_an_error(found, make_part):

@@ -1,7 +1,6 @@
 """What one pass over the sentences counts."""
 
 import pickle
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -26,10 +25,11 @@ def test_tags_are_counted_and_borders_are_not(make_part):
     assert s.tags == {"B-ORG": 1, "O": 2}
 
 
-def test_texts_of_spans_with_type_and_first_place(make_part):
+def test_spans_are_kept_as_hash_type_and_place(make_part):
     s = make_part("train", "x/O Rome/B-LOC", "Rome/B-ORG Rome/B-LOC").statistics
-    assert s.surfaces == Counter({("Rome", "LOC"): 2, ("Rome", "ORG"): 1})
-    assert s.first_surfaces == {("Rome", "LOC"): Place(0, 1), ("Rome", "ORG"): Place(1, 0)}
+    assert s.first_of_type == {"LOC": Place(0, 1), "ORG": Place(1, 0)}
+    assert len(set(s.span_hashes)) == 1
+    assert (list(s.span_types), list(s.span_sentences), list(s.span_starts)) == ([0, 1, 0], [0, 1, 1], [1, 0, 1])
 
 
 def test_pairs_keep_the_first_places_alone(make_part):
@@ -83,7 +83,7 @@ def test_more_sentences_than_a_chunk(make_part):
 def test_they_can_be_kept(make_part):
     s = make_part("train", "EU/B-ORG rejects/O").statistics
     again = pickle.loads(pickle.dumps(s))
-    assert again.surfaces == s.surfaces
+    assert again.span_hashes == s.span_hashes
     assert np.array_equal(again.token_hashes, s.token_hashes)
 
 
