@@ -156,5 +156,5 @@ def _hashes(sentences: Iterable[tuple[str, ...]]) -> np.ndarray:
 
 
 def _digest(words: tuple[str, ...]) -> bytes:
-    """Return 8 bytes that tell these words from others; a NUL parts them."""
-    return hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    """Return 8 bytes that tell these words from others: ("",) from (), ("a b",) from ("a", "b")."""
+    return hashlib.blake2b(repr(words).encode("utf-8"), digest_size=8).digest()

@@ -56,7 +56,13 @@ def test_equal_sentences_have_equal_hashes_and_others_have_not(make_part):
 
 
 def test_hashes_are_the_same_in_every_process(make_part):
-    assert make_part("train", "EU/B-ORG rejects/O").statistics.token_hashes.tolist() == [3300520219590196278]
+    assert make_part("train", "EU/B-ORG rejects/O").statistics.token_hashes.tolist() == [11550047313130698407]
+
+
+def test_no_words_and_an_empty_one_have_different_hashes():
+    words = [(), ("",), ("", ""), ("a b",), ("a", "b"), ("a\0", "b"), ("a", "\0b")]
+    s = Statistics.of([Example(w, ("O",) * len(w), "x:1") for w in words])
+    assert len(set(s.token_hashes.tolist())) == 7
 
 
 def test_documents_are_counted_where_they_are_known(read_part):
