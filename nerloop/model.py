@@ -56,6 +56,23 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     return fast
 
 
+def load_limited_tokenizer(settings: ModelSettings) -> Tokenizer:
+    """Return the tokenizer of a model with the model's limit as its own, without reading weights. Raises ModelError."""
+    import torch
+    from transformers import AutoModelForTokenClassification
+
+    tokenizer = load_tokenizer(settings)
+    config = _read_config(settings)
+
+    def build(_: str, **options: Any) -> Any:
+        del options["revision"]
+        with torch.device("meta"):
+            return AutoModelForTokenClassification.from_config(config, **options)
+
+    finish_model(_quietly(build, settings, "model"), tokenizer, settings)
+    return tokenizer
+
+
 def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokenizer) -> PreTrainedModel:
     """Return the model of a folder or hub name, with a head for these labels, in float32.
 

@@ -87,23 +87,22 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> tuple[Scheme, int]:
     A tag is against a scheme that lacks its prefix, or where it may not follow the one before: in ["I-PER", "O"], one
     is against IOB2 and none against IOB1. Where two schemes are as good, the commoner one.
     """
-    return scheme_of_pairs(
-        Counter(pair for tags in sentences for pair in itertools.pairwise([OUTSIDE, *tags, OUTSIDE]))
-    )
+    return scheme_of(Counter(pair for tags in sentences for pair in itertools.pairwise([OUTSIDE, *tags, OUTSIDE])))
 
 
-def scheme_of_pairs(pairs: Mapping[tuple[str, str], int]) -> tuple[Scheme, int]:
-    """Return what `find_scheme` does, from how often which tag follows which; either border of a sentence is an O."""
-    against = dict.fromkeys(Scheme, 0)
-    for (before, tag), number in pairs.items():
-        previous, current = split_tag(before), split_tag(tag)
-        for scheme in Scheme:
-            is_right = current[0] in PREFIXES_OF[scheme] and is_legal(previous, current, scheme)
-            against[scheme] += 0 if is_right else number
+def scheme_of(pairs: Mapping[tuple[str, str], int]) -> tuple[Scheme, int]:
+    """Return what `find_scheme` does, from how often each tag follows each; "O" stands for either border."""
+    against = {scheme: sum(n for pair, n in pairs.items() if not is_written(*pair, scheme)) for scheme in Scheme}
     has_ends = any(tag[0] in "ES" for _, tag in pairs)
     order = (Scheme.BIOES, Scheme.IOE2, Scheme.IOE1, Scheme.IOB2, Scheme.IOB1) if has_ends else Scheme
     scheme = min(order, key=lambda scheme: against[scheme])
     return scheme, against[scheme]
+
+
+def is_written(before: str, tag: str, scheme: Scheme) -> bool:
+    """Say whether a scheme has the prefix of a tag, and lets the tag follow the one before."""
+    previous, current = split_tag(before), split_tag(tag)
+    return current[0] in PREFIXES_OF[scheme] and is_legal(previous, current, scheme)
 
 
 def is_legal(previous: tuple[str, str], current: tuple[str, str], scheme: Scheme) -> bool:

@@ -24,12 +24,17 @@ from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
 from nerloop.features import Features, build_features, recipe
 from nerloop.inference import Split, Tagger, build_decodings
+from nerloop.inspection import statistics as inspection
+from nerloop.inspection.as_text import counts_line, inspect_command
+from nerloop.inspection.finding import Severity
+from nerloop.inspection.findings import find_all
+from nerloop.inspection.parts import Part, is_line_per_token
 from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model
 from nerloop.optimizer import build_optimizer
 from nerloop.probe import choose_collator, freeze_unused
 from nerloop.store import Cache
-from nerloop.tags import Scheme, labels_of, scheme_of_pairs
+from nerloop.tags import Scheme, labels_of, scheme_of
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 from nerloop.weights import Weights
 
@@ -39,6 +44,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
+
+MOST_LOOKED_THROUGH = 50_000
+"""Sentences up to which a training looks through them all before it starts, some seconds; above, nerloop.inspect does.
+"""
 
 
 def read_dataset(config: Config) -> Dataset:
@@ -65,25 +74,19 @@ def read_dataset(config: Config) -> Dataset:
 
 
 def check_dataset(config: Config, dataset: Dataset) -> None:
-    """Say what is odd about the data in one line each; raise DataError where training on them makes no sense."""
+    """Say what is in the data and what is odd about them; raise DataError where training on them makes no sense.
+
+    This is the short form of `python -m nerloop.inspect`: of its findings the errors and warnings, a line each.
+    """
     for split in [s for s, examples in dataset.splits.items() if not examples and s != "train"]:
         log.warning("warning: the %s split has no sentence and is left out", split)
         del dataset.splits[split]
-    in_training = Statistics.of(dataset.splits["train"]).tags
-    for split, examples in dataset.splits.items():
-        statistics = Statistics.of(examples)
-        tags, spans = statistics.tags, statistics.num_spans
-        log.info("%-10s %6d sentences %8d tokens %7d entities", split, len(examples), tags.total(), spans)
-        if not spans and split == "train":
-            raise DataError(
-                f"{dataset.name}: found no entity in the training split, expected some; is data.tag_column right?"
-            )
-        if not spans:
-            log.warning("warning: the %s split has no entity; its F1 says nothing", split)
-        unseen = {tag: n for tag, n in tags.items() if tag not in in_training}
-        if unseen:
-            found = ", ".join(f"{tag} ({n})" for tag, n in sorted(unseen.items()))
-            log.warning("warning: the %s split has tags that the training split has not: %s", split, found)
+    if sum(map(len, dataset.splits.values())) <= MOST_LOOKED_THROUGH:
+        look_through(config, dataset)
+    else:
+        check_counts(dataset)
+    if config.data.files():
+        log.info("more on the data: %s", inspect_command(config.data))
     if "validation" not in dataset.splits:
         log.warning("warning: no validation split: no best model and no early stopping, the last weights are kept")
     if len(dataset.splits["train"]) < config.train.batch_size:
@@ -216,15 +219,48 @@ def _build_features(
     return {split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()}
 
 
+def look_through(config: Config, dataset: Dataset) -> None:
+    """Say what the splits hold and what is odd about them, sentence by sentence. Raises DataError."""
+    parts = []
+    for split, examples in dataset.splits.items():
+        paths = config.data.files().get(split, [])
+        has_lines = is_line_per_token(paths, config.data.format)
+        path = paths[0] if paths else f"{dataset.name}/{split}"
+        statistics = inspection.Statistics.of(examples)
+        parts.append(Part(split, path, examples, statistics, has_line_per_token=has_lines))
+        log.info("%s", counts_line(parts[-1]))
+    for finding in find_all(parts):
+        if finding.severity is Severity.ERROR:
+            raise DataError(finding.line)
+        if finding.severity is Severity.WARNING:
+            log.warning("warning: %s", finding.line)
+
+
+def check_counts(dataset: Dataset) -> None:
+    """Say what can be told from the counts that are kept with the sentences. Raises DataError."""
+    in_training = Statistics.of(dataset.splits["train"]).tags
+    for split, examples in dataset.splits.items():
+        statistics = Statistics.of(examples)
+        tags, spans = statistics.tags, statistics.num_spans
+        log.info("%-10s %6d sentences %8d tokens %7d entities", split, len(examples), tags.total(), spans)
+        if not spans and split == "train":
+            raise DataError(
+                f"{dataset.name}: found no entity in the training split, expected some; is data.tag_column right?"
+            )
+        if not spans:
+            log.warning("warning: the %s split has no entity; its F1 says nothing", split)
+        if unseen := {tag: n for tag, n in tags.items() if tag not in in_training}:
+            found = ", ".join(f"{tag} ({n})" for tag, n in sorted(unseen.items()))
+            log.warning("warning: the %s split has tags that the training split has not: %s", split, found)
+        scheme, against = scheme_of(statistics.pairs)
+        if against:
+            log.warning("warning: the %s split has %d places that are not written as %s has it", split, against, scheme)
+
+
 def report_scheme(dataset: Dataset) -> Scheme:
-    """Return the scheme of all splits together, and say it."""
-    pairs = sum((Statistics.of(examples).pairs for examples in dataset.splits.values()), Counter[tuple[str, str]]())
-    scheme, against = scheme_of_pairs(pairs)
+    """Return the scheme of all splits together, and say it; what is against it has been said."""
+    scheme, _ = scheme_of(sum((Statistics.of(e).pairs for e in dataset.splits.values()), Counter[tuple[str, str]]()))
     log.info("tags are %s", scheme)
-    if against:
-        log.warning(
-            "warning: %d spans are not written as %s has it; they are read as conlleval reads them", against, scheme
-        )
     return scheme
 
 

@@ -222,6 +222,11 @@ def set_up_logging(level: str, *, is_main: bool) -> None:
     logger.handlers[0].setFormatter(logging.Formatter("%(message)s"))
     logger.propagate = False
     logger.setLevel(level.upper() if is_main else logging.ERROR)
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Let transformers and the hub's client say nothing but errors."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging
 

@@ -16,14 +16,14 @@ LAYERS = [
     {"attention"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},
     {"config"},
-    {"settings", "hardware", "interruption", "lock", "model", "profiling"},
+    {"settings", "hardware", "inspection", "interruption", "lock", "model", "profiling"},
     {"features", "probe", "optimizer"},
     {"checkpoint", "inference", "demo", "contracts", "pipeline_score"},
     {"runs", "report"},
     {"tracking"},
     {"task"},
     {"finish"},
-    {"train", "predict", "convert"},
+    {"train", "predict", "convert", "inspect"},
 ]
 # Within a layer, all the same: importer -> imported.
 ALLOWED: dict[str, set[str]] = {}

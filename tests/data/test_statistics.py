@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nerloop.data.statistics import Statistics
 from nerloop.data.stored import store_examples
 from nerloop.store import Cache
-from nerloop.tags import find_scheme, scheme_of_pairs, to_spans
+from nerloop.tags import find_scheme, scheme_of, to_spans
 from nerloop.types import Example
 
 EXAMPLES = [Example(("a", "b", "c"), ("B-X", "I-X", "O")), Example(("d",), ("B-Y",)), Example(("e",)), Example(())]
@@ -31,7 +31,7 @@ def test_statistics_count_what_the_tags_hold(sentences):
     found = Statistics.of([Example(("x",) * len(tags), tuple(tags)) for tags in sentences])
     assert found.tags == Counter(tag for tags in sentences for tag in tags)
     assert found.num_spans == sum(len(to_spans(tags)) for tags in sentences)
-    assert scheme_of_pairs(found.pairs) == find_scheme(sentences)
+    assert scheme_of(found.pairs) == find_scheme(sentences)
     assert Statistics.from_json(found.to_json()) == found
 
 

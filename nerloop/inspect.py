@@ -1,0 +1,136 @@
+"""Check data before training: `python -m nerloop.inspect FILES [--model DIR]`; as text, JSON, or a page of HTML.
+
+Exit codes: 0 nothing that would stop a training, 2 there is (or a mistake on the command line, in one line on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nerloop.data import read_files
+from nerloop.data.formats import FORMATS
+from nerloop.errors import ConfigError, DataError, NerloopError
+
+if TYPE_CHECKING:
+    from nerloop.inspection.inspection import Inspection
+
+
+def main() -> None:
+    """Parse the command line, look at the data, write; leave with the exit code."""
+    arguments = _arguments(sys.argv[1:])
+    try:
+        inspection = inspect(arguments)
+        _write(arguments, inspection)
+    except NerloopError as error:
+        print(f"nerloop: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        sys.exit(DataError.exit_code if inspection.has_errors else 0)
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nerloop.inspect",
+        description="Look at annotated files before training: what they hold, what is odd, what nerloop does about it.",
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="annotated files; words of their names (train, dev, "
+                        "test ...) tell the split, else their order does")  # fmt: skip
+    for split in ("train", "validation", "test"):
+        parser.add_argument(f"--{split}", nargs="+", default=[], metavar="FILE", help=f"files of the {split} split")
+    parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the files")
+    parser.add_argument("--token_column", help="index or name of the column with tokens")
+    parser.add_argument("--tag_column", help="index or name of the column with tags")
+    parser.add_argument("--labels", nargs="+", metavar="TAG", help="tag names of integer tags, in order")
+    parser.add_argument("--model", metavar="DIR", help="folder or hub name of a model: look at its subwords too")
+    parser.add_argument("--max_length", type=int, help="subwords of a window, as alignment.max_length")
+    parser.add_argument("--stride", type=int, help="subwords that windows share, as alignment.stride")
+    parser.add_argument("--json", action="store_true", help="write JSON instead of text")
+    parser.add_argument("--html", metavar="FILE", help="also write a page of HTML with charts and example sentences")
+    return parser.parse_args(argv)
+
+
+def inspect(arguments: argparse.Namespace) -> Inspection:
+    """Return what there is to say about the files; one that can't be read is a finding. Raises NerloopError."""
+    from nerloop.inspection.findings import unreadable
+    from nerloop.inspection.inspection import Inspection
+    from nerloop.inspection.parts import Part, is_line_per_token
+    from nerloop.inspection.statistics import Statistics
+    from nerloop.inspection.subwords import SubwordStatistics
+
+    tokenizer, limit = _tokenizer(arguments)
+    parts, unread = [], []
+    for path, split, taken_by in _files(arguments):
+        try:
+            examples, _ = read_files(
+                [path], format=arguments.format, token_column=arguments.token_column,
+                tag_column=arguments.tag_column, labels=arguments.labels,
+            )  # fmt: skip
+        except DataError as error:
+            unread.append(unreadable(path, str(error)))
+            continue
+        statistics = Statistics.of(examples)
+        subwords = SubwordStatistics.of(tokenizer, examples, statistics.lengths, limit) if limit else None
+        parts.append(
+            Part(split, path, examples, statistics, subwords, is_line_per_token([path], arguments.format), taken_by)
+        )
+    return Inspection.of(parts, unread, limit, arguments.model or "")
+
+
+def _files(arguments: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """Return path, split, and how the split was told, of each file."""
+    from nerloop.inspection.parts import SPLITS, assign_splits
+
+    named = [(path, split, f"by --{split}") for split in SPLITS for path in getattr(arguments, split)]
+    taken = [split for _, split, _ in named]
+    told = [(path, *found) for path, found in zip(arguments.files, assign_splits(arguments.files, taken), strict=True)]
+    if not told and not named:
+        raise ConfigError("found no files, expected some: python -m nerloop.inspect train.conll dev.conll test.conll")
+    return [*named, *told]
+
+
+def _tokenizer(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """Return the tokenizer of the model and the limit of its windows; neither without a model."""
+    if arguments.model is None:
+        for name in ("max_length", "stride"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(f"--{name}: found without --model, expected with it: it counts subwords")
+        return None, None
+    from nerloop.config import ModelSettings
+    from nerloop.inspection.subwords import Limit
+    from nerloop.model import load_limited_tokenizer
+    from nerloop.tracking import quiet_libraries
+
+    quiet_libraries()
+    logging.getLogger("nerloop").setLevel(logging.ERROR)
+    tokenizer = load_limited_tokenizer(ModelSettings(name_or_path=arguments.model))
+    return tokenizer, Limit.of(tokenizer, arguments.max_length, arguments.stride)
+
+
+def _write(arguments: argparse.Namespace, inspection: Inspection) -> None:
+    from nerloop.inspection.as_html import as_html
+    from nerloop.inspection.as_text import as_text
+
+    if arguments.html:
+        try:
+            Path(arguments.html).write_text(as_html(inspection), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--html {arguments.html}: can't be written: {error.strerror}") from error
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    if arguments.json:
+        sys.stdout.write(json.dumps(inspection.to_json(), ensure_ascii=False, indent=1) + "\n")
+    else:
+        sys.stdout.write(as_text(inspection))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""All findings about some data, errors first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nerloop.errors import printable
+from nerloop.inspection.conflicts import about_conflicts
+from nerloop.inspection.finding import Finding, Severity
+from nerloop.inspection.parts import Part
+from nerloop.inspection.repeats import about_repeats
+from nerloop.inspection.sizes import about_sizes, about_subwords
+from nerloop.inspection.subwords import Limit
+from nerloop.inspection.tagging import about_tags
+
+
+def find_all(parts: Sequence[Part], limit: Limit | None = None) -> list[Finding]:
+    """Return the findings about some parts, errors first; `limit` is that of their subwords, where they have some."""
+    if not parts:
+        return []
+    findings = [*about_tags(parts), *about_conflicts(parts), *about_repeats(parts)]
+    for part in parts:
+        findings += about_sizes(part)
+        if limit is not None:
+            findings += about_subwords(part, limit)
+    return errors_first(findings)
+
+
+def errors_first(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings by severity; those of one severity keep their order."""
+    order = list(Severity)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def unreadable(path: str, message: str) -> Finding:
+    """Return the finding of a file whose reader raised a DataError with this message."""
+    match = re.match(re.escape(printable(path)) + r"(?::\d+)?(?=: )", message)
+    where = match.group() if match else printable(path)
+    return Finding(
+        Severity.ERROR, "unreadable", where, message[len(where) + 2 :] if match else message,
+        "stops before training; what comes behind this place was not looked at",
+    )  # fmt: skip

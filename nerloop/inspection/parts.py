@@ -1,0 +1,96 @@
+"""What is looked at: files with the split that each belongs to, and places in them as file:line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerloop.data import format_of
+from nerloop.errors import printable, shorten
+from nerloop.inspection.statistics import Place, Statistics
+from nerloop.inspection.subwords import SubwordStatistics
+from nerloop.types import Example
+
+SPLITS = ("train", "validation", "test")
+NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development", "testa"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "testb", "heldout"), "test"),
+}
+"""Words of file names that tell the split; CoNLL-2003 has eng.testa for validation and eng.testb for test."""
+
+
+@dataclass(eq=False)
+class Part:
+    """The sentences of one file (or of one split of a data set), and what was counted in them."""
+
+    split: str
+    path: str
+    examples: Sequence[Example]
+    statistics: Statistics
+    subwords: SubwordStatistics | None = None
+    has_line_per_token: bool = False  # as in columns
+    taken_by: str = ""  # how the split was told
+
+    def where(self, place: Place) -> str:
+        """Return file:line of a place, of its sentence where the format has no line for each token."""
+        location = self.examples[place.sentence].location
+        file, _, line = location.rpartition(":")
+        if self.has_line_per_token and line.isdecimal():
+            return f"{file}:{int(line) + place.token}"
+        return location
+
+    def sentence(self, place: Place) -> str:
+        """Return file:line of the sentence of a place."""
+        return self.examples[place.sentence].location
+
+    def token(self, place: Place) -> str:
+        """Return the token at a place, quoted and numbered where the line does not tell it: "'EU' (token 3)"."""
+        quoted = shorten(self.examples[place.sentence].tokens[place.token], 40)
+        return quoted if self.has_line_per_token else f"{quoted} (token {place.token + 1})"
+
+
+def excerpt(tokens: Sequence[str], limit: int = 60) -> str:
+    """Return the beginning of a sentence on one line: ["EU", "rejects", "it"], 8 -> "EU rej..."."""
+    text = printable(" ".join(tokens[:limit]))
+    return text if len(text) <= limit and len(tokens) <= limit else f"{text[: limit - 2]}..."
+
+
+def is_line_per_token(paths: Sequence[str], format: str = "auto") -> bool:  # noqa: A002 (the setting's name)
+    """Say whether each token has a line of its own in files of a format, or of those found for them."""
+    return {format_of(path) if format == "auto" else format for path in paths} == {"conll"}
+
+
+def by_split(parts: Sequence[Part]) -> dict[str, list[Part]]:
+    """Return the parts of each split that has some, train first."""
+    found = {split: [part for part in parts if part.split == split] for split in SPLITS}
+    return {split: of_split for split, of_split in found.items() if of_split}
+
+
+def split_named_by(path: str) -> str | None:
+    """Return the split that a file's name tells, or else its folder's: "data/eng.testa" -> "validation"."""
+    for name in (Path(path).name, Path(path).parent.name):
+        words = re.split(r"[^a-z]+", name.lower())
+        if found := [NAMES[word] for word in words if word in NAMES]:
+            return found[-1]
+    return None
+
+
+def assign_splits(paths: Sequence[str], taken: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return split and reason for each of some files, by their names where these tell.
+
+    Of the others the first is train, the next validation, then test, where no file has that split yet (`taken` are
+    those that options fill); further ones are test. ["train.conll", "b.conll"] -> train "by its name", validation
+    "by its position".
+    """
+    named = [split_named_by(path) for path in paths]
+    free = [split for split in SPLITS if split not in {*named, *taken}]
+    found = []
+    for split in named:
+        if split:
+            found.append((split, "by its name"))
+        else:
+            found.append((free.pop(0) if free else SPLITS[-1], "by its position"))
+    return found

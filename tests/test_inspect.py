@@ -1,0 +1,146 @@
+"""The command: flags, exit codes, text, JSON and HTML."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nerloop import inspect as command
+
+TRAIN = "".join(f"Anna B-PER\nSmith{i} I-PER\ncame O\n\n" for i in range(12))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Return a function that runs the command in a folder of files: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(flags: str, **files: str) -> tuple[int, str, str]:
+        for name, text in files.items():
+            Path(name.replace("_", ".")).write_text(text, encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", ["x", *flags.split()])
+        with pytest.raises(SystemExit) as left:
+            command.main()
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_text(run):
+    code, out, err = run("train.conll test.conll", train_conll=TRAIN, test_conll="x O\nRome B-LOC\n")
+    assert (code, err) == (0, "")
+    assert out.startswith("split  file         sentences  tokens  spans  documents\ntrain  train.conll         12")
+    assert "\nwarning: test.conll:2: the test split has tags that the training split has not: B-LOC (1)\n" in out
+
+
+def test_json(run):
+    code, out, _ = run("train.conll test.conll --json", train_conll=TRAIN, test_conll="x O\nRome B-LOC\n")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["scheme"], found["tokenizer"]) == ("IOB2", None)
+    assert found["splits"][1] == {
+        "path": "test.conll", "split": "test", "taken_as_split": "by its name", "sentences": 1, "tokens": 2, "spans": 1,
+        "spans_per_type": {"LOC": 1}, "tags": {"B-LOC": 1, "O": 1}, "documents": 0, "scheme": "IOB2",
+        "tags_against_scheme": 0, "tokens_per_sentence": {"50": 2, "90": 2, "95": 2, "99": 2, "100": 2},
+        "tokens_per_span": {"1": 1},
+    }  # fmt: skip
+    assert found["findings"] == [
+        {
+            "severity": "warning",
+            "kind": "unseen_label",
+            "where": "test.conll:2",
+            "message": "the test split has tags that the training split has not: B-LOC (1)",
+            "action": "gives the model an output for each and counts them as gold; "
+            "without an example it hardly finds one",
+            "count": 1,
+            "details": [{"where": "test.conll:2", "text": "'Rome': B-LOC"}],
+        }
+    ]
+
+
+def test_a_file_that_can_not_be_read_is_a_finding_and_the_others_are_looked_at(run):
+    code, out, err = run("train.conll dev.conll no.conll --json", train_conll=TRAIN, dev_conll="a O\n\nb PER\n")
+    found = json.loads(out)
+    assert (code, err) == (2, "")
+    assert [(split["path"], split["sentences"]) for split in found["splits"]] == [("train.conll", 12)]
+    assert [(f["severity"], f["where"], f["message"]) for f in found["findings"]] == [
+        ("error", "dev.conll:3", "'PER' is not a tag: expected 'O' or B-, I-, E- or S- and a type, such as 'B-PER'"),
+        ("error", "no.conll", "no such file"),
+    ]
+
+
+def test_errors_make_the_exit_code_2_as_text_too(run):
+    code, out, _ = run("train.conll", train_conll="a O\n")
+    assert code == 2
+    assert "\nerror: train.conll: found no entity in the training split, expected some;" in out
+
+
+def test_splits_by_option(run):
+    _, out, _ = run("c.conll --train a.conll b.conll", a_conll=TRAIN, b_conll=TRAIN, c_conll="x O\n")
+    lines = [line.split()[:2] for line in out.splitlines()[1:5]]
+    assert lines[:3] == [["train", "a.conll"], ["train", "b.conll"], ["validation", "c.conll"]]
+    assert "c.conll is taken as validation by its position; --train, --validation and --test say otherwise" in out
+
+
+def test_with_a_model(run, tiny_model):
+    long = "a O\n" * 70
+    code, out, err = run(f"train.conll --json --model {tiny_model}", train_conll=f"{TRAIN}{long}")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["tokenizer"] == {"model": tiny_model, "max_length": 64, "num_special": 2, "stride": 15}
+    assert found["splits"][0]["subwords_per_sentence"]["100"] == 72
+    assert (found["splits"][0]["sentences_cut_into_windows"], found["splits"][0]["windows"]) == (1, 2)
+    assert [f["where"] for f in found["findings"] if f["kind"] == "long_sentence"] == ["train.conll:49"]
+
+
+def test_windows_as_settings_have_them(run, tiny_model):
+    flags = f"train.conll --json --model {tiny_model} --max_length 32 --stride 10"
+    _, out, _ = run(flags, train_conll=f"{TRAIN}{'a O' + chr(10)}" * 1)
+    assert json.loads(out)["tokenizer"] == {"model": tiny_model, "max_length": 32, "num_special": 2, "stride": 10}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("", "found no files, expected some: python -m nerloop.inspect train.conll dev.conll test.conll"),
+        ("a.conll --stride 3", "--stride: found without --model, expected with it: it counts subwords"),
+        ("a.conll --model ./no", "model.name_or_path ./no: no such folder"),
+        ("a.conll --html no/x.html", "--html no/x.html: can't be written: No such file or directory"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(run, flags, message):
+    assert run(flags, a_conll=TRAIN) == (2, "", f"nerloop: error: {message}\n")
+
+
+def test_columns_and_labels(run):
+    flags = "--train a.conll --token_column 1 --tag_column 0 --labels O B-PER --json"
+    _, out, _ = run(flags, a_conll="1 Anna\n0 came\n")
+    assert json.loads(out)["splits"][0]["spans_per_type"] == {"PER": 1}
+
+
+def test_a_format_by_name(run):
+    _, out, _ = run("a.txt --format jsonl --json", a_txt='{"tokens": ["Anna"], "ner_tags": ["B-PER"]}\n')
+    assert json.loads(out)["splits"][0]["spans_per_type"] == {"PER": 1}
+
+
+def test_html_and_json_together(run):
+    code, out, _ = run("train.conll --json --html page.html", train_conll=TRAIN)
+    assert code == 0
+    assert json.loads(out)["splits"][0]["sentences"] == 12
+    assert Path("page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_as_a_program_with_a_name_that_is_no_utf_8(tmp_path):
+    name = b"train-\xff.conll"
+    with open(bytes(tmp_path) + b"/" + name, "w", encoding="utf-8") as file:
+        file.write(TRAIN)
+    done = subprocess.run(
+        [sys.executable, "-m", "nerloop.inspect", name, "--json", "--html", "x.html"], capture_output=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["splits"][0]["path"] == "train-\udcff.conll"
+    assert "train-\\udcff.conll" in (tmp_path / "x.html").read_text(encoding="utf-8")
