@@ -128,6 +128,7 @@ def test_documents_are_trained_on_and_predicted_as_they_were_evaluated(documents
 
 def test_predict_takes_text_up_to_a_blank_line_for_a_document(documents, monkeypatch, capsys):
     train(replace(documents, train=replace(documents.train, max_steps=1)))
+    capsys.readouterr()  # what the training had to say of the files
     windows = []
     split = Document.split
 
