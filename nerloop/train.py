@@ -201,7 +201,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             loss_sum = torch.zeros((), device=accelerator.device, dtype=master.dtype)
             for i, indices in enumerate(micro_batches):
                 batch = task.collate(indices).to(accelerator.device, weights.model.dtype)
-                meter.count(batch, sum(len(task.features[f]) for f in indices))
+                meter.count(batch, int(plan.atoms.lengths[list(indices)].sum()))
                 is_last_forward = i + 1 == len(micro_batches)
                 with contextlib.nullcontext() if is_last_forward else accelerator.no_sync(model):
                     with accelerator.autocast():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
@@ -102,14 +103,35 @@ def test_another_process_may_be_as_quick(cache):
     assert [p.name for p in cache.folder.iterdir()] == ["numbers-a"]
 
 
-def ask(folder: str, value: int) -> list[int]:
-    return numbers(Cache.at(folder), "a", *[value] * 1000)
+WRITER = """
+import sys
+import pyarrow as pa
+from nerloop.store import Cache
+
+folder, value = sys.argv[1], int(sys.argv[2])
+schema = pa.schema([("n", pa.int32())])
+print("ready", flush=True)
+sys.stdin.readline()  # all of them begin together
+table = Cache.at(folder).table(
+    "numbers", "a", schema, lambda add: add(pa.record_batch([pa.array([value] * 1000, pa.int32())], schema=schema))
+)
+print(*{n for batch in table.batches() for n in batch.column("n").to_pylist()}, table.num_rows, flush=True)
+"""
 
 
 def test_processes_at_once_end_with_one_entry(cache):
-    with get_context("spawn").Pool(3) as pool:
-        found = pool.starmap(ask, [(str(cache.folder), value) for value in range(6)])
-    assert all(f == found[0] for f in found)
+    command = [sys.executable, "-c", WRITER, str(cache.folder)]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen([*command, str(v)], stdin=pipe, stdout=pipe, text=True) for v in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    found = {process.communicate(timeout=60)[0] for process in processes}
+    assert [p.returncode for p in processes] == [0, 0, 0]
+    assert len(found) == 1  # one of them wrote it, the others read that
+    assert found <= {"0 1000\n", "1 1000\n", "2 1000\n"}
     assert [p.name for p in cache.folder.iterdir()] == ["numbers-a"]
 
 

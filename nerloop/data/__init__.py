@@ -10,9 +10,9 @@ from typing import Any
 from nerloop.data.formats import check_format, format_of, read_format
 from nerloop.data.notes import Notes, log
 from nerloop.data.records import TextOptions
-from nerloop.data.stored import store_examples
+from nerloop.data.stored import examples_key, store_examples
 from nerloop.errors import DataError
-from nerloop.store import Cache, code_fingerprint, digest_of, fingerprint
+from nerloop.store import Cache, digest_of
 from nerloop.types import Example
 
 __all__ = ["Dataset", "TextOptions", "format_of", "read_files"]
@@ -57,9 +57,8 @@ def read_files(
             if cache.digest(paths) != digest:
                 raise DataError(f"{paths[0]}: changed while it was read; start again when it is whole")
 
-        code = code_fingerprint("data", "store.py", "tags.py", "types.py")
         # The paths as they were given: the examples say where they come from.
-        key = fingerprint(code, list(paths), format, options, asdict(text), digest)
+        key = examples_key(list(paths), format, options, asdict(text), digest)
         # What a tokenizer of the user's own does may change under its name.
         stored = store_examples(read, cache, key if text.has_built_in_tokenizer else None, remarks)
         examples, remarks = stored, stored.remarks

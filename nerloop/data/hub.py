@@ -12,9 +12,9 @@ from typing import Any
 from nerloop.data import Dataset
 from nerloop.data.checks import as_example, shorten_message
 from nerloop.data.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
-from nerloop.data.stored import store_examples
+from nerloop.data.stored import examples_key, store_examples
 from nerloop.errors import DataError, shorten
-from nerloop.store import Cache, code_fingerprint, fingerprint
+from nerloop.store import Cache
 from nerloop.types import Example
 
 DICT, STATE = "dataset_dict.json", "state.json"
@@ -50,8 +50,7 @@ def read_hub(
                 dataset.splits[split] = list(read())
                 continue
             files = [file["filename"] for file in rows.cache_files]  # that of a saved folder is the folder's say-so
-            code = code_fingerprint("data", "store.py", "tags.py", "types.py")
-            key = fingerprint(code, options, digest, str(rows.features), cache.digest(files))
+            key = examples_key(options, digest, str(rows.features), cache.digest(files))
             dataset.splits[split] = store_examples(read, cache, key)
     if not dataset.splits.get("train"):
         raise DataError(f"data.dataset {name}: found splits {', '.join(loaded) or 'none'}, expected 'train' with rows")

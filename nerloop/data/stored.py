@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from nerloop.data.statistics import Statistics
-from nerloop.store import ROWS, Cache, Table, batched
+from nerloop.store import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
 from nerloop.types import Example, Span
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class StoredExamples(Sequence[Example]):
             num_rows = min(stop - start, AT_A_TIME, ROWS - row)
             yield from _to_examples(self._table.batch(batch).slice(row, num_rows))
             start += num_rows
+
+
+def examples_key(*parts: Any) -> str:
+    """Return the key of examples that depend on some plain values, and on the code that reads them."""
+    return fingerprint(code_fingerprint("data", "store.py", "tags.py", "types.py"), *parts)
 
 
 def store_examples(
