@@ -10,23 +10,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nerloop.dropout import dropout as drop
+from nerloop.dropout import keep
 from nerloop.types import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "nerloop_unpadded"
-SLACK = 1.3
-"""How much longer than its shortest sentence the longest of a stack may be."""
-SHORT = 16
-"""Sentences up to this length share a stack: one call more would cost more than their padding."""
+SPARED = 5_000
+"""Pairs of subwords that a stack may compute in vain: more would cost more time than the calls of one stack more."""
+
+
+def few_shapes(n: int, per_octave: int, least: int = 1) -> int:
+    """Return the next size from n on of which there are few, so that what is made for a size is soon met again.
+
+    Between a power of two and the next there are `per_octave` sizes, all multiples of `least`: kernels that are
+    generated for a shape (oneDNN's, at about a millisecond each), CUDA graphs and freed memory all live on repetition.
+    """
+    step = max(least, (1 << max(0, (n - 1).bit_length() - 1)) // per_octave)
+    return -(-n // step) * step
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +47,19 @@ class Stack:
     mask: Tensor | None  # (num_sentences, 1, 1, length), added to the scores; None: no padding
 
     @property
-    def stop(self) -> int:
-        """The cell behind the last."""
-        return self.start + self.num_sentences * self.length
+    def num_cells(self) -> int:
+        """The cells of all its rows."""
+        return self.num_sentences * self.length
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """Where the heads of subwords go in the stacks, sentence by sentence and head by head, and come back from."""
+
+    there: Tensor  # (cells * heads,) the subword and head of each cell and head
+    back: Tensor  # (subwords * heads,) the cell and head of each subword and head
+    padding: Tensor  # the cells and heads that hold no subword
+    num_real: int  # subwords * heads without the row's tail
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,44 +67,78 @@ class Layout:
     """Where the subwords of a row of sentences go in the stacks, and where they come back from."""
 
     stacks: Sequence[Stack]
-    subwords: Tensor  # (cells,) the subword of each cell; in padding, some subword of the same sentence
-    cells: Tensor  # (subwords,) the cell of each subword
-    borders: Tensor  # (sentences + 1,) int32, where each sentence starts in the row, and the end of the last
+    subwords: Tensor  # (cells,) the subword of each cell; -1 in padding
+    num_subwords: int  # of the sentences
+    width: int  # of the row: behind the sentences there may be a tail that is of none
+    borders: Tensor  # (sentences + 1,) int32, where each sentence starts, and the end of the last; the tail is one
     longest: int  # subwords of the longest sentence
+    _moves: dict[int, Moves] = field(default_factory=dict)
 
     @staticmethod
-    def of(lengths: Sequence[int], device: Any = None) -> Layout:
-        """Return the layout of sentences of these lengths, end to end in one row."""
+    def of(lengths: Sequence[int], width: int | None = None, device: Any = None) -> Layout:
+        """Return the layout of sentences of these lengths, end to end in one row of `width` (none: no tail)."""
         import torch
 
-        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        order = np.argsort(-np.asarray(lengths), kind="stable")
+        sizes = np.asarray(lengths)
+        num_subwords = int(sizes.sum())
+        width = width or num_subwords
+        starts = np.cumsum(sizes) - sizes
+        order = np.argsort(-sizes, kind="stable")
         stacks: list[Stack] = []
         subwords: list[np.ndarray] = []
-        cells = np.empty(sum(lengths), dtype=np.int64)
         at = start = 0
         while at < len(order):
-            longest = lengths[order[at]]
-            shortest = 1 if longest <= SHORT else longest / SLACK
-            stop = at + 1
-            while stop < len(order) and lengths[order[stop]] >= shortest:
-                stop += 1
-            members = order[at:stop]
-            within = np.arange(longest)
-            is_real = within < np.asarray(lengths)[members][:, None]
-            subword = np.where(is_real, starts[members][:, None] + within, starts[members][:, None])
-            cells[subword[is_real]] = start + np.flatnonzero(is_real)
+            longest = int(sizes[order[at]])
+            spared = np.cumsum(longest**2 - sizes[order[at:]] ** 2) <= SPARED
+            members = order[at : at + int(spared.sum())]
+            length, num_rows = few_shapes(longest, 8, least=8), few_shapes(len(members), 4)
+            within = np.arange(length)
+            is_real = within < sizes[members][:, None]
+            rows = np.full((num_rows, length), -1)
+            rows[: len(members)][is_real] = (starts[members][:, None] + within)[is_real]
             mask = None
             if not is_real.all():
-                mask = torch.where(torch.from_numpy(is_real), 0.0, -torch.inf)[:, None, None, :].to(device)
-            stacks.append(Stack(start, len(members), int(longest), mask))
-            subwords.append(subword.ravel())
-            at, start = stop, stacks[-1].stop
-        borders = np.append(starts, sum(lengths)).astype(np.int32)
-        of_cells, of_subwords, of_sentences = (
-            torch.from_numpy(x).to(device) for x in (np.concatenate(subwords), cells, borders)
-        )
-        return Layout(stacks, of_cells, of_subwords, of_sentences, int(max(lengths)))
+                # A row of no sentence sees all of it: one that sees nothing would be NaN.
+                seen = torch.from_numpy(rows >= 0) | (torch.arange(num_rows) >= len(members))[:, None]
+                mask = torch.where(seen, 0.0, -torch.inf)[:, None, None, :].to(device)
+            stacks.append(Stack(start, num_rows, length, mask))
+            subwords.append(rows.ravel())
+            at, start = at + len(members), start + rows.size
+        borders = np.array([*starts, num_subwords, *([width] if width > num_subwords else [])], dtype=np.int32)
+        cells = torch.from_numpy(np.concatenate(subwords)).to(device)
+        longest = max(int(sizes.max()), width - num_subwords)
+        return Layout(stacks, cells, num_subwords, width, torch.from_numpy(borders).to(device), longest)
+
+    def moves(self, num_heads: int) -> Moves:
+        """Return the moves of heads; all layers of a model make the same ones."""
+        import torch
+
+        if (known := self._moves.get(num_heads)) is not None:
+            return known
+        heads = torch.arange(num_heads, device=self.subwords.device)[:, None]
+        blocks = []
+        for stack in self.stacks:
+            cells = self.subwords[stack.start : stack.start + stack.num_cells]
+            rows = cells.view(stack.num_sentences, 1, stack.length)
+            blocks.append(torch.where(rows < 0, -1, rows * num_heads + heads).flatten())
+        there = torch.cat(blocks)
+        is_real = there >= 0
+        # What has no subword takes any for its value, and what is of no sentence any cell's output.
+        back = torch.zeros(self.width * num_heads, dtype=torch.int64, device=there.device)
+        back[there[is_real]] = is_real.nonzero()[:, 0]
+        moves = Moves(there.clamp(min=0), back, (~is_real).nonzero()[:, 0], self.num_subwords * num_heads)
+        self._moves[num_heads] = moves
+        return moves
+
+    def split(self, x: Tensor, num_heads: int) -> list[Tensor]:
+        """Return x, (cells * heads, width), stack by stack: (sentences, heads, length, width)."""
+        import torch
+
+        parts = torch.split(x, [stack.num_cells * num_heads for stack in self.stacks])
+        return [
+            part.view(stack.num_sentences, num_heads, stack.length, -1)
+            for stack, part in zip(self.stacks, parts, strict=True)
+        ]
 
 
 _layout: Layout | None = None  # of the forward under way
@@ -164,30 +216,26 @@ def attend(
     _is_used = True
     rate = dropout if module.training else 0.0
     if query.is_cuda and sliding_window is None and can_attend_flat(query.device, query.dtype, query.shape[3]):
-        flat = [_by_subword(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
+        flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
         return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate)[None], None
-    stacked, unstacked = _moves()
-    rows = [stacked.apply(_by_subword(x, num_heads), _layout) for x in (query, key, value)]
-    outputs = []
-    for stack in _layout.stacks:
-        shape = (stack.num_sentences, stack.length, num_heads, -1)
-        q, k, v = (x[stack.start : stack.stop].view(shape).transpose(1, 2) for x in rows)
-        output = _attend(q, k, v, _mask_of(stack, sliding_window, q), scaling, rate)
-        outputs.append(output.transpose(1, 2).reshape(-1, num_heads * output.shape[-1]))
-    joined = outputs[0] if len(outputs) == 1 else _cat(outputs)
-    return unstacked.apply(joined, _layout).view(1, num_subwords, num_heads, -1), None
+    moves = _layout.moves(num_heads)
+    rows = [_functions().stacked.apply(_by_head(x, num_heads), moves) for x in (query, key, value)]
+    outputs = [
+        _attend(q, k, v, _mask_of(stack, sliding_window, q), scaling or q.shape[-1] ** -0.5, rate)
+        for stack, q, k, v in zip(_layout.stacks, *(_layout.split(x, num_heads) for x in rows), strict=True)
+    ]
+    joined = _cat([x.flatten(0, 2) for x in outputs])
+    return _functions().unstacked.apply(joined, moves).view(1, num_subwords, num_heads, -1), None
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, dropout: float) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
     """Return the output, (sentences, heads, length, width), of one stack."""
     from torch.nn import functional
 
     if dropout == 0.0 or q.device.type != "cpu":
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
-    scores = (q * (scaling or q.shape[-1] ** -0.5)) @ k.transpose(-1, -2)  # (sentences, heads, length, length)
-    if mask is not None:
-        scores = scores + mask
-    return drop(scores.softmax(-1), dropout) @ v
+    output: Tensor = _functions().attended.apply(q, k, v, mask, scaling, dropout)
+    return output
 
 
 def _attend_flat(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scaling: float | None, dropout: float) -> Tensor:
@@ -217,7 +265,7 @@ def can_attend_flat(device: Any, dtype: Any, width: int) -> bool:
     generator = torch.Generator().manual_seed(0)
     try:
         with torch.inference_mode(mode=False), torch.enable_grad():
-            layout = Layout.of(lengths, device)
+            layout = Layout.of(lengths, device=device)
             drawn = torch.randn(3, sum(lengths), 2, width, generator=generator)
             flat, alone = (drawn.to(device, dtype).requires_grad_() for _ in range(2))
             q, k, v = flat.unbind()
@@ -250,45 +298,91 @@ def _mask_of(stack: Stack, sliding_window: int | None, like: Tensor) -> Tensor |
     return mask if mask is None else mask.to(like.dtype)
 
 
-def _by_subword(x: Tensor, num_heads: int) -> Tensor:
-    """Return (subwords, heads * width); heads that several share are repeated."""
+def _by_head(x: Tensor, num_heads: int) -> Tensor:
+    """Return (subwords * heads, width); heads that several share are repeated."""
     if x.shape[1] != num_heads:
         x = x.repeat_interleave(num_heads // x.shape[1], dim=1)
-    return x[0].transpose(0, 1).flatten(1)
+    return x[0].transpose(0, 1).flatten(0, 1)
+
+
+class Functions(NamedTuple):
+    """The autograd functions: those of the moves, whose own gradients would be slow scatters, and of the attention."""
+
+    stacked: Any
+    unstacked: Any
+    attended: Any
 
 
 @cache
-def _moves() -> tuple[Any, Any]:
-    """Return the moves into the stacks and back, as autograd functions: a plain gather's gradient is a slow scatter."""
+def _functions() -> Functions:
+    import torch
     from torch.autograd import Function
 
     class Stacked(Function):
-        """(subwords, n) to (cells, n); no gradient comes from padding, since nothing attends to or from it."""
+        """(subwords * heads, width) to (cells * heads, width); nothing attends to padding, so no gradient is its."""
 
         @staticmethod
-        def forward(ctx: Any, x: Tensor, layout: Layout) -> Tensor:
-            ctx.layout = layout
-            return x.index_select(0, layout.subwords)
+        def forward(ctx: Any, x: Tensor, moves: Moves) -> Tensor:
+            ctx.moves = moves
+            return x.index_select(0, moves.there)
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-            return gradient.index_select(0, ctx.layout.cells), None
+            found = gradient.index_select(0, ctx.moves.back)
+            found[ctx.moves.num_real :] = 0.0
+            return found, None
 
     class Unstacked(Function):
-        """(cells, n) to (subwords, n)."""
+        """(cells * heads, width) to (subwords * heads, width)."""
 
         @staticmethod
-        def forward(ctx: Any, x: Tensor, layout: Layout) -> Tensor:
-            ctx.layout = layout
-            return x.index_select(0, layout.cells)
+        def forward(ctx: Any, x: Tensor, moves: Moves) -> Tensor:
+            ctx.moves = moves
+            return x.index_select(0, moves.back)
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-            layout = ctx.layout
-            whole = gradient.new_zeros(len(layout.subwords), gradient.shape[1])
-            return whole.index_copy_(0, layout.cells, gradient), None
+            return gradient.index_select(0, ctx.moves.there).index_fill_(0, ctx.moves.padding, 0.0), None
 
-    return Stacked, Unstacked
+    class Attended(Function):
+        """Attention with dropout, in as few passes over the scores as PyTorch's operations allow."""
+
+        @staticmethod
+        def forward(
+            ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, dropout: float
+        ) -> Tensor:
+            shape = (*q.shape[:-1], q.shape[-2])  # (sentences, heads, length, length)
+            q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+            scores = _scaled_product(q, k.transpose(1, 2), scaling)
+            if mask is not None:
+                scores.view(shape).add_(mask)
+            shares = scores.softmax(-1)
+            kept = keep(shares, dropout)
+            ctx.save_for_backward(q, k, v, shares, kept)
+            ctx.scaling = scaling
+            return torch.bmm(shares * kept, v).view(*shape[:-1], -1)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+            q, k, v, shares, kept = ctx.saved_tensors
+            shape = gradient.shape
+            gradient = gradient.flatten(0, 1)
+            of_v = torch.bmm((shares * kept).transpose(1, 2), gradient)
+            of_shares = torch.bmm(gradient, v.transpose(1, 2)).mul_(kept)
+            of_scores = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype)
+            of_q = _scaled_product(of_scores, k, ctx.scaling)
+            of_k = _scaled_product(of_scores.transpose(1, 2), q, ctx.scaling)
+            return *(x.view(*shape[:-1], -1) for x in (of_q, of_k, of_v)), None, None, None
+
+    return Functions(Stacked, Unstacked, Attended)
+
+
+def _scaled_product(a: Tensor, b: Tensor, scaling: float) -> Tensor:
+    """Return scaling * a @ b, (batch, n, m), in one pass."""
+    import torch
+
+    ignored = a.new_empty(1).expand(a.shape[0], a.shape[1], b.shape[2])
+    return torch.baddbmm(ignored, a, b, beta=0, alpha=scaling)
 
 
 def _cat(parts: list[Tensor]) -> Tensor:

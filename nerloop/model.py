@@ -184,7 +184,8 @@ def logits_of(model: Any, batch: MicroBatch) -> Tensor:
     with contextlib.ExitStack() as stack:
         if batch.is_unpadded:
             lengths = [place.length for place in batch.places]
-            stack.enter_context(attention.laid_out(attention.Layout.of(lengths, batch.labels.device)))
+            layout = attention.Layout.of(lengths, batch.labels.shape[1], batch.labels.device)
+            stack.enter_context(attention.laid_out(layout))
         logits: Tensor = model(**batch.inputs).logits
     return logits
 

@@ -8,7 +8,7 @@ updates would vanish in the half-precision weights.)
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nerloop.types import Tensor
@@ -24,6 +24,7 @@ class Weights:
 
     master: PreTrainedModel
     model: PreTrainedModel
+    _gradients: dict[int, Tensor] = field(default_factory=dict)  # the master's, kept from step to step: see below
 
     @staticmethod
     def of(master: PreTrainedModel, precision: str) -> Weights:
@@ -35,24 +36,32 @@ class Weights:
         return Weights(master, model)
 
     def collect_gradients(self) -> None:
-        """Add the model's gradients to the master's, in float32, and clear them."""
+        """Add the model's gradients to the master's, in float32, and clear them.
+
+        What the optimizer lets go of is used again: fresh memory for all gradients would cost more than the copy.
+        """
         import torch
 
         if self.model is self.master:
             return
-        fresh: list[tuple[Tensor, Tensor]] = []
-        for target, source in zip(self.master.parameters(), self.model.parameters(), strict=True):
+        targets, sources = [], []
+        for i, (target, source) in enumerate(zip(self.master.parameters(), self.model.parameters(), strict=True)):
             if source.grad is None:
                 continue
             if target.grad is None:
-                target.grad = torch.empty_like(target)
-                fresh.append((target.grad, source.grad))
+                target.grad = self._gradient(i, target)
+                targets.append(target.grad)
+                sources.append(source.grad)
             else:
                 target.grad.add_(source.grad)
-        if fresh:
-            torch._foreach_copy_([t for t, _ in fresh], [s for _, s in fresh])
-        for source in self.model.parameters():
             source.grad = None
+        if targets:
+            torch._foreach_copy_(targets, sources)
+
+    def _gradient(self, index: int, parameter: Tensor) -> Tensor:
+        if index not in self._gradients:
+            self._gradients[index] = parameter.new_empty(parameter.shape)
+        return self._gradients[index]
 
     def publish(self) -> None:
         """Cast the master's weights for the model."""

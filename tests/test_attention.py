@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nerloop import attention
-from nerloop.attention import Layout, attend, laid_out
+from nerloop.attention import Layout, attend, few_shapes, laid_out
 from nerloop.collators.pack import Pack
 from nerloop.model import logits_of
 from nerloop.types import Feature
@@ -15,25 +15,55 @@ from nerloop.types import Feature
 LENGTHS = [3, 40, 1, 38, 17, 12, 16, 64]
 
 
-def test_sentences_of_about_one_length_share_a_stack():
+def test_sentences_share_a_stack_while_little_is_computed_in_vain():
     layout = Layout.of(LENGTHS)
-    assert [(s.num_sentences, s.length) for s in layout.stacks] == [(1, 64), (2, 40), (2, 17), (3, 12)]
-    assert [(s.start, s.stop) for s in layout.stacks] == [(0, 64), (64, 144), (144, 178), (178, 214)]
+    assert [(s.num_sentences, s.length) for s in layout.stacks] == [(2, 64), (4, 40), (2, 8)]
+    assert [(s.start, s.num_cells) for s in layout.stacks] == [(0, 128), (128, 160), (288, 16)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "per_octave", "least", "expected"),
+    [
+        ([1, 2, 3, 4, 5, 7, 8, 9, 11, 17, 33], 4, 1, [1, 2, 3, 4, 5, 7, 8, 10, 12, 20, 40]),
+        ([1, 8, 9, 64, 65, 128, 129], 8, 8, [8, 8, 16, 64, 72, 128, 144]),
+        ([100, 129, 257, 1000], 16, 8, [104, 136, 272, 1024]),
+    ],
+)
+def test_there_are_few_shapes(sizes, per_octave, least, expected):
+    assert [few_shapes(n, per_octave, least) for n in sizes] == expected
 
 
 def test_every_subword_has_one_cell_and_finds_back():
-    layout = Layout.of(LENGTHS)
-    assert len(layout.cells) == sum(LENGTHS)
-    assert len(set(layout.cells.tolist())) == sum(LENGTHS)
-    assert layout.subwords[layout.cells].tolist() == list(range(sum(LENGTHS)))
+    layout = Layout.of(LENGTHS, sum(LENGTHS) + 5)
+    assert sorted(layout.subwords[layout.subwords >= 0].tolist()) == list(range(sum(LENGTHS)))
+    moves = layout.moves(3)
+    real = moves.back[: moves.num_real]
+    assert moves.there[real].tolist() == list(range(3 * sum(LENGTHS)))
+    assert len(moves.back) == 3 * (sum(LENGTHS) + 5)
+    assert sorted([*real.tolist(), *moves.padding.tolist()]) == list(range(3 * len(layout.subwords)))
+
+
+def test_heads_lie_one_after_the_other_in_a_stack():
+    moves = Layout.of([2, 1]).moves(2)
+    filled = moves.there.view(2, 2, 8)  # sentence, head, place
+    assert filled[0, :, :2].tolist() == [[0, 2], [1, 3]]
+    assert filled[1, :, :1].tolist() == [[4], [5]]
 
 
 def test_padding_is_masked_and_nothing_else():
-    layout = Layout.of([3, 2, 3])
+    layout = Layout.of([3, 2, 3, 1, 1])
     (stack,) = layout.stacks
-    assert (stack.mask[:, 0, 0] == 0).int().tolist() == [[1, 1, 1], [1, 1, 1], [1, 1, 0]]
-    assert layout.subwords.tolist() == [0, 1, 2, 5, 6, 7, 3, 4, 3]
-    assert Layout.of([3, 3]).stacks[0].mask is None
+    seen = (stack.mask[:, 0, 0] == 0).int()
+    assert seen[:, :4].tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]]
+    assert int(seen[:, 4:].sum()) == 0
+    assert layout.subwords.view(5, 8)[:, :3].tolist() == [[0, 1, 2], [5, 6, 7], [3, 4, -1], [8, -1, -1], [9, -1, -1]]
+    assert Layout.of([8, 8]).stacks[0].mask is None
+
+
+def test_a_row_of_no_sentence_sees_all_of_itself():
+    (stack,) = Layout.of([2] * 9).stacks
+    assert (stack.num_sentences, stack.length) == (10, 8)
+    assert (stack.mask[9] == 0).all()
 
 
 class Module(torch.nn.Module):
@@ -81,6 +111,40 @@ def test_values_and_gradients_are_those_of_each_sentence_alone(window, kv_heads)
     assert all(float((a - b).abs().max()) < 1e-13 for a, b in zip(found, wanted, strict=True))
 
 
+def test_a_tail_changes_no_sentence_and_gets_no_gradient():
+    torch.manual_seed(0)
+    lengths, width = [3, 17, 1], 24
+    tensors = [torch.randn(1, 2, width, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    with laid_out(Layout.of(lengths, width)):
+        output, _ = attend(Module().train(False), *tensors, None, scaling=0.5)
+    assert float((output[:, :21] - expected(tensors, lengths)).detach().abs().max()) < 1e-14
+    # However its output is made use of: it is of no sentence.
+    gradients = torch.autograd.grad((output * torch.randn_like(output)).sum(), tensors)
+    assert [float(g[:, :, 21:].abs().max()) for g in gradients] == [0.0] * 3
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_with_dropout_the_gradient_is_that_of_the_output(window, monkeypatch):
+    """What is kept is drawn anew with each call; here it is the same, and the function is one that can be checked."""
+    masks = {}
+
+    def keep(x, p):
+        generator = torch.Generator().manual_seed(x.numel())
+        drawn = torch.rand(x.shape, generator=generator) >= p
+        return masks.setdefault(x.shape, drawn.to(x.dtype) / (1 - p))
+
+    monkeypatch.setattr(attention, "keep", keep)
+    lengths, module = [3, 9, 1, 4], Module().train()
+    torch.manual_seed(0)
+    tensors = [torch.randn(1, 2, sum(lengths), 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+    def output(*tensors):
+        with laid_out(Layout.of(lengths)):
+            return attend(module, *tensors, None, scaling=0.7, dropout=0.25, sliding_window=window)[0]
+
+    assert torch.autograd.gradcheck(output, tensors)
+
+
 def test_dropout_is_of_training_alone_and_keeps_the_expectation():
     lengths = [30, 31, 7]
     assert torch.equal(attended(lengths, dropout=0.5)[1], attended(lengths)[1])
@@ -108,7 +172,7 @@ def test_a_model_whose_attention_is_another_one_is_not_trusted(make_model, wordp
     with pytest.raises(NotImplementedError, match="is not the one that is registered as nerloop_unpadded"):
         logits_of(model, batch)
     attention.use(model)
-    assert logits_of(model, batch).shape == (1, 7, 5)
+    assert logits_of(model, batch).shape == (1, 8, 5)
 
 
 def test_without_a_layout_a_model_attends_as_ever(make_model):

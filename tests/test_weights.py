@@ -86,3 +86,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     for value in (float("nan"), float("inf")):
         assert stepped(value, 1.0)[1] == 0.0
         assert stepped(value, float("inf"))[1] == 0.0
+
+
+def test_the_gradients_memory_is_used_again(make_model):
+    weights = Weights.of(make_model("bert"), "bf16")
+    places = []
+    for _ in range(2):
+        for source in weights.model.parameters():
+            source.grad = torch.ones_like(source)
+        weights.collect_gradients()
+        places.append([target.grad.data_ptr() for target in weights.master.parameters()])
+        assert all(float(target.grad.min()) == 1.0 == float(target.grad.max()) for target in weights.master.parameters())
+        for target in weights.master.parameters():
+            target.grad = None
+    assert places[0] == places[1]

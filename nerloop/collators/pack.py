@@ -75,13 +75,15 @@ class Pack:
         import torch
 
         lengths = [len(f) for f in features]
-        starts = [0, *itertools.accumulate(lengths)]
-        positions = np.concatenate([np.arange(n) for n in lengths]) + (self.position_offset or 0)
-        inputs = {"input_ids": np.concatenate([f.input_ids for f in features]), "position_ids": positions}
-        labels = torch.from_numpy(np.concatenate([f.labels for f in features]))
+        *starts, end = [0, *itertools.accumulate(lengths)]
+        tail = attention.few_shapes(end, 16, least=8) - end
+        within = np.concatenate([*(np.arange(n) for n in lengths), np.zeros(tail, np.int64)])
+        positions = within + (self.position_offset or 0)
+        ids = np.concatenate([*(f.input_ids for f in features), np.full(tail, self._pad_id)])
+        labels = np.concatenate([*(f.labels for f in features), np.full(tail, IGNORE)])
         return MicroBatch(
-            {name: torch.from_numpy(values)[None] for name, values in inputs.items()},
-            labels[None],
+            {"input_ids": torch.from_numpy(ids)[None], "position_ids": torch.from_numpy(positions)[None]},
+            torch.from_numpy(labels)[None],
             [Place(0, start, length) for start, length in zip(starts, lengths, strict=False)],
             is_unpadded=True,
         )

@@ -130,14 +130,14 @@ def test_truth_values_for_a_mask_where_a_model_wants_them(wordpiece):
     assert batch.inputs["attention_mask"].tolist() == [[[True, True, False], [True, True, False], [False, False, True]]]
 
 
-def test_without_padding_there_is_one_row_and_no_mask(byte_level):
+def test_without_padding_between_them_there_is_one_row_and_no_mask(byte_level):
     batch = Pack(byte_level, position_offset=2)([feature(11), feature(21, 22), feature(31, 32, 33, 34)])
     assert batch.is_unpadded
     assert {name: values.tolist() for name, values in batch.inputs.items()} == {
-        "input_ids": [[11, 21, 22, 31, 32, 33, 34]],
-        "position_ids": [[2, 2, 3, 2, 3, 4, 5]],
+        "input_ids": [[11, 21, 22, 31, 32, 33, 34, byte_level.pad_token_id]],  # of widths there are few
+        "position_ids": [[2, 2, 3, 2, 3, 4, 5, 2]],
     }
-    assert batch.labels.tolist() == [[1, 1, 2, 1, 2, 3, 4]]
+    assert batch.labels.tolist() == [[1, 1, 2, 1, 2, 3, 4, -100]]
     assert batch.places == [Place(0, 0, 1), Place(0, 1, 2), Place(0, 3, 4)]
 
 
