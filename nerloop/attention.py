@@ -232,7 +232,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
     """Return the output, (sentences, heads, length, width), of one stack."""
     from torch.nn import functional
 
-    if dropout == 0.0 or q.device.type != "cpu":
+    if q.device.type != "cpu" or not q.requires_grad:  # on a CPU its gradient takes twice as long as ours
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
     output: Tensor = _functions().attended.apply(q, k, v, mask, scaling, dropout)
     return output
@@ -345,7 +345,7 @@ def _functions() -> Functions:
             return gradient.index_select(0, ctx.moves.there).index_fill_(0, ctx.moves.padding, 0.0), None
 
     class Attended(Function):
-        """Attention with dropout, in as few passes over the scores as PyTorch's operations allow."""
+        """Attention in as few passes over the scores as PyTorch's operations allow."""
 
         @staticmethod
         def forward(
@@ -357,24 +357,28 @@ def _functions() -> Functions:
             if mask is not None:
                 scores.view(shape).add_(mask)
             shares = scores.softmax(-1)
-            kept = keep(shares, dropout)
+            kept = keep(shares, dropout) if dropout else None
             ctx.save_for_backward(q, k, v, shares, kept)
             ctx.scaling = scaling
-            return torch.bmm(shares * kept, v).view(*shape[:-1], -1)
+            return torch.bmm(_times(shares, kept), v).view(*shape[:-1], -1)
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             q, k, v, shares, kept = ctx.saved_tensors
             shape = gradient.shape
             gradient = gradient.flatten(0, 1)
-            of_v = torch.bmm((shares * kept).transpose(1, 2), gradient)
-            of_shares = torch.bmm(gradient, v.transpose(1, 2)).mul_(kept)
+            of_v = torch.bmm(_times(shares, kept).transpose(1, 2), gradient)
+            of_shares = _times(torch.bmm(gradient, v.transpose(1, 2)), kept)
             of_scores = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype)
             of_q = _scaled_product(of_scores, k, ctx.scaling)
             of_k = _scaled_product(of_scores.transpose(1, 2), q, ctx.scaling)
             return *(x.view(*shape[:-1], -1) for x in (of_q, of_k, of_v)), None, None, None
 
     return Functions(Stacked, Unstacked, Attended)
+
+
+def _times(x: Tensor, factor: Tensor | None) -> Tensor:
+    return x if factor is None else x * factor
 
 
 def _scaled_product(a: Tensor, b: Tensor, scaling: float) -> Tensor:

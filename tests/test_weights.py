@@ -96,7 +96,9 @@ def test_the_gradients_memory_is_used_again(make_model):
             source.grad = torch.ones_like(source)
         weights.collect_gradients()
         places.append([target.grad.data_ptr() for target in weights.master.parameters()])
-        assert all(float(target.grad.min()) == 1.0 == float(target.grad.max()) for target in weights.master.parameters())
+        assert all(
+            float(target.grad.min()) == 1.0 == float(target.grad.max()) for target in weights.master.parameters()
+        )
         for target in weights.master.parameters():
             target.grad = None
     assert places[0] == places[1]
