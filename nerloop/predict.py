@@ -19,6 +19,7 @@ from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.config import ModelSettings, Plugin
 from nerloop.data import TextOptions, format_of, read_files
 from nerloop.data.formats import FORMATS
+from nerloop.data.statistics import Statistics
 from nerloop.errors import DataError, ModelError, NerloopError, PluginError
 from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
@@ -86,7 +87,7 @@ def predict(arguments: argparse.Namespace) -> None:
     set_up_logging("info", is_main=accelerator.is_main_process)
     examples = hardware.main_decides(accelerator, lambda: read_input(arguments))  # standard input can be read once
     tagger, model, evaluator = load(arguments.model, ours, accelerator, precision)
-    if isinstance(tagger.alignment, Document) and (problem := what_stands_alone(examples, "the input")):
+    if isinstance(tagger.alignment, Document) and (problem := _what_stands_alone(examples)):
         log.warning("warning: %s", problem)
     release_log()
     # Features without labels: gold tags may be none of the model's.
@@ -106,6 +107,11 @@ def predict(arguments: argparse.Namespace) -> None:
         print(report.plain_table(report.rows_of(metrics[decoding]), report.HEADINGS), file=sys.stderr)
         if arguments.metrics:
             _write(arguments.metrics, [json.dumps(metrics, indent=1) + "\n"])
+
+
+def _what_stands_alone(examples: Sequence[Example]) -> str:
+    known = Statistics.of(examples)
+    return what_stands_alone(known.num_without_document, known.num_sentences, "the input")
 
 
 def read_input(arguments: argparse.Namespace) -> Sequence[Example]:

@@ -141,23 +141,45 @@ class Cache:
         files = list(_files_of(paths))
         names = [str(f.resolve()) for f in files]
         state = [_state_of(f) for f in files]
-        known = self.folder / f"digest-{fingerprint(names)[:40]}.json"
-        if self.is_kept:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                found = json.loads(known.read_text(encoding="utf-8"))
-                if found["state"] == state:
-                    return str(found["sha256"])
+        key = fingerprint(names)
+        found = self._read_value("digest", key)
+        if isinstance(found, dict) and found.get("state") == state and isinstance(found.get("sha256"), str):
+            return str(found["sha256"])
         sha256 = digest_of(paths)
         newest = max((max(modified, changed) for _, modified, changed, _ in state), default=0)
-        if self.is_kept and newest < time.time_ns() - SETTLED_SECONDS * 1e9:
-            with (
-                contextlib.suppress(OSError),
-                tempfile.TemporaryDirectory(dir=self.folder, prefix=".digest-") as beside,
-            ):
-                written = Path(beside, "digest.json")
-                written.write_text(json.dumps({"state": state, "sha256": sha256}), encoding="utf-8")
-                written.replace(known)
+        if newest < time.time_ns() - SETTLED_SECONDS * 1e9:
+            self._write_value("digest", key, {"state": state, "sha256": sha256})
         return sha256
+
+    def value(self, name: str, key: str | None, make: Callable[[], T]) -> T:
+        """Return a plain value that is kept as JSON, where there is none what `make` returns, which is then kept.
+
+        Without a key it is not kept. A folder that can't be written to any more is nobody's loss.
+        """
+        if key is None:
+            return make()
+        found: T | None = self._read_value(name, key)
+        if found is None:
+            found = make()
+            self._write_value(name, key, found)
+        return found
+
+    def _read_value(self, name: str, key: str) -> Any:
+        """Return what is kept, None where there is nothing or it can't be read."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(self._file(name, key).read_text(encoding="utf-8")) if self.is_kept else None
+        return None
+
+    def _write_value(self, name: str, key: str, value: Any) -> None:
+        if not self.is_kept:
+            return
+        with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self.folder, prefix=f".{name}-") as beside:
+            written = Path(beside, "value.json")
+            written.write_text(json.dumps(value), encoding="utf-8")
+            written.replace(self._file(name, key))
+
+    def _file(self, name: str, key: str) -> Path:
+        return self.folder / f"{name}-{key[:40]}.json"
 
     def _write(self, name: str, schema: pa.Schema, write: Callable[[Callable[[pa.RecordBatch], None]], Any]) -> Path:
         """Write an entry beside its place and return where."""

@@ -205,3 +205,16 @@ def test_fingerprint_tells_plain_values_apart():
     parts = [("a", None), ("a", "None"), ("a",), (["a"], None), ("a", {}), ("a", 1), ("a", "1"), ("a", True)]
     assert len({fingerprint(*p) for p in parts}) == len(parts)
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+
+
+def test_a_value_is_made_once_and_anew_where_it_can_not_be_read(cache):
+    assert [cache.value("look", "a", lambda: {"n": 1}), cache.value("look", "a", lambda: {"n": 2})] == [{"n": 1}] * 2
+    (path,) = cache.folder.iterdir()
+    path.write_text("{", encoding="utf-8")
+    assert cache.value("look", "a", lambda: {"n": 3}) == {"n": 3}
+    assert cache.value("look", "a", lambda: {"n": 4}) == {"n": 3}
+
+
+def test_a_value_without_a_key_is_not_kept(cache):
+    assert [cache.value("look", None, lambda: [1]), cache.value("look", None, lambda: [2])] == [[1], [2]]
+    assert list(cache.folder.iterdir()) == []
