@@ -2,7 +2,9 @@
 
 An entry of the cache is a folder `<name>-<key>`: `rows.arrow`, and `about.json` with the size of that and what else was
 found out on the way. It is written beside, synced and renamed, so that an entry is whole or not there; one that is
-damaged all the same is made anew. The key is a fingerprint of everything that the rows depend on.
+damaged all the same is made anew. The key is a fingerprint of everything that the rows depend on. Small values are
+files `<name>-<key>.json`. What no run has used for KEPT_DAYS goes: the last use is the time of change of `about.json`
+or of a value's file, and a lock on `about.json` says that the entry is in use.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,6 +30,11 @@ from nerloop.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -34,8 +42,12 @@ log = logging.getLogger(__name__)
 ROWS = 10_000
 """Rows of a record batch (the last of a file has fewer): what a writer holds in memory."""
 ARROW, ABOUT = "rows.arrow", "about.json"
+ENTRY = r"(examples|features)-[0-9a-f]{40}|(digest|look)-[0-9a-f]{40}\.json"
+"""Names of what `prune` may remove, in a folder that may have been somebody's before."""
 FORGOTTEN_SECONDS = 24 * 3600.0
 """Age at which a half-written entry is taken for one that a killed process left."""
+KEPT_DAYS = 30.0
+"""Days after its last use for which an entry is kept."""
 SETTLED_SECONDS = 2.0
 """Age at which a file's times tell whether it changed: a change within one tick of its clock would not show."""
 
@@ -47,6 +59,10 @@ class Table:
         """Map the file of an entry. Raises ValueError or OSError where it is not whole."""
         import pyarrow as pa
 
+        descriptor = os.open(folder / ABOUT, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)  # and with it goes the lock
+        with contextlib.suppress(OSError):  # a file system without locks
+            _lock(descriptor, exclusive=False)
         self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         path = folder / ARROW
         if path.stat().st_size != self.about["num_bytes"]:
@@ -164,10 +180,25 @@ class Cache:
             self._write_value(name, key, found)
         return found
 
+    def prune(self) -> None:
+        """Remove what no run has used for KEPT_DAYS and none is using now."""
+        if not self.is_kept:
+            return
+        oldest = time.time() - KEPT_DAYS * 24 * 3600
+        for path in self.folder.iterdir():
+            if re.fullmatch(ENTRY, path.name):
+                with contextlib.suppress(OSError):  # another process is as quick, or may and we may not
+                    _remove_unused(path, oldest)
+
     def _read_value(self, name: str, key: str) -> Any:
         """Return what is kept, None where there is nothing or it can't be read."""
+        if not self.is_kept:
+            return None
         with contextlib.suppress(OSError, ValueError):
-            return json.loads(self._file(name, key).read_text(encoding="utf-8")) if self.is_kept else None
+            path = self._file(name, key)
+            value = json.loads(path.read_text(encoding="utf-8"))
+            _note_use(path)
+            return value
         return None
 
     def _write_value(self, name: str, key: str, value: Any) -> None:
@@ -267,15 +298,45 @@ def _open(entry: Path, schema: pa.Schema) -> Table | None:
 
     if not entry.exists():
         return None
+    _note_use(entry / ABOUT)  # before it is opened: `prune` looks at it once more when it has the lock
     try:
         table = Table(entry)
         if not table.schema.equals(schema):
             raise ValueError("other columns")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        if not entry.exists():  # another process removed it meanwhile
+            return None
         log.warning("warning: %s is damaged (%s) and is made anew", entry, " ".join(str(error).split())[:200])
         shutil.rmtree(entry, ignore_errors=True)
         return None
     return table
+
+
+def _note_use(path: Path) -> None:
+    with contextlib.suppress(OSError):  # of another user
+        os.utime(path)
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> None:
+    """Lock a file until it is closed. Raises OSError where another lock is against it, or there are no locks."""
+    if fcntl is not None:  # elsewhere what is mapped can't be removed
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+
+
+def _remove_unused(path: Path, oldest: float) -> None:
+    """Remove an entry or a value that was last used before a time and is not in use now. Raises OSError."""
+    used = path if path.is_file() else path / ABOUT
+    if used.stat().st_mtime >= oldest:
+        return
+    if path.is_file():
+        path.unlink()
+        return
+    with used.open("r+") as file:  # network file systems want it open for writing
+        _lock(file.fileno(), exclusive=True)
+        if used.stat().st_mtime < oldest:
+            gone = path.with_name(f".{path.name}-{os.getpid()}")
+            path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def _remove_forgotten(folder: Path, name: str) -> None:

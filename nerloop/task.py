@@ -218,7 +218,11 @@ def _build_features(
     """Return the features of every split, from the cache where it has them; the demo's are not kept."""
     cache = Cache.temporary() if config.is_demo else Cache.at(config.data.cache_dir)
     made_by = recipe(config.alignment, alignment, tokenizer, labels)
-    return {split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()}
+    features = {
+        split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()
+    }
+    cache.prune()  # now that what this run needs is in use
+    return features
 
 
 def look_through(config: Config, dataset: Dataset) -> None:

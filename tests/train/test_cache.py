@@ -1,5 +1,6 @@
 """A training whose data are cached is the one that read them."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def test_what_only_a_walk_over_all_sentences_tells_is_not_asked_of_a_cached_one(
     train(replace(config, run=replace(config.run, dir=str(tmp_path / "filling"))))
     monkeypatch.setattr(StoredExamples, "_between", lambda *_: pytest.fail("an example was taken out"))
     train(replace(config, run=replace(config.run, dir=str(tmp_path / "cached"))))
+
+
+def test_a_training_clears_the_cache_of_what_is_old(config, tmp_path):
+    cache = tmp_path / "cache"
+    old = cache / f"examples-{'a' * 40}"
+    old.mkdir(parents=True)
+    (old / "about.json").write_text("{}")
+    os.utime(old / "about.json", (0, 0))
+    train(replace(config, data=replace(config.data, cache_dir=str(cache)), train=replace(config.train, max_steps=1)))
+    assert not old.exists()
