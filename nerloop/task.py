@@ -87,7 +87,7 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
         look_through(config, dataset)
     else:
         check_counts(dataset)
-    if config.data.files():
+    if not config.is_demo:
         log.info("more on the data: %s", inspect_command(config.data))
     if "validation" not in dataset.splits:
         log.warning("warning: no validation split: no best model and no early stopping, the last weights are kept")
