@@ -103,4 +103,5 @@ def _iterate(
             yield example
         remarks += notes.lines(path)
         if is_empty:
-            raise DataError(f"{path}: found no sentence, expected at least one. Is this the right file?")
+            left_out = f" ({notes.summary})" if notes.counts else ""
+            raise DataError(f"{path}: found no sentence{left_out}, expected at least one. Is this the right file?")
