@@ -158,10 +158,11 @@ class Source:
             found = Statistics.of(self.read(remarks))
             if any(self._format_of(path) in TEXT_READERS for path in self.paths):
                 # Those that nobody annotated have been left out, but they are to be tagged as well.
-                whole = Statistics.of(replace(self, with_tags=False).read())
+                remarks_on_whole: list[str] = []
+                whole = Statistics.of(replace(self, with_tags=False).read(remarks_on_whole))
                 if whole.num_sentences > found.num_sentences:
                     print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
-                    self.with_tags, found = False, whole
+                    self.with_tags, found, remarks = False, whole, remarks_on_whole
         except DataError as error:
             if self.options["tag_column"] is not None:
                 raise

@@ -93,6 +93,7 @@ def test_records_that_nobody_annotated_are_tagged_as_well(model, monkeypatch, tm
     assert run_predict(monkeypatch, "--model", folder, str(source)) == 0
     found = capsys.readouterr()
     assert "nerloop: not all records are annotated, so no scores" in found.err
+    assert "left out" not in found.err
     lines = [json.loads(line) for line in found.out.splitlines()]
     assert [line["document"] for line in lines] == [f"{source}:1", f"{source}:1", f"{source}:2"]
     assert [line["offsets"][0] for line in lines] == [[0, 1], [13, 15], [0, 2]]
