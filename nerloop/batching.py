@@ -222,6 +222,7 @@ class Groups(Sequence[list[list[int]]]):
     max_subwords: int
     cost: Cost
     members: Sequence[np.ndarray]  # the atoms of each group
+    up_to: Sequence[int]  # how many groups there are up to each border
 
     def __len__(self) -> int:
         return len(self.members)
@@ -237,22 +238,40 @@ class Groups(Sequence[list[list[int]]]):
         return list(_fill(features, self.atoms.lengths, self.max_subwords, self.cost))
 
 
-def evaluation_batches(atoms: Atoms, max_subwords: int, cost: Cost) -> Groups:
+def evaluation_batches(atoms: Atoms, max_subwords: int, cost: Cost, borders: Sequence[int] | None = None) -> Groups:
     """Return the groups in which features are scored.
 
-    Long atoms come first; a forward takes at most `max_subwords` cells, or one feature. It depends on nothing else, so
-    the same features are scored in the same company whatever the number of processes and the batch of the training.
+    No group crosses one of `borders`, so that what lies between two can be scored and written by itself: numbers of
+    atoms, the last that of all (none: that one alone). Up to each, long atoms come first; a forward takes at most
+    `max_subwords` cells, or one feature. It depends on nothing else, so the same features are scored in the same
+    company whatever the number of processes and the batch of the training.
     """
-    if not len(atoms.lengths):
-        return Groups(atoms, max_subwords, cost, ())
-    longest = np.maximum.reduceat(atoms.lengths, atoms.offsets[:-1])
-    order = np.argsort(-longest, kind="stable").astype(np.int32)
-    ends = np.cumsum(np.add.reduceat(atoms.lengths, atoms.offsets[:-1])[order])
+    borders = [len(atoms.sentences)] if borders is None else borders
+    orders: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
     stops: list[int] = []
-    while (start := stops[-1] if stops else 0) < len(order):
-        held = int(ends[start - 1]) if start else 0
-        stops.append(max(start + 1, int(np.searchsorted(ends, held + max_subwords, side="right"))))
-    return Groups(atoms, max_subwords, cost, Pieces(order, np.array(stops, dtype=np.int64)))
+    up_to: list[int] = []
+    for first, last in itertools.pairwise([0, *borders]):
+        order, ends = _longest_first(atoms, first, last)
+        start = 0
+        while start < len(order):
+            held = int(ends[start - 1]) if start else 0
+            start = max(start + 1, int(np.searchsorted(ends, held + max_subwords, side="right")))
+            stops.append(first + start)
+        orders.append(order)
+        up_to.append(len(stops))
+    members = Pieces(np.concatenate(orders), np.array(stops, dtype=np.int64))
+    return Groups(atoms, max_subwords, cost, members, up_to)
+
+
+def _longest_first(atoms: Atoms, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the atoms from `first` to `last`, long ones first, and the sum of subwords up to each of them."""
+    if first == last:
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+    begin, end = atoms.offsets[first], atoms.offsets[last]
+    offsets = atoms.offsets[first:last] - begin
+    lengths = atoms.lengths[begin:end]
+    order = np.argsort(-np.maximum.reduceat(lengths, offsets), kind="stable").astype(np.int32)
+    return order + np.int32(first), np.cumsum(np.add.reduceat(lengths, offsets)[order])
 
 
 def _fill(features: list[int], lengths: np.ndarray, max_subwords: int, cost: Cost) -> Iterator[list[int]]:

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from nerloop.tags import to_spans
 from nerloop.types import Example, Span
 
 LONGEST_GAP = 1_000_000
+MOST_LOOKED_AT = 100
+"""Sentences of a file, until one tells that these are predictions."""
 TARGETS = ("conll", "jsonl", "brat", "label_studio")
 
 
@@ -136,20 +139,23 @@ def _in_characters(tags: Sequence[str], places: Sequence[Offsets]) -> list[Span]
 
 def is_predictions(path: str) -> bool:
     """Whether a file of JSON lines is a predictions file of sentences that come from texts."""
-    first = next((value for _, value in read_values(path)), None)
-    return isinstance(first, dict) and {"tokens", "tags", "offsets", "document"} <= first.keys()
+    first = (value for _, value in itertools.islice(read_values(path), MOST_LOOKED_AT))
+    return any(isinstance(value, dict) and {"tokens", "tags", "offsets", "document"} <= value.keys() for value in first)
 
 
 def predicted_records(path: str) -> Iterator[TextRecord]:
     """Yield the documents of a predictions file, white space filled up with spaces and line breaks.
 
-    Raises DataError with file:line for what nerloop doesn't write.
+    A sentence of no known document is a text by itself. One without offsets (CoNLL-U has such) belongs where the one
+    before it does, spaces between its tokens. Raises DataError with file:line for what nerloop doesn't write.
     """
-    sentences = ((where, _sentence_of(value, where)) for where, value in read_values(path))
-    for document, group in itertools.groupby(sentences, key=lambda pair: pair[1].document):
+    for document, group in itertools.groupby(_sentences_of(path), key=lambda pair: pair[1].document):
         text, spans, location = "", [], ""
         for where, example in group:
             location = location or where
+            if not example.offsets:
+                places = _lay_out(example.tokens, len(text) + bool(text))
+                example = replace(example, offsets=tuple(places))
             if example.offsets and example.offsets[0][0] < len(text):
                 raise DataError(
                     f"{where}: found offset {example.offsets[0][0]} behind {len(text)} of the same document"
@@ -163,17 +169,25 @@ def predicted_records(path: str) -> Iterator[TextRecord]:
         yield TextRecord(text, tuple(spans), location, document)
 
 
+def _sentences_of(path: str) -> Iterator[tuple[str, Example]]:
+    document = ""
+    for where, value in read_values(path):
+        example = _sentence_of(value, where)
+        document = example.document if example.offsets else document
+        yield where, replace(example, document=document or where)
+
+
 def _sentence_of(value: Any, where: str) -> Example:
     try:
         tokens, tags = tuple(map(str, value["tokens"])), tuple(map(str, value["tags"]))
-        offsets = tuple((int(start), int(end)) for start, end in value["offsets"])
+        offsets = tuple((int(start), int(end)) for start, end in value.get("offsets", ()))
         to_spans(tags)
         borders = [at for offset in offsets for at in offset]
         fits = [end - start for start, end in offsets] == list(map(len, tokens)) and borders == sorted(borders)
-        if not fits or len(tags) != len(tokens):
+        if not (fits or not offsets) or len(tags) != len(tokens):
             raise ValueError("tokens, tags and offsets don't go together")
-        return Example(tokens, tags, where, str(value["document"]), offsets)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        return Example(tokens, tags, where, str(value["document"] if offsets else ""), offsets)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         raise DataError(f"{where}: not what nerloop writes into predictions: {shorten(str(error))}") from error
 
 

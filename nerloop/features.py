@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -64,6 +64,11 @@ class Features(Sequence[Feature]):
             num_tokens=tuple(found["num_tokens"].tolist()),
         )
 
+    @property
+    def chunks(self) -> list[tuple[int, int]]:
+        """How many examples and atoms there are up to the end of each chunk that was split in one call."""
+        return [(num_examples, num_atoms) for num_examples, num_atoms in self._table.about["facts"]["chunks"]]
+
     @cached_property
     def atoms(self) -> Atoms:
         """The atoms, without a look at any feature: 16 bytes of memory a sentence."""
@@ -87,25 +92,30 @@ def build_features(
 
     schema = pa.schema([(name, pa.list_(pa.int32())) for name in LISTS] + [(name, pa.int32()) for name in NUMBERS])
 
-    def write(add: Callable[[pa.RecordBatch], None]) -> None:
-        for rows in batched(split_in_chunks(examples, alignment)):
+    def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
+        chunks: list[tuple[int, int]] = []
+        for rows in batched(split_in_chunks(examples, alignment, chunks)):
             add(pa.record_batch(_arrays(rows), schema=schema))
+        return {"chunks": chunks}
 
     data = examples.key if isinstance(examples, StoredExamples) else None
     key = fingerprint(data, made_by) if data and made_by else None
     return Features((cache or Cache.temporary()).table("features", key, schema, write))
 
 
-def split_in_chunks(examples: Sequence[Example], alignment: Alignment) -> Iterator[Feature]:
+def split_in_chunks(
+    examples: Iterable[Example], alignment: Alignment, ends: list[tuple[int, int]] | None = None
+) -> Iterator[Feature]:
     """Yield the features of examples, as `alignment.split` gives them of some thousand examples at a time.
 
-    An alignment whose `needs_documents` is true is given whole documents (up to LONGEST_DOCUMENT sentences at once).
+    The number of examples and of atoms up to the end of each chunk are appended to `ends`.
     """
-    first_example = first_atom = 0
-    for chunk in _chunks(examples, whole_documents=getattr(alignment, "needs_documents", False)):
-        last_atom = -1
+    first_example = first_atom = num_atoms = 0
+    for chunk in in_chunks(examples, alignment):
+        atom = last_atom = -1
         for feature in alignment.split(chunk):
-            last_atom = max(last_atom, feature.atom)
+            num_atoms += feature.atom != atom  # its features stand side by side; numbers may be left out
+            atom, last_atom = feature.atom, max(last_atom, feature.atom)
             yield replace(
                 feature,
                 atom=first_atom + feature.atom,
@@ -113,6 +123,8 @@ def split_in_chunks(examples: Sequence[Example], alignment: Alignment) -> Iterat
             )
         first_example += len(chunk)
         first_atom += last_atom + 1
+        if ends is not None:
+            ends.append((first_example, num_atoms))
 
 
 def recipe(plugin: Plugin, alignment: Alignment, tokenizer: Tokenizer, labels: Sequence[str]) -> str | None:
@@ -139,7 +151,12 @@ def recipe(plugin: Plugin, alignment: Alignment, tokenizer: Tokenizer, labels: S
     )
 
 
-def _chunks(examples: Sequence[Example], *, whole_documents: bool) -> Iterator[Sequence[Example]]:
+def in_chunks(examples: Iterable[Example], alignment: Alignment) -> Iterator[list[Example]]:
+    """Yield examples in the chunks that an alignment is given; one example more is taken than they hold.
+
+    An alignment whose `needs_documents` is true is given whole documents (up to LONGEST_DOCUMENT sentences at once).
+    """
+    whole_documents = getattr(alignment, "needs_documents", False)
     chunk: list[Example] = []
     for example in examples:
         is_full = len(chunk) >= CHUNK

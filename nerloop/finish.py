@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -81,6 +82,7 @@ def save_model(folder: Path, config: Config, task: Task, model: PreTrainedModel,
             **{kind: asdict(getattr(config, kind)) for kind in BUILT_IN},
             "scheme": task.scheme,
             "mixed_precision": task.precision,
+            "tokenizer": config.data.tokenizer,
         }
         (beside / NERLOOP_JSON).write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
         (beside / "README.md").write_text(report.model_card(config, results, task.labels), encoding="utf-8")
@@ -93,13 +95,13 @@ def _evaluate_and_write(
 ) -> dict[str, dict[str, Any]]:
     """Return the metrics of a split, and write its predictions files and its table."""
     tagger = task.tagger
-    tagged = tagger.tag(model, split)
-    metrics = tagger.metrics(tagged, split, task.evaluator)
-    whole = tagger.gather(tagged, len(split.examples))
-    if tagger.accelerator.is_main_process:
-        decoding = next(iter(tagger.decodings))
-        report.write_jsonl(run.folder / f"predictions.{name}.jsonl", split.examples, whole, decoding)
-        report.write_conll(run.folder / f"predictions.{name}.conll", split.examples, whole, decoding)
+    decoding = next(iter(tagger.decodings))
+    is_main = tagger.accelerator.is_main_process
+    writing = report.writing_predictions(run.folder / f"predictions.{name}", decoding) if is_main else None
+    with writing or contextlib.nullcontext(report.write_nothing) as write:
+        counts = tagger.tag_in_order(model, split, write, task.evaluator)
+    metrics = tagger.metrics_of(counts, task.evaluator)
+    if is_main:
         tracker.log_text(f"{name} (best)", report.evaluation_markdown(metrics[decoding]), step)
     return metrics
 
@@ -139,5 +141,5 @@ def _entities(config: Config, task: Task, model: Any) -> str:
         return ""
     tagger = task.tagger
     split = Split.of([example], tagger.alignment, tagger.collator)
-    tagged = tagger.gather(tagger.tag(model, split), 1)
+    tagged = tagger.gather(tagger.tag(model, split), range(1))
     return report.example_line(example.tokens, tagged[0], config.decoding.name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,13 @@ class Tagged:
         ]
 
 
+class Piece(NamedTuple):
+    """Some thousand examples of a split that stand side by side, and the groups that they are scored in."""
+
+    examples: range
+    groups: range
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """A split that is scored again and again: its examples and their features, and the groups these are scored in."""
@@ -55,6 +63,7 @@ class Split:
     examples: Sequence[Example]
     features: Sequence[Feature]
     groups: Sequence[Sequence[Sequence[int]]] = field(repr=False)
+    pieces: Sequence[Piece] = field(repr=False)
 
     @staticmethod
     def of(
@@ -63,7 +72,11 @@ class Split:
         """Return a split ready to be scored; `features` where they were built before."""
         if features is None:
             features = build_features(examples, alignment)
-        return Split(examples, features, evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells))
+        borders = [num_atoms for _, num_atoms in features.chunks]
+        groups = evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells, borders)
+        ends = [(0, 0), *zip((num_examples for num_examples, _ in features.chunks), groups.up_to, strict=True)]
+        pieces = [Piece(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
+        return Split(examples, features, groups, pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +90,20 @@ class Tagger:
     accelerator: Accelerator
     interruption: Interruption = field(default_factory=Interruption)
 
-    def scores(self, model: Any, split: Split) -> Iterator[dict[int, np.ndarray]]:
-        """Yield the log-probabilities of tokens, (tokens, labels) an example, by its index: this process's share."""
+    def scores(self, model: Any, split: Split, piece: Piece | None = None) -> Iterator[dict[int, np.ndarray]]:
+        """Yield the log-probabilities of tokens, (tokens, labels) an example, by its index: this process's share.
+
+        Of a whole split, or of one of its pieces.
+        """
         import torch
 
         model = self.accelerator.unwrap_model(model)
         training = model.training
         model.eval()
+        groups = range(len(split.groups)) if piece is None else piece.groups
         # Groups are the same for any number of processes, so that each sentence's figures are, too.
-        for i in range(self.accelerator.process_index, len(split.groups), self.accelerator.num_processes):
-            group = split.groups[i]
+        for number in groups[self.accelerator.process_index :: self.accelerator.num_processes]:
+            group = split.groups[number]
             if self.interruption.signal:
                 break
             found: dict[int, np.ndarray] = {}
@@ -103,21 +120,44 @@ class Tagger:
             yield self.alignment.join([split.features[i] for i in order], [found[i] for i in order])
         model.train(training)
 
-    def tag(self, model: Any, split: Split) -> dict[int, Tagged]:
-        """Return what was found in this process's share of the examples, by index. All processes must call it.
+    def tag(self, model: Any, split: Split, piece: Piece | None = None) -> dict[int, Tagged]:
+        """Return what was found in this process's share of a split or piece, by index. All processes must call it.
 
         Raises Interrupted, on all of them, when one is asked to stop meanwhile.
         """
         tagged = {}
-        for group in self._tag_groups(model, split):
+        for group in self._tag_groups(model, split, piece):
             tagged.update(group)
         self.interruption.check()
         return tagged
 
-    def _tag_groups(self, model: Any, split: Split) -> Iterator[dict[int, Tagged]]:
+    def tag_in_order(
+        self,
+        model: Any,
+        split: Split,
+        write: Callable[[Sequence[Example], Sequence[Tagged]], None],
+        evaluator: Evaluator | None = None,
+    ) -> dict[str, Counts]:
+        """Tag a split piece by piece, and give each to `write` with what was found, on the main process.
+
+        Returns the counts of this process by decoding (none without an evaluator), for `metrics_of`. Memory does not
+        grow with the number of pieces. All processes must call it. Raises Interrupted as `tag` does.
+        """
+        counts: dict[str, Counts] = {name: Counter() for name in self.decodings if evaluator is not None}
+        for piece in split.pieces:
+            tagged = self.tag(model, split, piece)
+            if evaluator is not None:
+                for name, found in self._count([tagged], split, evaluator).items():
+                    counts[name].update(found)
+            whole = self.gather(tagged, piece.examples)
+            if self.accelerator.is_main_process:
+                write(split.examples[piece.examples.start : piece.examples.stop], whole)
+        return counts
+
+    def _tag_groups(self, model: Any, split: Split, piece: Piece | None = None) -> Iterator[dict[int, Tagged]]:
         """Yield what was found, some sentences at a time."""
         main = next(iter(self.decodings))
-        for scores in self.scores(model, split):
+        for scores in self.scores(model, split, piece):
             order = sorted(scores)
             rows = [scores[i] for i in order]
             decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
@@ -137,11 +177,10 @@ class Tagger:
         """
         counts = self._count(self._tag_groups(model, split), split, evaluator)
         self.interruption.check()
-        return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
+        return self.metrics_of(counts, evaluator)
 
-    def metrics(self, tagged: Mapping[int, Tagged], split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
-        """Return the metrics by decoding of what all processes found, from the share of each."""
-        counts = self._count([tagged], split, evaluator)
+    def metrics_of(self, counts: Mapping[str, Counts], evaluator: Evaluator) -> dict[str, dict[str, Any]]:
+        """Return the metrics by decoding of what all processes found, from the counts of each."""
         return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
 
     def _count(self, groups: Iterable[Mapping[int, Tagged]], split: Split, evaluator: Evaluator) -> dict[str, Counts]:
@@ -154,13 +193,13 @@ class Tagger:
                 total.update(count_examples(evaluator, examples, [tagged[i].tags[name] for i in order]))
         return counts
 
-    def gather(self, tagged: dict[int, Tagged], num_examples: int) -> list[Tagged]:
-        """Return what all processes found, in the order of the examples, on every process."""
+    def gather(self, tagged: dict[int, Tagged], examples: range) -> list[Tagged]:
+        """Return what all processes found in examples, by index, in their order, on every process."""
         from accelerate.utils import gather_object
 
         whole = {i: found for part in gather_object([tagged]) for i, found in part.items()}
-        assert sorted(whole) == list(range(num_examples)), "every example is scored on exactly one process"
-        return [whole[i] for i in range(num_examples)]
+        assert sorted(whole) == list(examples), "every example is scored on exactly one process"
+        return [whole[i] for i in examples]
 
     def sum_over_processes(self, counts: Counts) -> Counts:
         """Return the sum of every process's counts, on every process."""

@@ -1,5 +1,7 @@
 """Check data before training: `python -m nerloop.inspect FILES [--model DIR]`; as text, JSON, or a page of HTML.
 
+Instead of files `--dataset` takes what `data.dataset` takes: a hub data set, or a folder that save_to_disk wrote.
+
 Exit codes: 0 nothing that would stop a training, 2 there is (or a mistake on the command line, in one line on stderr).
 """
 
@@ -10,15 +12,20 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nerloop.data import read_files
+from nerloop.data import TextOptions, read_files
 from nerloop.data.formats import FORMATS
-from nerloop.errors import ConfigError, DataError, NerloopError
+from nerloop.data.offsets import UNITS
+from nerloop.data.records import DISCONTINUOUS, OVERLAPS
+from nerloop.data.text import DEFAULT_RULE
+from nerloop.errors import ConfigError, DataError, NerloopError, shorten
+from nerloop.types import Example
 
 if TYPE_CHECKING:
+    from nerloop.inspection.finding import Finding
     from nerloop.inspection.inspection import Inspection
 
 
@@ -46,10 +53,17 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
                         "test ...) tell the split, else their order does")  # fmt: skip
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", nargs="+", default=[], metavar="FILE", help=f"files of the {split} split")
+    parser.add_argument("--dataset", metavar="NAME|FOLDER", help="instead of files: a hub data set, or a folder that "
+                        "save_to_disk wrote")  # fmt: skip
+    parser.add_argument("--dataset_config", metavar="NAME", help="configuration of a hub data set")
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the files")
     parser.add_argument("--token_column", help="index or name of the column with tokens")
     parser.add_argument("--tag_column", help="index or name of the column with tags")
     parser.add_argument("--labels", nargs="+", metavar="TAG", help="tag names of integer tags, in order")
+    parser.add_argument("--tokenizer", default=DEFAULT_RULE, help="of texts: words, whitespace, or a dotted path")
+    parser.add_argument("--offsets", default="auto", choices=UNITS, help="what character spans count")
+    parser.add_argument("--overlaps", default="outermost", choices=OVERLAPS, help="which overlapping span is kept")
+    parser.add_argument("--discontinuous", default="hull", choices=DISCONTINUOUS, help="what becomes of brat's")
     parser.add_argument("--model", metavar="DIR", help="folder or hub name of a model: look at its subwords too")
     parser.add_argument("--max_length", type=int, help="subwords of a window, as alignment.max_length")
     parser.add_argument("--stride", type=int, help="subwords that windows share, as alignment.stride")
@@ -59,30 +73,73 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def inspect(arguments: argparse.Namespace) -> Inspection:
-    """Return what there is to say about the files; one that can't be read is a finding. Raises NerloopError."""
-    from nerloop.inspection.findings import unreadable
+    """Return what there is to say about the data; a file that can't be read is a finding. Raises NerloopError."""
     from nerloop.inspection.inspection import Inspection
-    from nerloop.inspection.parts import Part, is_line_per_token
+    from nerloop.inspection.parts import Part
     from nerloop.inspection.statistics import Statistics
     from nerloop.inspection.subwords import SubwordStatistics
 
     tokenizer, limit = _tokenizer(arguments)
-    parts, unread = [], []
+    unread: list[Finding] = []
+    parts = []
+    for found in _of_dataset(arguments, unread) if arguments.dataset is not None else _of_files(arguments, unread):
+        statistics = Statistics.of(found.examples)
+        subwords = SubwordStatistics.of(tokenizer, found.examples, statistics.lengths, limit) if limit else None
+        parts.append(
+            Part(
+                found.split, found.path, found.examples, statistics, subwords, found.has_line_per_token, found.taken_by
+            )
+        )
+    return Inspection.of(parts, unread, limit, arguments.model or "")
+
+
+class _Read(NamedTuple):
+    """Sentences, and where they come from."""
+
+    split: str
+    path: str
+    examples: Sequence[Example]
+    has_line_per_token: bool
+    taken_by: str  # how the split was told
+
+
+def _of_files(arguments: argparse.Namespace, unread: list[Finding]) -> Iterator[_Read]:
+    """Yield what the files hold; those that can't be read go to `unread`."""
+    from nerloop.inspection.findings import unreadable
+    from nerloop.inspection.parts import is_line_per_token
+
+    text = TextOptions(arguments.tokenizer, arguments.offsets, arguments.overlaps, arguments.discontinuous)
     for path, split, taken_by in _files(arguments):
         try:
-            examples, _ = read_files(
-                [path], format=arguments.format, token_column=arguments.token_column,
-                tag_column=arguments.tag_column, labels=arguments.labels,
-            )  # fmt: skip
+            examples, _ = read_files([path], format=arguments.format, text=text, **_columns(arguments))
         except DataError as error:
             unread.append(unreadable(path, str(error)))
             continue
-        statistics = Statistics.of(examples)
-        subwords = SubwordStatistics.of(tokenizer, examples, statistics.lengths, limit) if limit else None
-        parts.append(
-            Part(split, path, examples, statistics, subwords, is_line_per_token([path], arguments.format), taken_by)
-        )
-    return Inspection.of(parts, unread, limit, arguments.model or "")
+        yield _Read(split, path, examples, is_line_per_token([path], arguments.format), taken_by)
+
+
+def _of_dataset(arguments: argparse.Namespace, unread: list[Finding]) -> Iterator[_Read]:
+    """Yield the splits of a data set; one that can't be read goes to `unread`."""
+    from nerloop.data.hub import read_hub
+    from nerloop.inspection.findings import unreadable
+
+    files = [*arguments.files, *arguments.train, *arguments.validation, *arguments.test]
+    if files:
+        raise ConfigError(f"--dataset: found with the file {shorten(files[0])}, expected one or the other")
+    if arguments.format != "auto":
+        raise ConfigError(f"--format: found {arguments.format} with --dataset, expected it with files")
+    name = arguments.dataset
+    try:
+        dataset = read_hub(name, arguments.dataset_config, **_columns(arguments))
+    except DataError as error:
+        unread.append(unreadable(name, str(error)))
+        return
+    for split, examples in dataset.splits.items():
+        yield _Read(split, f"{name}/{split}", examples, False, "by its name")
+
+
+def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in ("token_column", "tag_column", "labels")}
 
 
 def _files(arguments: argparse.Namespace) -> list[tuple[str, str, str]]:
@@ -93,7 +150,11 @@ def _files(arguments: argparse.Namespace) -> list[tuple[str, str, str]]:
     taken = [split for _, split, _ in named]
     told = [(path, *found) for path, found in zip(arguments.files, assign_splits(arguments.files, taken), strict=True)]
     if not told and not named:
-        raise ConfigError("found no files, expected some: python -m nerloop.inspect train.conll dev.conll test.conll")
+        raise ConfigError(
+            "found no files, expected some: python -m nerloop.inspect train.conll dev.conll test.conll, or --dataset"
+        )
+    if arguments.dataset_config is not None:
+        raise ConfigError("--dataset_config: found without --dataset, expected with it")
     return [*named, *told]
 
 

@@ -6,20 +6,27 @@ Exit codes: 0 done, 2 bad input (one line on stderr).
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.config import ModelSettings, Plugin
-from nerloop.data import TextOptions, format_of, read_files
-from nerloop.data.formats import FORMATS
+from nerloop.data import TextOptions, format_of, iterate_files
+from nerloop.data.formats import FORMATS, TEXT_READERS
+from nerloop.data.lines import open_lines
+from nerloop.data.statistics import Statistics
+from nerloop.data.text import DEFAULT_RULE, RULES, read_text
 from nerloop.errors import DataError, ModelError, NerloopError, PluginError
+from nerloop.evaluators import Counts
 from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
@@ -55,7 +62,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS, "text"), help="of the files")
     parser.add_argument("--token_column", help="index or name of the column with tokens")
     parser.add_argument("--tag_column", help="index or name of the column with gold tags")
-    parser.add_argument("--tokenizer", default="words", help="of texts: as data.tokenizer was in training")
+    parser.add_argument("--tokenizer", help="rule that cuts texts, as data.tokenizer (none: that of the training)")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write (-: standard output)")
     parser.add_argument(
         "--output_format",
@@ -73,8 +80,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Tag what the arguments name and write it. Raises NerloopError."""
+    """Tag what the arguments name and write it, some thousand sentences at a time. Raises NerloopError."""
     from nerloop import hardware, report
+    from nerloop.features import in_chunks
     from nerloop.inference import Split
     from nerloop.tracking import release_log, set_up_logging
 
@@ -83,64 +91,104 @@ def predict(arguments: argparse.Namespace) -> None:
     if precision == "fp16" and not hardware.has_accelerator():
         precision = "no"
     accelerator = hardware.make_accelerator(precision)
-    set_up_logging("info", is_main=accelerator.is_main_process)
-    examples = hardware.main_decides(accelerator, lambda: read_input(arguments))  # standard input can be read once
+    is_main = accelerator.is_main_process
+    set_up_logging("info", is_main=is_main)
+    source = Source.of(arguments, ours["tokenizer"])
+    known = hardware.main_decides(accelerator, source.look_through)
     tagger, model, evaluator = load(arguments.model, ours, accelerator, precision)
-    if isinstance(tagger.alignment, Document) and (problem := what_stands_alone(examples, "the input")):
+    if isinstance(tagger.alignment, Document) and (
+        problem := what_stands_alone(known.num_without_document, known.num_sentences, "the input")
+    ):
         log.warning("warning: %s", problem)
     release_log()
-    # Features without labels: gold tags may be none of the model's.
-    split = replace(
-        Split.of([replace(e, tags=()) for e in examples], tagger.alignment, tagger.collator), examples=examples
-    )
-    tagged = tagger.tag(model, split)
-    whole = tagger.gather(tagged, len(examples))
-    has_gold = all(e.tags for e in examples if e.tokens) and any(e.tags for e in examples)
-    metrics = tagger.metrics(tagged, split, evaluator) if has_gold else {}
-    if not accelerator.is_main_process:
-        return
     decoding = next(iter(tagger.decodings))
-    lines = report.jsonl_lines if _output_format(arguments) == "jsonl" else report.conll_lines
-    _write(arguments.output, lines(examples, whole, decoding))
-    if metrics:
+    has_gold = known.num_tokens > 0 and known.tags.total() == known.num_tokens
+    counts: dict[str, Counts] = {name: Counter() for name in tagger.decodings}
+    with _writing(arguments.output if is_main else os.devnull) as write_lines:
+        write = report.writer(write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain)
+        chunks = in_chunks(source.read(), tagger.alignment)
+        # By the main process alone: standard input can be read once.
+        while chunk := hardware.main_decides(accelerator, lambda: next(chunks, [])):
+            # Features without labels: gold tags may be none of the model's.
+            split = Split.of([replace(e, tags=()) for e in chunk], tagger.alignment, tagger.collator)
+            found = tagger.tag_in_order(model, replace(split, examples=chunk), write, evaluator if has_gold else None)
+            for name, of_chunk in found.items():
+                counts[name].update(of_chunk)
+    metrics = tagger.metrics_of(counts, evaluator) if has_gold else {}
+    if metrics and is_main:
         print(report.plain_table(report.rows_of(metrics[decoding]), report.HEADINGS), file=sys.stderr)
         if arguments.metrics:
-            _write(arguments.metrics, [json.dumps(metrics, indent=1) + "\n"])
+            with _writing(arguments.metrics) as write_lines:
+                write_lines([json.dumps(metrics, indent=1) + "\n"])
 
 
-def read_input(arguments: argparse.Namespace) -> Sequence[Example]:
-    """Return the examples of the files, or of standard input; with their gold tags where all files have some."""
-    from nerloop.data.lines import open_lines
-    from nerloop.data.text import read_text
+@dataclass
+class Source:
+    """What is to be tagged: files, which are read as often as need be, or standard input, which is read once."""
 
-    if not arguments.files:
-        lines = sys.stdin.buffer.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        return read_text([line.decode("utf-8", "replace") for line in lines], "standard input")
-    if arguments.format == "text":
-        return [e for f in arguments.files for e in read_text([text for _, text in open_lines(f)], f)]
-    options = {
-        "format": arguments.format, "token_column": arguments.token_column, "tag_column": arguments.tag_column,
-        "text": TextOptions(tokenizer=arguments.tokenizer),
-    }  # fmt: skip
-    try:
-        examples = read_files(arguments.files, **options)[0]
-        if not examples[0].offsets:
-            return examples
-        # Of texts, those that nobody annotated have been left out, but they are to be tagged as well.
-        whole = read_files(arguments.files, **options, with_tags=False)[0]
-        if len(whole) == len(examples):
-            return examples
-        print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
-        return whole
-    except DataError as error:
-        if arguments.tag_column is not None:
-            raise
+    paths: Sequence[str]
+    format: str
+    options: dict[str, Any]  # of the readers
+    with_tags: bool = True
+
+    @staticmethod
+    def of(arguments: argparse.Namespace, tokenizer: str) -> Source:
+        """Return what the arguments name; `tokenizer` is the rule that texts are cut by."""
+        options = {
+            "token_column": arguments.token_column, "tag_column": arguments.tag_column,
+            "text": TextOptions(tokenizer=tokenizer),
+        }  # fmt: skip
+        return Source(arguments.files, arguments.format, options)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is plain text, a sentence a line."""
+        return not self.paths or self.format == "text"
+
+    def look_through(self) -> Statistics:
+        """Return what there is in the files, and decide whether their gold tags are read: where all of them have some.
+
+        A mistake in a file is found here, before anything is tagged. Of standard input nothing is known. Raises
+        DataError.
+        """
+        if self.is_plain:
+            return Statistics.of(self.read() if self.paths else ())
+        remarks: list[str] = []
         try:
-            examples = read_files(arguments.files, **options, with_tags=False)[0]
-        except DataError:
-            raise error from None
-        print(f"nerloop: no gold tags, so no scores ({error})", file=sys.stderr)
-        return examples
+            found = Statistics.of(self.read(remarks))
+            if any(self._format_of(path) in TEXT_READERS for path in self.paths):
+                # Those that nobody annotated have been left out, but they are to be tagged as well.
+                remarks_on_whole: list[str] = []
+                whole = Statistics.of(replace(self, with_tags=False).read(remarks_on_whole))
+                if whole.num_sentences > found.num_sentences:
+                    print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
+                    self.with_tags, found, remarks = False, whole, remarks_on_whole
+        except DataError as error:
+            if self.options["tag_column"] is not None:
+                raise
+            self.with_tags = False
+            try:
+                found = Statistics.of(self.read(remarks))
+            except DataError:
+                raise error from None
+            print(f"nerloop: no gold tags, so no scores ({error})", file=sys.stderr)
+        for remark in remarks:
+            log.warning("%s", remark)
+        return found
+
+    def read(self, remarks: list[str] | None = None) -> Iterator[Example]:
+        """Yield the sentences as they are read; put into `remarks` what was changed or left out. Raises DataError."""
+        rule = self.options["text"].rule
+        if not self.paths:
+            return read_text(_lines_of(sys.stdin.buffer), "standard input", rule)
+        if self.format == "text":
+            texts = ((path, (text for _, text in open_lines(path))) for path in self.paths)
+            return itertools.chain.from_iterable(read_text(lines, path, rule) for path, lines in texts)
+        found = [] if remarks is None else remarks
+        return iterate_files(self.paths, format=self.format, with_tags=self.with_tags, remarks=found, **self.options)
+
+    def _format_of(self, path: str) -> str:
+        return format_of(path) if self.format == "auto" else self.format
 
 
 def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -155,6 +203,7 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         ours: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = {kind: Plugin(str(ours[kind]["name"]), dict(ours[kind]["options"])) for kind in BUILT_IN}
         ours["scheme"] = Scheme(ours["scheme"])
+        ours["tokenizer"] = str(ours.get("tokenizer", DEFAULT_RULE))  # models of nerloop 0.1.0 may not say
         if ours["mixed_precision"] not in ("no", "bf16", "fp16", "float64"):
             raise ValueError(f"mixed_precision {ours['mixed_precision']!r}")
     except OSError as error:
@@ -170,6 +219,13 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
                 f"{path}: {kind} is {plugin.name!r}, which is not nerloop's code; "
                 f"if you trust it, say --{kind} {plugin.name}"
             )
+    if arguments.tokenizer is not None:
+        ours["tokenizer"] = arguments.tokenizer
+    elif ours["tokenizer"] not in RULES:
+        raise PluginError(
+            f"{path}: tokenizer is {ours['tokenizer']!r}, which is not nerloop's code; "
+            f"if you trust it, say --tokenizer {ours['tokenizer']}"
+        )
     return {**ours, **found}
 
 
@@ -201,15 +257,48 @@ def _output_format(arguments: argparse.Namespace) -> str:
     return "conll" if found in ("conll", "conllu") else "jsonl"
 
 
-def _write(path: str, lines: Iterable[str]) -> None:
+def _lines_of(file: BinaryIO) -> Iterator[str]:
+    for number, line in enumerate(file):
+        yield (line if number else line.removeprefix(b"\xef\xbb\xbf")).decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[Callable[[Iterable[str]], None]]:
+    """Give a function that writes lines, to a file that is there when all of it is, or to standard output ("-").
+
+    Raises DataError where that can't be written.
+    """
     if path == "-":
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        sys.stdout.writelines(lines)
+        yield sys.stdout.writelines
         sys.stdout.flush()
         return
-    try:
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
+    is_file = not os.path.exists(path) or os.path.isfile(path)
+    beside = f"{path}.{os.getpid()}.part" if is_file else path
+    with _write_errors(path):
+        file = open(beside, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed below)
+
+    def write(lines: Iterable[str]) -> None:
+        with _write_errors(path):
             file.writelines(lines)
+
+    try:
+        with file:
+            yield write
+            with _write_errors(path):
+                file.flush()
+        if is_file:
+            with _write_errors(path):
+                os.replace(beside, path)
+    finally:
+        if is_file and os.path.exists(beside):
+            os.unlink(beside)
+
+
+@contextlib.contextmanager
+def _write_errors(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: can't be written: {error.strerror}") from error
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from nerloop.config import Config
-from nerloop.data.columns import escape
+from nerloop.data.columns import DOCUMENT, escape
 from nerloop.errors import printable
 from nerloop.evaluators import seqeval
 from nerloop.inference import Tagged
@@ -108,14 +109,50 @@ def example_line(tokens: Sequence[str], tagged: Tagged, decoding: str) -> str:
     return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing"])
 
 
-def write_jsonl(path: Path, examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> None:
-    """Write an object a sentence: tokens, gold (where known), tags, spans with text and confidence."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(jsonl_lines(examples, tagged, decoding))
+Write = Callable[[Sequence[Example], Sequence[Tagged]], None]
+
+
+def writer(
+    write_lines: Callable[[Iterable[str]], None], form: str, decoding: str, *, with_documents: bool = True
+) -> Write:
+    """Return a function that writes predictions as they come, as "jsonl" or "conll"."""
+    document = "" if with_documents else None  # of the sentence before
+
+    def write(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+        nonlocal document
+        if form == "jsonl":
+            write_lines(jsonl_lines(examples, tagged, decoding))
+            return
+        write_lines(conll_lines(examples, tagged, decoding, document))
+        if with_documents and examples:
+            document = examples[-1].document
+
+    return write
+
+
+@contextlib.contextmanager
+def writing_predictions(path: Path, decoding: str) -> Iterator[Write]:
+    """Give a function that writes predictions as they come, in both forms: to `path` with .jsonl and with .conll."""
+    with contextlib.ExitStack() as files:
+        writers = []
+        for form in ("jsonl", "conll"):
+            named = path.with_name(f"{path.name}.{form}")
+            file = files.enter_context(named.open("w", encoding="utf-8", newline="\n"))
+            writers.append(writer(file.writelines, form, decoding))
+
+        def write(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+            for write_one in writers:
+                write_one(examples, tagged)
+
+        yield write
+
+
+def write_nothing(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+    """Do nothing, as processes do that have no file to write."""
 
 
 def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> Iterable[str]:
-    """Yield a JSON object a sentence."""
+    """Yield a JSON object a sentence: tokens, gold (where known), tags, spans with text and confidence."""
     for example, found in zip(examples, tagged, strict=True):
         record: dict[str, Any] = {"tokens": example.tokens}
         if example.tags:
@@ -154,19 +191,20 @@ def _in_text(example: Example, start: int, end: int) -> dict[str, Any]:
     return {"start": example.offsets[start][0], "end": at, "text": "".join(pieces)}
 
 
-def write_conll(path: Path, examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> None:
-    """Write a token a line: token, gold tag (where known), predicted tag; a blank line behind each sentence."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(conll_lines(examples, tagged, decoding))
-
-
-def conll_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> Iterable[str]:
+def conll_lines(
+    examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str, document: str | None = ""
+) -> Iterable[str]:
     r"""Yield the lines of the column form, conlleval's: token, gold tag where known, predicted tag.
 
-    What a column can't hold is escaped: \s space, \t tab, \n \r line ends, \0 NUL, \b a byte order mark, \e an empty
-    token, \\ a backslash, and with a \ before it a token that is -DOCSTART-.
+    A blank line stands behind each sentence, and a -DOCSTART- line with its own before each document: `document` is
+    that of the sentence before (none: no such lines). What a column can't hold is escaped: \s space, \t tab, \n \r
+    line ends, \0 NUL, \b a byte order mark, \e an empty token, \\ a backslash, and with a \ before it a token that is
+    -DOCSTART-.
     """
     for example, found in zip(examples, tagged, strict=True):
+        if document is not None and example.document != document:
+            document = example.document
+            yield f"{DOCUMENT}{' O' if example.tags else ''} O\n\n"
         for i, tag in enumerate(found.tags[decoding]):
             gold = f" {example.tags[i]}" if example.tags else ""
             yield f"{escape(example.tokens[i])}{gold} {tag}\n"

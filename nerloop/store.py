@@ -2,7 +2,9 @@
 
 An entry of the cache is a folder `<name>-<key>`: `rows.arrow`, and `about.json` with the size of that and what else was
 found out on the way. It is written beside, synced and renamed, so that an entry is whole or not there; one that is
-damaged all the same is made anew. The key is a fingerprint of everything that the rows depend on.
+damaged all the same is made anew. The key is a fingerprint of everything that the rows depend on. Small values are
+files `<name>-<key>.json`. What no run has used for KEPT_DAYS goes: the last use is the time of change of `about.json`
+or of a value's file, and a lock on `about.json` says that the entry is in use.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,6 +30,11 @@ from nerloop.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -34,8 +42,12 @@ log = logging.getLogger(__name__)
 ROWS = 10_000
 """Rows of a record batch (the last of a file has fewer): what a writer holds in memory."""
 ARROW, ABOUT = "rows.arrow", "about.json"
+ENTRY = r"(examples|features)-[0-9a-f]{40}|(digest|look)-[0-9a-f]{40}\.json"
+"""Names of what `prune` may remove, in a folder that may have been somebody's before."""
 FORGOTTEN_SECONDS = 24 * 3600.0
 """Age at which a half-written entry is taken for one that a killed process left."""
+KEPT_DAYS = 30.0
+"""Days after its last use for which an entry is kept."""
 SETTLED_SECONDS = 2.0
 """Age at which a file's times tell whether it changed: a change within one tick of its clock would not show."""
 
@@ -47,6 +59,10 @@ class Table:
         """Map the file of an entry. Raises ValueError or OSError where it is not whole."""
         import pyarrow as pa
 
+        descriptor = os.open(folder / ABOUT, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)  # and with it goes the lock
+        with contextlib.suppress(OSError):  # a file system without locks
+            _lock(descriptor, exclusive=False)
         self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         path = folder / ARROW
         if path.stat().st_size != self.about["num_bytes"]:
@@ -141,23 +157,60 @@ class Cache:
         files = list(_files_of(paths))
         names = [str(f.resolve()) for f in files]
         state = [_state_of(f) for f in files]
-        known = self.folder / f"digest-{fingerprint(names)[:40]}.json"
-        if self.is_kept:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                found = json.loads(known.read_text(encoding="utf-8"))
-                if found["state"] == state:
-                    return str(found["sha256"])
+        key = fingerprint(names)
+        found = self._read_value("digest", key)
+        if isinstance(found, dict) and found.get("state") == state and isinstance(found.get("sha256"), str):
+            return str(found["sha256"])
         sha256 = digest_of(paths)
         newest = max((max(modified, changed) for _, modified, changed, _ in state), default=0)
-        if self.is_kept and newest < time.time_ns() - SETTLED_SECONDS * 1e9:
-            with (
-                contextlib.suppress(OSError),
-                tempfile.TemporaryDirectory(dir=self.folder, prefix=".digest-") as beside,
-            ):
-                written = Path(beside, "digest.json")
-                written.write_text(json.dumps({"state": state, "sha256": sha256}), encoding="utf-8")
-                written.replace(known)
+        if newest < time.time_ns() - SETTLED_SECONDS * 1e9:
+            self._write_value("digest", key, {"state": state, "sha256": sha256})
         return sha256
+
+    def value(self, name: str, key: str | None, make: Callable[[], T]) -> T:
+        """Return a plain value that is kept as JSON, where there is none what `make` returns, which is then kept.
+
+        Without a key it is not kept. A folder that can't be written to any more is nobody's loss.
+        """
+        if key is None:
+            return make()
+        found: T | None = self._read_value(name, key)
+        if found is None:
+            found = make()
+            self._write_value(name, key, found)
+        return found
+
+    def prune(self) -> None:
+        """Remove what no run has used for KEPT_DAYS and none is using now."""
+        if not self.is_kept:
+            return
+        oldest = time.time() - KEPT_DAYS * 24 * 3600
+        for path in self.folder.iterdir():
+            if re.fullmatch(ENTRY, path.name):
+                with contextlib.suppress(OSError):  # another process is as quick, or may and we may not
+                    _remove_unused(path, oldest)
+
+    def _read_value(self, name: str, key: str) -> Any:
+        """Return what is kept, None where there is nothing or it can't be read."""
+        if not self.is_kept:
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            path = self._file(name, key)
+            value = json.loads(path.read_text(encoding="utf-8"))
+            _note_use(path)
+            return value
+        return None
+
+    def _write_value(self, name: str, key: str, value: Any) -> None:
+        if not self.is_kept:
+            return
+        with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self.folder, prefix=f".{name}-") as beside:
+            written = Path(beside, "value.json")
+            written.write_text(json.dumps(value), encoding="utf-8")
+            written.replace(self._file(name, key))
+
+    def _file(self, name: str, key: str) -> Path:
+        return self.folder / f"{name}-{key[:40]}.json"
 
     def _write(self, name: str, schema: pa.Schema, write: Callable[[Callable[[pa.RecordBatch], None]], Any]) -> Path:
         """Write an entry beside its place and return where."""
@@ -245,15 +298,45 @@ def _open(entry: Path, schema: pa.Schema) -> Table | None:
 
     if not entry.exists():
         return None
+    _note_use(entry / ABOUT)  # before it is opened: `prune` looks at it once more when it has the lock
     try:
         table = Table(entry)
         if not table.schema.equals(schema):
             raise ValueError("other columns")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        if not entry.exists():  # another process removed it meanwhile
+            return None
         log.warning("warning: %s is damaged (%s) and is made anew", entry, " ".join(str(error).split())[:200])
         shutil.rmtree(entry, ignore_errors=True)
         return None
     return table
+
+
+def _note_use(path: Path) -> None:
+    with contextlib.suppress(OSError):  # of another user
+        os.utime(path)
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> None:
+    """Lock a file until it is closed. Raises OSError where another lock is against it, or there are no locks."""
+    if fcntl is not None:  # elsewhere what is mapped can't be removed
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+
+
+def _remove_unused(path: Path, oldest: float) -> None:
+    """Remove an entry or a value that was last used before a time and is not in use now. Raises OSError."""
+    used = path if path.is_file() else path / ABOUT
+    if used.stat().st_mtime >= oldest:
+        return
+    if path.is_file():
+        path.unlink()
+        return
+    with used.open("r+") as file:  # network file systems want it open for writing
+        _lock(file.fileno(), exclusive=True)
+        if used.stat().st_mtime < oldest:
+            gone = path.with_name(f".{path.name}-{os.getpid()}")
+            path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def _remove_forgotten(folder: Path, name: str) -> None:

@@ -33,7 +33,7 @@ from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model
 from nerloop.optimizer import build_optimizer
 from nerloop.probe import choose_collator, freeze_unused
-from nerloop.store import Cache
+from nerloop.store import Cache, code_fingerprint, fingerprint
 from nerloop.tags import Scheme, labels_of, scheme_of
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 from nerloop.weights import Weights
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 MOST_LOOKED_THROUGH = 50_000
 """Sentences up to which a training looks through them all before it starts, some seconds; above, nerloop.inspect does.
+
+What it found is in the cache, so that the next training on the same sentences need not look again.
 """
 
 
@@ -85,7 +87,7 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
         look_through(config, dataset)
     else:
         check_counts(dataset)
-    if config.data.files():
+    if not config.is_demo:
         log.info("more on the data: %s", inspect_command(config.data))
     if "validation" not in dataset.splits:
         log.warning("warning: no validation split: no best model and no early stopping, the last weights are kept")
@@ -216,24 +218,49 @@ def _build_features(
     """Return the features of every split, from the cache where it has them; the demo's are not kept."""
     cache = Cache.temporary() if config.is_demo else Cache.at(config.data.cache_dir)
     made_by = recipe(config.alignment, alignment, tokenizer, labels)
-    return {split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()}
+    features = {
+        split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()
+    }
+    cache.prune()  # now that what this run needs is in use
+    return features
 
 
 def look_through(config: Config, dataset: Dataset) -> None:
     """Say what the splits hold and what is odd about them, sentence by sentence. Raises DataError."""
+    names = {split: _name_of(config, dataset, split) for split in dataset.splits}
+    keys = {split: getattr(examples, "key", None) for split, examples in dataset.splits.items()}
+    key = None
+    if all(keys.values()):
+        key = fingerprint(code_fingerprint("inspection", "tags.py"), names, keys)
+    cache = Cache.temporary() if key is None else Cache.at(config.data.cache_dir)
+    found = cache.value("look", key, lambda: _look_through(dataset, names))
+    for line in found["counts"]:
+        log.info("%s", line)
+    for line in found["errors"]:
+        raise DataError(line)
+    for line in found["warnings"]:
+        log.warning("warning: %s", line)
+
+
+def _name_of(config: Config, dataset: Dataset, split: str) -> tuple[str, bool]:
+    """Return what findings call a split, and whether each of its tokens has a line of its own."""
+    paths = config.data.files().get(split, [])
+    return paths[0] if paths else f"{dataset.name}/{split}", is_line_per_token(paths, config.data.format)
+
+
+def _look_through(dataset: Dataset, names: Mapping[str, tuple[str, bool]]) -> dict[str, list[str]]:
+    """Return the lines about the splits: how much there is of what, errors, warnings."""
     parts = []
     for split, examples in dataset.splits.items():
-        paths = config.data.files().get(split, [])
-        has_lines = is_line_per_token(paths, config.data.format)
-        path = paths[0] if paths else f"{dataset.name}/{split}"
+        path, has_lines = names[split]
         statistics = inspection.Statistics.of(examples)
         parts.append(Part(split, path, examples, statistics, has_line_per_token=has_lines))
-        log.info("%s", counts_line(parts[-1]))
-    for finding in find_all(parts):
-        if finding.severity is Severity.ERROR:
-            raise DataError(finding.line)
-        if finding.severity is Severity.WARNING:
-            log.warning("warning: %s", finding.line)
+    findings = find_all(parts)
+    return {
+        "counts": [counts_line(part) for part in parts],
+        "errors": [finding.line for finding in findings if finding.severity is Severity.ERROR],
+        "warnings": [finding.line for finding in findings if finding.severity is Severity.WARNING],
+    }
 
 
 def check_counts(dataset: Dataset) -> None:
@@ -267,7 +294,8 @@ def report_scheme(dataset: Dataset) -> Scheme:
 def report_documents(dataset: Dataset) -> None:
     """Say of which splits documents are not known, which an alignment that shares windows goes by."""
     for split, examples in dataset.splits.items():
-        if problem := what_stands_alone(examples, f"the {split} split"):
+        known = Statistics.of(examples)
+        if problem := what_stands_alone(known.num_without_document, known.num_sentences, f"the {split} split"):
             log.warning("warning: %s", problem)
 
 

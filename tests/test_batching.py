@@ -291,6 +291,13 @@ def test_evaluation_batches_literal():
     assert list(evaluation_batches(data, 10, sum)) == [[[1]], [[5]], [[2, 3]], [[0, 4]]]
 
 
+def test_evaluation_batches_do_not_cross_borders():
+    data = atoms([3], [9], [5, 4], [2], [6])
+    groups = evaluation_batches(data, 100, sum, [2, 4, 4, 5])
+    assert list(groups) == [[[1, 0]], [[2, 3, 4]], [[5]]]
+    assert groups.up_to == [1, 2, 2, 3]
+
+
 def test_evaluation_batches_hold_whole_atoms_once():
     data = some_atoms(57)
     groups = evaluation_batches(data, 100, padded)

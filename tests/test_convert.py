@@ -141,6 +141,28 @@ def test_predictions_go_back_to_the_form_that_came_in(convert, source):
     assert [r["value"]["text"] for r in first["annotations"][0]["result"]] == ["Bank of China", "New York-based", "Bo"]
 
 
+def row(number: int | str, form: str, misc: str = "_") -> str:
+    return f"{number}\t{form}\t_\t_\t_\t_\t_\t_\t_\t{misc}\n"
+
+
+@pytest.mark.parametrize("documents", [True, False])
+def test_predictions_on_conllu_go_back_into_its_texts(convert, documents):
+    anna = "# text = Anna's  cat\n" + row(1, "Anna", "NER=B-PER") + row(2, "'s") + row(3, "cat") + "\n"
+    split = "# text = vámonos\n" + row("1-2", "vámonos") + row(1, "vamos") + row(2, "nos", "NER=B-X") + "\n"
+    Path("x.conllu").write_text("# newdoc\n" * documents + anna + split + anna, encoding="utf-8")
+    examples = read_files(["x.conllu"])[0]
+    tagged = [Tagged({"v": [*e.tags]}, np.ones(len(e.tokens))) for e in examples]
+    Path("p.jsonl").write_text("".join(jsonl_lines(examples, tagged, "v")), encoding="utf-8")
+    assert convert("p.jsonl", "b", "--to", "brat")[0] == 0
+    texts = [p.read_text(encoding="utf-8") for p in sorted(Path("b").glob("*.txt"))]
+    spans = [p.read_text(encoding="utf-8") for p in sorted(Path("b").glob("*.ann"))]
+    if documents:
+        assert texts == ["Anna's  cat\nvamos nos\nAnna's  cat"]
+        assert spans == ["T1\tPER 0 4\tAnna\nT2\tX 18 21\tnos\nT3\tPER 22 26\tAnna\n"]
+    else:
+        assert texts == ["Anna's  cat", "vamos nos", "Anna's  cat"]
+
+
 def test_a_mistake_is_told_in_one_line_and_leaves_nothing(convert):
     Path("x.jsonl").write_text('{"text": "Anna", "label": [[0, 4, "PER"]]}\n{"text": "Bo", "label": [[0, 9, "PER"]]}\n')
     for form in ("conll", "jsonl", "brat", "label_studio"):

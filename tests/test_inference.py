@@ -61,7 +61,7 @@ def examples() -> list[Example]:
 
 
 def tag(tagger: Tagger, model, examples) -> list[Tagged]:
-    return tagger.gather(tagger.tag(model, tagger_split(tagger, examples)), len(examples))
+    return tagger.gather(tagger.tag(model, tagger_split(tagger, examples)), range(len(examples)))
 
 
 def tagger_split(tagger: Tagger, examples) -> Split:
@@ -221,9 +221,32 @@ def test_the_shares_of_several_processes_are_everything_once(make_tagger, model,
 
 def test_gather_wants_every_sentence(make_tagger):
     tagger, nothing = make_tagger(), Tagged({}, np.zeros(0))
-    assert tagger.gather({1: nothing, 0: nothing}, 2) == [nothing, nothing]
+    assert tagger.gather({1: nothing, 0: nothing}, range(2)) == [nothing, nothing]
     with pytest.raises(AssertionError, match="every example is scored on exactly one process"):
-        tagger.gather({1: nothing}, 2)
+        tagger.gather({1: nothing}, range(2))
+
+
+@pytest.mark.parametrize("alignment", [First, Document])
+def test_a_split_is_tagged_piece_by_piece_in_its_order(make_tagger, model, examples, alignment, monkeypatch):
+    examples = in_documents(examples)
+    tagger = make_tagger(alignment, max_length=40)
+    expected = tag(tagger, model, examples)
+    monkeypatch.setattr("nerloop.features.CHUNK", 30)
+    split = tagger_split(tagger, examples)
+    assert len(split.pieces) >= 4
+    assert [i for piece in split.pieces for i in piece.examples] == list(range(len(examples)))
+    assert [i for piece in split.pieces for i in piece.groups] == list(range(len(split.groups)))
+    pieces, found = [], []
+
+    def write(some, tagged):
+        pieces.extend(some)
+        found.extend(tagged)
+
+    counts = tagger.tag_in_order(model, split, write, Seqeval())
+    assert pieces == examples
+    assert same(found, expected)
+    assert tagger.metrics_of(counts, Seqeval()) == tagger.evaluate(model, split, Seqeval())
+    assert tagger.tag_in_order(model, split, write) == {}
 
 
 def test_counts_of_one_process_are_the_sum(make_tagger):

@@ -106,7 +106,13 @@ def test_windows_as_settings_have_them(run, tiny_model):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("", "found no files, expected some: python -m nerloop.inspect train.conll dev.conll test.conll"),
+        (
+            "",
+            "found no files, expected some: python -m nerloop.inspect train.conll dev.conll test.conll, or --dataset",
+        ),
+        ("a.conll --dataset x", "--dataset: found with the file 'a.conll', expected one or the other"),
+        ("--dataset x --format conll", "--format: found conll with --dataset, expected it with files"),
+        ("a.conll --dataset_config x", "--dataset_config: found without --dataset, expected with it"),
         ("a.conll --stride 3", "--stride: found without --model, expected with it: it counts subwords"),
         ("a.conll --model ./no", "model.name_or_path ./no: no such folder"),
         ("a.conll --html no/x.html", "--html no/x.html: can't be written: No such file or directory"),
@@ -119,6 +125,53 @@ def test_mistakes_are_told_in_one_line(run, flags, message):
 def test_columns_and_labels(run):
     flags = "--train a.conll --token_column 1 --tag_column 0 --labels O B-PER --json"
     _, out, _ = run(flags, a_conll="1 Anna\n0 came\n")
+    assert json.loads(out)["splits"][0]["spans_per_type"] == {"PER": 1}
+
+
+@pytest.fixture
+def saved(tmp_path) -> str:
+    """Return the folder of a saved data set with class labels."""
+    import datasets
+
+    features = datasets.Features(
+        tokens=datasets.List(datasets.Value("string")),
+        ner_tags=datasets.List(datasets.ClassLabel(names=["O", "B-PER", "B-LOC"])),
+    )
+    splits = {"train": [[["Anna", "came"], [1, 0]]] * 12, "dev": [[["Rome"], [2]]]}
+    datasets.disable_progress_bars()
+    made = {
+        name: datasets.Dataset.from_dict({"tokens": [t for t, _ in rows], "ner_tags": [g for _, g in rows]}, features)
+        for name, rows in splits.items()
+    }
+    datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
+    datasets.enable_progress_bars()
+    return "saved"
+
+
+def test_a_data_set_is_looked_at_as_its_splits(run, saved):
+    code, out, err = run(f"--dataset {saved} --json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [(s["path"], s["split"], s["sentences"], s["spans_per_type"]) for s in found["splits"]] == [
+        ("saved/train", "train", 12, {"PER": 12}),
+        ("saved/validation", "validation", 1, {"LOC": 1}),
+    ]
+    assert [f["where"] for f in found["findings"] if f["kind"] == "unseen_label"] == ["saved/dev:1"]
+
+
+def test_a_data_set_that_can_not_be_read_is_a_finding(run):
+    code, out, err = run("--dataset ./no --json")
+    (finding,) = json.loads(out)["findings"]
+    assert (code, err, finding["severity"]) == (2, "", "error")
+    assert finding["message"] == "data.dataset ./no: no such folder"
+
+
+def test_how_texts_are_read_can_be_said(run):
+    text = '{"text": "Anna-Lena came", "label": [[0, 4, "PER"]]}\n'
+    _, out, _ = run("--train a.jsonl --json --tokenizer whitespace", a_jsonl=text)
+    assert json.loads(out)["splits"][0]["tokens"] == 2
+    emoji = '{"text": "😀😀 ab ab ab", "label": [[5, 7, "PER"]]}\n'
+    _, out, _ = run("--train a.jsonl --json --offsets utf16 --tokenizer whitespace", a_jsonl=emoji)
     assert json.loads(out)["splits"][0]["spans_per_type"] == {"PER": 1}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ from nerloop.report import (
     model_card,
     plain_table,
     rows_of,
-    write_conll,
-    write_jsonl,
+    writer,
+    writing_predictions,
 )
 from nerloop.types import Example
 
@@ -129,7 +130,8 @@ def test_conll_lines_without_gold_tags():
 def test_what_is_written_can_be_read(tmp_path):
     path = tmp_path / "predictions.conll"
     tokens = ("\ufeffAnna", "\u2028", "\u00a0", "\x85", "\x0b", "a\tb", "", "a\0b")
-    write_conll(path, [Example(tokens, ("O",) * 8)], [Tagged({"v": ["B-X"] * 8}, np.ones(8))], "v")
+    lines = conll_lines([Example(tokens, ("O",) * 8)], [Tagged({"v": ["B-X"] * 8}, np.ones(8))], "v")
+    path.write_text("".join(lines), encoding="utf-8")
     (read,) = read_columns(str(path))
     assert read.tokens == tuple(escape(token) for token in tokens)
     assert read.tags == ("B-X",) * 8
@@ -152,10 +154,27 @@ def test_jsonl_lines():
     }
 
 
-def test_write_jsonl(tmp_path):
-    write_jsonl(tmp_path / "p.jsonl", EXAMPLES, TAGGED, "viterbi")
-    lines = (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["tokens"] for line in lines] == [list(e.tokens) for e in EXAMPLES]
+def test_predictions_are_written_in_both_forms_as_they_come(tmp_path):
+    with writing_predictions(tmp_path / "p.1", "viterbi") as write:
+        write(EXAMPLES[:2], TAGGED[:2])
+        write(EXAMPLES[2:], TAGGED[2:])
+    assert (tmp_path / "p.1.jsonl").read_text(encoding="utf-8") == "".join(jsonl_lines(EXAMPLES, TAGGED, "viterbi"))
+    assert (tmp_path / "p.1.conll").read_text(encoding="utf-8") == "".join(conll_lines(EXAMPLES, TAGGED, "viterbi"))
+
+
+def test_borders_of_documents_stand_in_the_column_form():
+    examples = [replace(EXAMPLES[2], document=d) for d in ("", "a", "a", "b")]
+    tagged = [TAGGED[2]] * 4
+    lines: list[str] = []
+    write = writer(lines.extend, "conll", "viterbi")
+    write(examples[:2], tagged[:2])
+    write(examples[2:], tagged[2:])
+    assert "".join(lines) == ("é O O\n\n-DOCSTART- O O\n\né O O\n\né O O\n\n-DOCSTART- O O\n\né O O\n\n")
+    first, *_ = conll_lines([replace(examples[1], tags=())], tagged[:1], "viterbi")
+    assert first == "-DOCSTART- O\n\n"
+    without: list[str] = []
+    writer(without.extend, "conll", "viterbi", with_documents=False)(examples, tagged)
+    assert "".join(without) == "é O O\n\n" * 4
 
 
 def test_the_entities_of_one_sentence():
@@ -222,8 +241,6 @@ def test_the_card_takes_the_test_split_where_there_is_one():
 
 
 def test_the_card_of_a_model_that_trains_all_subwords():
-    from dataclasses import replace
-
     assert "every subword" not in model_card(replace(CONFIG, alignment=Plugin("all")), RESULTS, ("O",))
 
 

@@ -205,3 +205,64 @@ def test_fingerprint_tells_plain_values_apart():
     parts = [("a", None), ("a", "None"), ("a",), (["a"], None), ("a", {}), ("a", 1), ("a", "1"), ("a", True)]
     assert len({fingerprint(*p) for p in parts}) == len(parts)
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+
+
+def test_a_value_is_made_once_and_anew_where_it_can_not_be_read(cache):
+    assert [cache.value("look", "a", lambda: {"n": 1}), cache.value("look", "a", lambda: {"n": 2})] == [{"n": 1}] * 2
+    (path,) = cache.folder.iterdir()
+    path.write_text("{", encoding="utf-8")
+    assert cache.value("look", "a", lambda: {"n": 3}) == {"n": 3}
+    assert cache.value("look", "a", lambda: {"n": 4}) == {"n": 3}
+
+
+def test_a_value_without_a_key_is_not_kept(cache):
+    assert [cache.value("look", None, lambda: [1]), cache.value("look", None, lambda: [2])] == [[1], [2]]
+    assert list(cache.folder.iterdir()) == []
+
+
+def age(path: Path, days: float) -> None:
+    """Make a file look as if it was last used some days ago."""
+    then = time.time() - days * 24 * 3600
+    os.utime(path, (then, then))
+
+
+def test_what_was_not_used_for_30_days_goes(cache):
+    names = [f"{name}-{digit * 40}" for name, digit in (("examples", "a"), ("features", "b"), ("examples", "c"))]
+    for name in names:
+        kind, _, key = name.partition("-")
+        cache.table(kind, key, SCHEMA, lambda add: None)
+        age(cache.folder / name / ABOUT, 29.9 if key[0] == "c" else 30.1)
+    for key in ("d" * 40, "e" * 40):
+        cache.value("look", key, lambda: 1)
+        age(cache.folder / f"look-{key}.json", 30.1)
+    assert cache.value("look", "e" * 40, lambda: 2) == 1  # used again
+    others = cache.folder / "examples-of-mine"
+    others.write_text("x")
+    age(others, 1000)
+    cache.prune()
+    left = sorted(p.name for p in cache.folder.iterdir())
+    assert left == [f"examples-{'c' * 40}", "examples-of-mine", f"look-{'e' * 40}.json"]
+
+
+def test_an_entry_in_use_stays_however_old(cache):
+    key = "a" * 40
+    entry = cache.folder / f"examples-{key}"
+    table = cache.table("examples", key, SCHEMA, lambda add: None)
+    age(entry / ABOUT, 1000)
+    other = "import sys; from pathlib import Path; from nerloop.store import Cache; Cache(Path(sys.argv[1])).prune()"
+    prune = [sys.executable, "-c", other, str(cache.folder)]
+    subprocess.run(prune, check=True)
+    assert entry.exists()
+    assert table.num_rows == 0
+    del table
+    subprocess.run(prune, check=True)
+    assert not entry.exists()
+
+
+def test_to_open_an_entry_is_to_use_it(cache):
+    key = "a" * 40
+    cache.table("features", key, SCHEMA, lambda add: None)
+    age(cache.folder / f"features-{key}" / ABOUT, 1000)
+    cache.table("features", key, SCHEMA, lambda add: None)
+    cache.prune()
+    assert (cache.folder / f"features-{key}").exists()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -115,14 +114,13 @@ class Document:
         )
 
 
-def what_stands_alone(examples: Iterable[Example], name: str) -> str:
-    """Return a line that says how many sentences of `name` have no known document, "" where all have one."""
-    known = Counter(bool(example.document) for example in examples)
-    if not known[False]:
+def what_stands_alone(num_alone: int, num_sentences: int, name: str) -> str:
+    """Return a line that says how many of the sentences of `name` have no known document, "" where all have one."""
+    if not num_alone:
         return ""
-    if not known[True]:
+    if num_alone == num_sentences:
         return (
             f"no documents are known in {name}, so each sentence stands alone in its window: documents come with "
             "-DOCSTART- lines or document ids"
         )
-    return f"{known[False]} of {known.total()} sentences of {name} belong to no known document and stand alone"
+    return f"{num_alone} of {num_sentences} sentences of {name} belong to no known document and stand alone"

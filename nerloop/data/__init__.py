@@ -15,7 +15,7 @@ from nerloop.errors import DataError
 from nerloop.store import Cache, digest_of
 from nerloop.types import Example
 
-__all__ = ["Dataset", "TextOptions", "format_of", "read_files"]
+__all__ = ["Dataset", "TextOptions", "format_of", "iterate_files", "read_files"]
 
 
 @dataclass
@@ -67,6 +67,25 @@ def read_files(
     return examples, digest
 
 
+def iterate_files(
+    paths: Sequence[str],
+    *,
+    format: str = "auto",  # noqa: A002
+    token_column: str | None = None,
+    tag_column: str | None = None,
+    labels: Sequence[str] | None = None,
+    with_tags: bool = True,
+    text: TextOptions = TextOptions(),  # noqa: B008
+    remarks: list[str],
+) -> Iterator[Example]:
+    """Yield the examples of some files as they are read; put into `remarks` what was changed or left out.
+
+    Raises DataError as `read_files` does, when it gets to what is wrong.
+    """
+    options = {"token_column": token_column, "tag_column": tag_column, "labels": labels, "with_tags": with_tags}
+    yield from _iterate(paths, format, text, options, remarks)
+
+
 def _iterate(
     paths: Sequence[str],
     format: str,  # noqa: A002
@@ -84,4 +103,5 @@ def _iterate(
             yield example
         remarks += notes.lines(path)
         if is_empty:
-            raise DataError(f"{path}: found no sentence, expected at least one. Is this the right file?")
+            left_out = f" ({notes.summary})" if notes.counts else ""
+            raise DataError(f"{path}: found no sentence{left_out}, expected at least one. Is this the right file?")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +15,8 @@ from nerloop.plugins import did_you_mean
 from nerloop.types import Example
 
 DOCUMENT = "-DOCSTART-"
+MOST_LOOKED_AT = 1_000
+"""Lines of a file that tell what splits its columns."""
 
 
 def read_columns(path: str, **options: Any) -> list[Example]:
@@ -30,6 +34,9 @@ def iterate_columns(
 ) -> Iterator[Example]:
     """Yield the sentences of a file of columns, split at spaces and tabs and nowhere else.
 
+    Where rows have equally many tabs but not equally many columns by that, tabs alone split them: cells may be empty,
+    or have spaces in them.
+
     `token_column` and `tag_column` are indices from 0 (negative ones from the end; first and last by default), or names
     in a header line. Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token.
     Skipped are comments: lines that start with "#" before a sentence and end with something that is no tag
@@ -41,6 +48,7 @@ def iterate_columns(
     first_line = start_line = num_columns = 0
     token_index, tag_index = _index(token_column, 0, path), _index(tag_column, -1, path)
     document = ""  # until the first -DOCSTART-
+    tabs_split = _do_tabs_split(path)
     is_tabbed = False  # a tab between any two columns, as far as the first row goes
     header_due = token_index is None or tag_index is None
     usual = 0 if with_tags else _columns_of_first_row(path)
@@ -57,7 +65,9 @@ def iterate_columns(
             if fields:
                 document = f"{path}:{number}"
             continue
-        if not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns or usual):
+        if tabs_split and "\t" in text:
+            fields = [cell.strip(" ") for cell in text.split("\t")]
+        elif not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns or usual):
             continue
         if header_due:
             token_index = _find_column(token_column, fields, 0, f"{path}:{number}")
@@ -83,7 +93,10 @@ def iterate_columns(
             start_line = number
         tokens.append(fields[token_index])
         if with_tags:
-            tags.append(as_tag(fields[tag_index], labels, f"{path}:{number}"))
+            try:
+                tags.append(as_tag(fields[tag_index], labels, f"{path}:{number}"))
+            except DataError as error:
+                raise error if tag_column is not None else _with_hint(error, fields, labels) from error
     if tokens:
         yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
 
@@ -91,6 +104,32 @@ def iterate_columns(
 def _split(text: str) -> list[str]:
     fields = [f for f in re.split("[ \t]+", text) if f]
     return ["", *fields] if fields and text.startswith("\t") else fields
+
+
+def _do_tabs_split(path: str) -> bool:
+    """Whether the first rows of a file have equally many tabs, but not a column more than tabs each."""
+    shapes = set()
+    with contextlib.suppress(DataError):  # what is wrong with a line is told when it is read
+        for _, text in itertools.islice(open_lines(path), MOST_LOOKED_AT):
+            fields = _split(text)
+            if fields and fields[0] != DOCUMENT and not (fields[0].startswith("#") and "\t" not in text):
+                shapes.add((text.count("\t"), len(fields)))
+    tabs = {num_tabs for num_tabs, _ in shapes}
+    return len(tabs) == 1 and len(shapes) > 1 and tabs != {0}
+
+
+def _with_hint(error: DataError, fields: list[str], labels: Sequence[str] | None) -> DataError:
+    """Return an error about the last column of a row, with the other columns that hold a tag."""
+    others = [str(i) for i, cell in enumerate(fields[1:-1], start=1) if _is_tag(cell, labels)]
+    return DataError(f"{error}. Is it column {' or '.join(others)} (from 0)? Set data.tag_column") if others else error
+
+
+def _is_tag(cell: str, labels: Sequence[str] | None) -> bool:
+    try:
+        as_tag(cell, labels, "")
+    except DataError:
+        return False
+    return True
 
 
 def _columns_of_first_row(path: str) -> int:
@@ -102,9 +141,7 @@ def _columns_of_first_row(path: str) -> int:
 def _is_comment(fields: list[str], labels: Sequence[str] | None, with_tags: bool, num_columns: int) -> bool:
     if not with_tags:  # without tags to tell by, rather a comment among the tokens than a token lost
         return fields[0] == "#" and len(fields) not in (1, num_columns)
-    try:
-        as_tag(fields[-1], labels, "")
-    except DataError:
+    if not _is_tag(fields[-1], labels):
         # "#Paris b-loc" among rows of two columns is a token whose tag is misspelt; "# newdoc" is a comment
         return fields[0] == "#" or len(fields) != num_columns
     return len(fields) == 1  # "#O" and the like: no column for a token

@@ -30,27 +30,36 @@ def read_conllu(
 
     Tokens are the words of the FORM column: multiword tokens (1-2), whose words follow, and empty nodes (3.1) are left
     out. `tag_column` is a column's index or name (also of `# global.columns`), else a key of MISC, "name", "NER" or
-    "ner" by default; a word without that key is outside. `# newdoc` begins a document. Raises DataError with file:line.
+    "ner" by default; a word without that key is outside. `# newdoc` begins a document. Sentences whose words, one after
+    the other and with nothing but white space between them, are their `# text` have offsets: into that where documents
+    are not known, else into the text of the document, a line a sentence. Raises DataError with file:line.
     """
     columns = COLUMNS
     tokens: list[str] = []
     tags: list[str] = []
     start_line = 0
     document = ""
+    raw_text = ""
+    line_start = 0  # of the sentence in the text of its document
     was_found = not with_tags
     brackets = ""  # where the first are, which are no tags
     for number, text in open_lines(path):
         where = f"{path}:{number}"
         if not text.strip(" \t"):
             if tokens:
-                yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
-            tokens, tags = [], []
+                offsets = _offsets(tokens, raw_text, line_start)
+                yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
+                if document:  # where the words are not found in it, the words with spaces between stand for the text
+                    line_start += len(raw_text if offsets else " ".join(tokens)) + 1
+            tokens, tags, raw_text = [], [], ""
             continue
         if text.startswith("#") and not tokens:
             if match := re.match(r"#\s*global\.columns\s*=\s*(.+)", text):
                 columns = match[1].split()
             elif re.match(r"#\s*newdoc\b", text):
-                document = where
+                document, line_start = where, 0
+            elif match := re.match(r"#\s*text\s*= ?(.*)", text):
+                raw_text = match[1]
             continue
         fields = text.split("\t")
         if len(fields) != len(columns):
@@ -70,7 +79,8 @@ def read_conllu(
                 brackets = f"{where}: found {shorten(match[0])}"
             tags.append(OUTSIDE if tag is None else as_tag(tag, labels, where))
     if tokens:
-        yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
+        offsets = _offsets(tokens, raw_text, line_start)
+        yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
     if not was_found and brackets:
         raise DataError(
             f"{brackets}: brackets of coreference (CorefUD, GUM), which nest and overlap; expected a tag a word, "
@@ -82,6 +92,18 @@ def read_conllu(
             f"{path}: found no {expected} in the MISC column of any word, expected entities there; "
             "set data.tag_column to their key, or to a column's name"
         )
+
+
+def _offsets(tokens: Sequence[str], text: str, start: int) -> tuple[tuple[int, int], ...]:
+    """Return where tokens stand in a text that begins at `start`, () unless they and white space are all of it."""
+    found, at = [], 0
+    for token in tokens:
+        at = len(text) - len(text[at:].lstrip())
+        if not token or not text.startswith(token, at):
+            return ()
+        found.append((start + at, start + at + len(token)))
+        at += len(token)
+    return () if text[at:].strip() else tuple(found)
 
 
 def _column(name: str, columns: Sequence[str], where: str) -> int:

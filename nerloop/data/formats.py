@@ -17,7 +17,7 @@ from nerloop.data.label_studio import read_label_studio
 from nerloop.data.lines import open_lines
 from nerloop.data.notes import Notes
 from nerloop.data.records import TextOptions, TextRecord, read_examples
-from nerloop.data.spans import SPAN_COLUMNS, TEXT_COLUMNS, read_spacy, read_spans
+from nerloop.data.spans import SPAN_COLUMNS, TEXT_COLUMNS, is_annotator_file, read_spacy, read_spans
 from nerloop.data.tables import read_csv, read_parquet
 from nerloop.data.values import is_array, read_values
 from nerloop.errors import DataError, shorten
@@ -204,6 +204,8 @@ def _formats_of(value: Any, token_column: str | None, tag_column: str | None, to
         return ["spacy"] if len(value) == 2 and isinstance(value[0], str) else []
     if not isinstance(value, dict):
         return []
+    if is_annotator_file(value):
+        return ["spacy"]
     if isinstance(value.get("data"), dict) and ("annotations" in value or "completions" in value):
         return ["label_studio"]
     found = []

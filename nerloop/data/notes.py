@@ -26,6 +26,11 @@ class Notes:
             self.listed.setdefault(what, []).append(where)
         log.debug("%s: %s", where, what)
 
+    @property
+    def summary(self) -> str:
+        """All counts in a few words."""
+        return ", ".join(f"{number} {what}" for what, number in self.counts.items())
+
     def lines(self, name: str) -> list[str]:
         """Return a line a kind; `name` says of what."""
         return [

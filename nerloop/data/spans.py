@@ -25,8 +25,9 @@ def read_spans(
     """Yield the records of JSON lines, or of one JSON array: an object each, with a text and its spans.
 
     Spans are objects with start (or start_offset), end (end_offset) and label, or triples [start, end, label], under
-    "spans", "entities", "label" or "labels"; the columns' names say otherwise. A record that was rejected or ignored
-    (Prodigy's `answer`) is not gold; an accepted one without spans has none. Raises DataError with file:line.
+    "spans", "entities", "label" or "labels"; the columns' names say otherwise. A record or span that was rejected or
+    ignored (Prodigy's `answer`) is not gold; a record without spans that was accepted, or that Label Studio has an
+    annotation of, has none. Raises DataError with file:line.
     """
     for where, value in read_values(path):
         if not isinstance(value, dict):
@@ -36,6 +37,8 @@ def read_spans(
         if with_tags and value.get("answer") in REFUSED:
             notes.add("records that were rejected or ignored are left out", where)
             continue
+        if with_tags and value.get("_is_binary"):
+            notes.add("records answer about one span each (Prodigy's binary view) and may have more entities", where)
         stated = _spans_of(value, tag_column, where, notes) if with_tags else None
         tokens = _tokens_of(value, where)
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
@@ -48,14 +51,31 @@ def read_spans(
 
 def _spans_of(record: dict[str, Any], name: str | None, where: str, notes: Notes) -> list[Stated] | None:
     """Return the spans of a record, None of one that nobody annotated."""
-    if name is None and "answer" in record and not any(column in record for column in SPAN_COLUMNS):
+    is_annotated = any(column in record for column in ("answer", "annotation_id"))
+    if name is None and is_annotated and not any(column in record for column in SPAN_COLUMNS):
         return []
-    found = record[pick_column(name, SPAN_COLUMNS, record, "data.tag_column", where)]
+    filled = [column for column in SPAN_COLUMNS if name is None and _has_spans(record.get(column))]
+    if len(filled) > 1:
+        raise DataError(
+            f"{where}: found spans in {filled[0]!r} and in {filled[1]!r}; set data.tag_column to one of them"
+        )
+    found = record[filled[0] if filled else pick_column(name, SPAN_COLUMNS, record, "data.tag_column", where)]
     if found is None:
         return None
     if not isinstance(found, list):
         raise DataError(f"{where}: found the spans {shorten(found)}, expected a list of them")
-    return [as_span(span, f"{where}: span {i + 1}", notes) for i, span in enumerate(found)]
+    stated = []
+    for i, span in enumerate(found):
+        if isinstance(span, dict) and span.get("answer") in REFUSED:
+            notes.add("spans that were rejected or ignored are left out", f"{where}: span {i + 1}")
+        else:
+            stated.append(as_span(span, f"{where}: span {i + 1}", notes))
+    return stated
+
+
+def _has_spans(value: Any) -> bool:
+    """Whether these are spans; doccano has texts' own labels, which are names, under the same columns."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict | list) for item in value)
 
 
 def as_span(value: Any, where: str, notes: Notes) -> Stated:
@@ -90,16 +110,30 @@ def _tokens_of(record: Mapping[str, Any], where: str) -> list[Slice]:
     return found
 
 
+def _spacy_records(path: str) -> Iterator[tuple[str, Any]]:
+    for where, value in read_values(path):
+        if is_annotator_file(value):
+            for number, record in enumerate(value["annotations"], start=1):
+                yield f"{where} (record {number})", record
+        else:
+            yield where, value
+
+
+def is_annotator_file(value: Any) -> bool:
+    """Whether a JSON value is the whole of what the NER annotator for spaCy writes: all records in one object."""
+    return isinstance(value, dict) and all(isinstance(value.get(name), list) for name in ("classes", "annotations"))
+
+
 def read_spacy(
     path: str, options: TextOptions, notes: Notes, *, token_column: str | None, tag_column: str | None, with_tags: bool
 ) -> Iterator[TextRecord]:
     """Yield the records of spaCy's training data as JSON: an array or a line each.
 
     A record is [text, {"entities": [[start, end, label], ...]}]; entities that are null or missing were not annotated.
-    Raises DataError with file:line.
+    They may be the "annotations" of an object with "classes". Raises DataError with file:line.
     """
     name = tag_column or "entities"
-    for where, value in read_values(path):
+    for where, value in _spacy_records(path):
         if value is None:  # exports of the NER annotator for spaCy have some
             notes.add("records that nobody annotated are left out", where)
             continue

@@ -18,6 +18,7 @@ class Statistics:
 
     num_sentences: int = 0
     num_tokens: int = 0
+    num_without_document: int = 0  # sentences whose document is not known
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)  # of neighbouring tags; either border is an O
 
     @staticmethod
@@ -36,6 +37,7 @@ class Statistics:
         for example in examples:
             self.num_sentences += 1
             self.num_tokens += len(example.tokens)
+            self.num_without_document += not example.document
             self.pairs.update(itertools.pairwise((OUTSIDE, *example.tags, OUTSIDE)))
             yield example
 
@@ -56,10 +58,15 @@ class Statistics:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         pairs = [[a, b, n] for (a, b), n in self.pairs.items()]
-        return {"num_sentences": self.num_sentences, "num_tokens": self.num_tokens, "pairs": pairs}
+        return {
+            "num_sentences": self.num_sentences,
+            "num_tokens": self.num_tokens,
+            "num_without_document": self.num_without_document,
+            "pairs": pairs,
+        }
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Statistics:
         """Return what `to_json` gave."""
         pairs = Counter({(a, b): n for a, b, n in values["pairs"]})
-        return Statistics(values["num_sentences"], values["num_tokens"], pairs)
+        return Statistics(values["num_sentences"], values["num_tokens"], values["num_without_document"], pairs)

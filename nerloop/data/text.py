@@ -104,22 +104,20 @@ def _checked(rule: Rule, name: str) -> Rule:
     return run
 
 
-def tokenize(text: str) -> list[str]:
-    """Return the tokens of a line of text.
+def tokenize(text: str, rule: Rule = words) -> list[str]:
+    """Return the tokens of a line of text, whatever sentences the rule cuts it into.
 
     "Mr. Li (U.S.) won 3.5%." -> ["Mr", ".", "Li", "(", "U.S.", ")", "won", "3.5", "%", "."]
     """
-    return TOKEN.findall(text)
+    return [text[start:end] for sentence in rule(text) for start, end in sentence]
 
 
-def read_text(lines: list[str], name: str) -> list[Example]:
-    """Return an example a line, blank ones left out: they end a document, as they do in a file of paragraphs."""
-    examples: list[Example] = []
+def read_text(lines: Iterable[str], name: str, rule: Rule = words) -> Iterator[Example]:
+    """Yield an example a line, blank ones left out: they end a document, as they do in a file of paragraphs."""
     document = ""
     for number, line in enumerate(lines, start=1):
-        if tokens := tokenize(line):
+        if tokens := tokenize(line, rule):
             document = document or f"{name}:{number}"
-            examples.append(Example(tuple(tokens), (), f"{name}:{number}", document))
+            yield Example(tuple(tokens), (), f"{name}:{number}", document)
         else:
             document = ""
-    return examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import re
 from collections import Counter
@@ -22,7 +23,8 @@ SEPARATOR = re.compile(r"[ \t\r\n]*")
 def read_values(path: str) -> Iterator[tuple[str, Any]]:
     """Yield file:line and value of the JSON values of a file: the elements of an array, else a value a line.
 
-    Of a file that begins with an array whose first element is a string, each line is a value: spaCy's lines.
+    Where several elements stand on one line, all but the first have their number, too: "x.json:1 (record 2)". Of a file
+    that begins with an array whose first element is a string, each line is a value: spaCy's lines.
     Raises DataError with file:line.
     """
     if is_array(path):
@@ -49,8 +51,11 @@ def _elements(path: str) -> Iterator[tuple[str, Any]]:
         source.skip_blanks()
         if source.next_character() == "]":
             return
-        while True:
-            yield source.where(), source.value()
+        line_before = ""
+        for number in itertools.count(1):
+            line = source.where()
+            yield (f"{line} (record {number})" if line == line_before else line), source.value()
+            line_before = line
             source.skip_blanks()
             found = source.next_character()
             if found not in (",", "]"):

@@ -42,11 +42,17 @@ def counts_line(part: Part) -> str:
 
 
 def inspect_command(data: DataSettings) -> str:
-    """Return the command that says all about the files of some settings, to be pasted."""
+    """Return the command that says all about the data of some settings, to be pasted."""
     flags = [(split, paths) for split, paths in data.files().items()]
-    flags += [("format", [data.format])] if data.format != "auto" else []
+    if data.dataset is not None:
+        flags = [("dataset", [data.dataset])]
+        flags += [("dataset_config", [data.dataset_config])] if data.dataset_config is not None else []
+    else:
+        flags += [("format", [data.format])] if data.format != "auto" else []
     flags += [(name, [value]) for name in ("token_column", "tag_column") if (value := getattr(data, name)) is not None]
     flags += [("labels", data.labels)] if data.labels else []
+    texts = ("tokenizer", "offsets", "overlaps", "discontinuous")
+    flags += [(name, [value]) for name in texts if (value := getattr(data, name)) != getattr(DataSettings, name)]
     return "python -m nerloop.inspect " + " ".join(f"--{name} {shlex.join(values)}" for name, values in flags)
 
 

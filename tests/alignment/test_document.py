@@ -195,13 +195,12 @@ def test_a_step_takes_windows_until_it_holds_batch_size_sentences(wordpiece):
 
 
 def test_what_stands_alone():
-    known, unknown = sentences("a", "b"), sentences("a", document="")
-    assert what_stands_alone(known, "the input") == ""
-    assert what_stands_alone([], "the input") == ""
-    assert what_stands_alone(unknown, "the input") == (
+    assert what_stands_alone(0, 2, "the input") == ""
+    assert what_stands_alone(0, 0, "the input") == ""
+    assert what_stands_alone(1, 1, "the input") == (
         "no documents are known in the input, so each sentence stands alone in its window: documents come with "
         "-DOCSTART- lines or document ids"
     )
-    assert what_stands_alone(known + unknown, "the train split") == (
+    assert what_stands_alone(1, 3, "the train split") == (
         "1 of 3 sentences of the train split belong to no known document and stand alone"
     )

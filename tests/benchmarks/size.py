@@ -21,14 +21,20 @@ from pathlib import Path
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SAMPLE_SECONDS = 0.02
 STEPS = 5
+SENTENCES_A_DOCUMENT = 20
 
 
 def write_text(path: Path, num_sentences: int, most_tokens: int, *, seed: int = 0) -> None:
-    """Write CoNLL columns: 3 to `most_tokens` tokens a sentence, of 50,000 words, a twentieth of them persons."""
+    """Write CoNLL columns: 3 to `most_tokens` tokens a sentence, of 50,000 words, a twentieth of them persons.
+
+    A document has SENTENCES_A_DOCUMENT of them.
+    """
     chance = random.Random(seed)
     words = ["".join(chance.choices(LETTERS, k=chance.randint(2, 9))) for _ in range(50_000)]
     with path.open("w", encoding="utf-8") as file:
-        for _ in range(num_sentences):
+        for i in range(num_sentences):
+            if i % SENTENCES_A_DOCUMENT == 0:
+                file.write("-DOCSTART- O\n\n")
             tokens = chance.choices(words, k=chance.randint(3, most_tokens))
             file.write("".join(f"{t} {'B-PER' if chance.random() < 0.05 else 'O'}\n" for t in tokens) + "\n")
 
@@ -55,7 +61,7 @@ def memory() -> dict[str, int]:
     return {name: int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile")}
 
 
-def train_once(folder: Path, data: Path, run: Path) -> None:
+def train_once(folder: Path, data: Path, run: Path, alignment: str) -> None:
     """Train some steps in this process, and print what they took as JSON."""
     peak = {"RssAnon": 0, "RssFile": 0}
     is_over = threading.Event()
@@ -69,13 +75,14 @@ def train_once(folder: Path, data: Path, run: Path) -> None:
     sampler.start()
     started = time.perf_counter()
     try:
-        from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
+        from nerloop.config import Config, DataSettings, ModelSettings, Plugin, RunSettings, TrainSettings
         from nerloop.train import train
 
         results = train(
             Config(
                 model=ModelSettings(name_or_path=str(folder / "model")),
                 data=DataSettings(train=str(data), cache_dir=str(folder / "cache")),
+                alignment=Plugin(alignment),
                 train=TrainSettings(max_steps=STEPS, batch_size=32),
                 run=RunSettings(dir=str(run), log_level="error"),
             )
@@ -91,14 +98,15 @@ def train_once(folder: Path, data: Path, run: Path) -> None:
     print(json.dumps({"peak": peak, "seconds": seconds}))
 
 
-def measure(folder: Path, num_sentences: int, most_tokens: int, repeats: int) -> dict[str, object]:
+def measure(folder: Path, num_sentences: int, most_tokens: int, repeats: int, alignment: str) -> dict[str, object]:
     """Return what a run that fills the cache took, and the medians of some that find it filled."""
     data = folder / f"{num_sentences}.conll"
     write_text(data, num_sentences, most_tokens)
     runs = []
     for i in range(1 + repeats):
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, __file__, "--one", str(folder), str(data), str(folder / f"run-{num_sentences}-{i}")]
+        run = folder / f"run-{num_sentences}-{i}"
+        command = [sys.executable, __file__, "--alignment", alignment, "--one", str(folder), str(data), str(run)]
         ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         runs.append(json.loads(ended.stdout.splitlines()[-1]))
     middle = sorted(runs[1:], key=lambda run: run["seconds"]["first_step"])[repeats // 2]
@@ -117,19 +125,20 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[10_000, 2_000_000], help="sentences, smallest first")
     parser.add_argument("--tokens", type=int, default=25, help="tokens of the longest sentences; the shortest have 3")
     parser.add_argument("--repeats", type=int, default=3, help="cached runs of each size")
+    parser.add_argument("--alignment", default="all", help="all, first or document")
     parser.add_argument("--folder", help="where to put text and cache, some gigabytes, meanwhile (none: as usual)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     parser.add_argument("--one", nargs=3, type=Path, metavar=("FOLDER", "DATA", "RUN"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        train_once(*arguments.one)
+        train_once(*arguments.one, arguments.alignment)
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         save_model(Path(folder, "model"))
         sizes = []
         print(" sentences     run anon. MiB  file MiB first step s  whole s   CPU s", flush=True)
         for n in arguments.sizes:
-            found = measure(Path(folder), n, arguments.tokens, arguments.repeats)
+            found = measure(Path(folder), n, arguments.tokens, arguments.repeats, arguments.alignment)
             sizes.append(found)
             for name in ("build", "cached"):
                 peak, seconds = found[name]["peak"], found[name]["seconds"]
@@ -141,6 +150,7 @@ def main() -> None:
     print(f"growth of anonymous memory, bytes a sentence: {grown['build']:.1f} building, {grown['cached']:.1f} cached")
     if arguments.json:
         report = {"size": sizes, "bytes_a_sentence": grown, "steps": STEPS, "most_tokens": arguments.tokens}
+        report["alignment"] = arguments.alignment
         Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

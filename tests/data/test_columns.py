@@ -269,3 +269,33 @@ def test_a_long_line_is_shortened_in_the_message(write):
         "x.conll:2: 500 columns where line 1 has 2: 'x x x x x x x x x x x x x x x x x x x x x x x x x x x x...'. "
         "Is a column too many?"
     )
+
+
+FIVE = "EU\t\tB-ORG\t\tx\n\tVBZ\tO\tI-VP\t\n\t\t\t\t\nNew York\tNNP\tB-LOC\t\t\n#1\t\tO\t\t y\n"
+
+
+def test_where_all_rows_have_as_many_tabs_cells_may_be_empty(write):
+    assert sentences(write(FIVE), tag_column="2") == [
+        (["EU", ""], ["B-ORG", "O"]),
+        (["New York", "#1"], ["B-LOC", "O"]),
+    ]
+
+
+def test_cells_may_be_empty_below_a_header(write):
+    assert sentences(write(f"word\tpos\tner\tchunk\tx\n{FIVE}"), tag_column="ner")[0] == (["EU", ""], ["B-ORG", "O"])
+
+
+def test_a_document_and_a_comment_among_rows_with_empty_cells(write):
+    path = write(f"# from a table\n-DOCSTART-\n\n{FIVE}-DOCSTART-\t\t\t\t\n\nx\t\tO\t\t\n")
+    found = read_columns(path, tag_column="2")
+    assert [(e.tokens, e.document) for e in found] == [
+        (("EU", ""), "x.conll:2"),
+        (("New York", "#1"), "x.conll:2"),
+        (("x",), "x.conll:9"),
+    ]
+
+
+def test_tags_in_another_column_are_pointed_at(write):
+    path = write("EU NNP B-ORG I-NP x\n")
+    assert message(path) == f"x.conll:1: 'x' {NO_TAG}. Is it column 2 or 3 (from 0)? Set data.tag_column"
+    assert message(path, tag_column="-1") == f"x.conll:1: 'x' {NO_TAG}"

@@ -113,3 +113,23 @@ def test_it_is_known_by_its_ten_columns():
     assert format_of("x.conll") == "conllu"
     read(row(1, "A", "B-X"), name="y.conll")
     assert format_of("y.conll") == "conll"
+
+
+def test_offsets_are_those_of_the_words_in_the_text():
+    left = [row(1, "Anna", "NER=B-PER|SpaceAfter=No"), row(2, "’s"), row(3, "😀"), row(4, "."), ""]
+    (found,) = read("# sent_id = 1", "# text = Anna’s  😀.", *left)
+    assert found.offsets == ((0, 4), (4, 6), (8, 9), (9, 10))
+
+
+@pytest.mark.parametrize("text", ["", "# text = Bob left", "# text = Anna left again", "# text_en = Anna left"])
+def test_words_that_are_not_all_of_the_text_have_no_offsets(text):
+    (found,) = read(text, row(1, "Anna", "NER=B-PER"), row(2, "left"))
+    assert found.offsets == ()
+
+
+def test_offsets_count_in_the_text_of_a_known_document():
+    vamos = ["# text = vámonos!", row("1-2", "vámonos"), row(1, "vamos"), row(2, "nos"), row(3, "!"), ""]
+    anna = ["# text = Anna", row(1, "Anna", "NER=B-PER"), ""]
+    found = read("# newdoc id = a", *anna, *vamos, *anna, "# newdoc", *anna)
+    assert [e.offsets for e in found] == [((0, 4),), (), ((17, 21),), ((0, 4),)]
+    assert [e.offsets for e in read(*anna, *anna)] == [((0, 4),), ((0, 4),)]

@@ -216,3 +216,84 @@ def test_spacys_record_of_another_shape_is_told_by_line():
     assert message([ANNA, ENTITIES], ["x"]) == (
         'x.jsonl:2: found [\'x\'], expected ["text", {"entities": [[0, 4, "PER"]]}]'
     )
+
+
+def test_rejected_spans_of_an_accepted_record_are_left_out_and_counted(caplog):
+    spans = [{"start": 0, "end": 4, "label": "PER", "answer": "reject"},
+             {"start": 14, "end": 19, "label": "LOC", "answer": "accept"}]  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        assert pairs(read({"text": ANNA, "spans": spans, "answer": "accept"})) == [
+            "Anna/O lives/O in/O Paris/B-LOC ./O"
+        ]
+    assert caplog.messages == [
+        "warning: x.jsonl: 1 spans that were rejected or ignored are left out: x.jsonl:1: span 1"
+    ]
+
+
+def test_answers_about_one_span_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        read({**SHAPES["prodigy"], "_is_binary": True})
+    assert caplog.messages == [
+        "warning: x.jsonl: 1 records answer about one span each (Prodigy's binary view) and may have more entities: "
+        "x.jsonl:1"
+    ]
+
+
+def test_a_file_of_rejected_records_alone_says_so():
+    assert message({**SHAPES["prodigy"], "answer": "reject"}) == (
+        "x.jsonl: found no sentence (1 records that were rejected or ignored are left out), expected at least one. "
+        "Is this the right file?"
+    )
+
+
+def test_of_two_columns_the_one_with_spans_is_read():
+    triples = [[0, 4, "PER"], [14, 19, "LOC"]]
+    entities = [{"id": 1, "label": "PER", "start_offset": 0, "end_offset": 4},
+                {"id": 2, "label": "LOC", "start_offset": 14, "end_offset": 19}]  # fmt: skip
+    assert pairs(read({"text": ANNA, "entities": [], "label": triples})) == GOLD
+    assert pairs(read({"text": ANNA, "entities": entities, "label": ["news"]})) == GOLD
+    both = {"text": ANNA, "entities": entities[:1], "label": triples}
+    assert message(both) == "x.jsonl:1: found spans in 'entities' and in 'label'; set data.tag_column to one of them"
+    assert pairs(read(both, tag_column="label")) == GOLD
+
+
+def test_label_studios_short_form_leaves_the_label_out_where_there_is_none():
+    short = {"id": 2, "text": "Nobody.", "annotator": 1, "annotation_id": 2}
+    assert pairs(read(SHAPES["Label Studio, JSON_MIN"], short)) == [*GOLD, "Nobody/O ./O"]
+
+
+def test_records_on_one_line_are_documents_of_their_own():
+    Path("x.json").write_text(json.dumps([SHAPES["doccano"]] * 3))
+    examples = read_files(["x.json"])[0]
+    assert [e.document for e in examples] == ["x.json:1", "x.json:1 (record 2)", "x.json:1 (record 3)"]
+
+
+def test_the_one_object_of_the_annotator_for_spacy():
+    records = [[ANNA, {"entities": [[14, 19, "LOC"], [0, 4, "PER"]]}], None, ["Bo", {"entities": []}]]
+    Path("x.json").write_text(json.dumps({"classes": ["PER", "LOC"], "annotations": records}))
+    examples = read_files(["x.json"])[0]
+    assert pairs(examples) == [*GOLD, "Bo/O"]
+    assert examples[1].location == "x.json:1 (record 3)"
+
+
+EMOJI = "😀👩‍👩‍👧 Anna met Bo in Paris."
+
+
+@pytest.mark.parametrize("unit", ["utf-32-le", "utf-16-le"])
+def test_emoji_before_spans_out_of_order_in_either_unit(unit):
+    width = 4 if unit == "utf-32-le" else 2
+
+    def place(word: str) -> list[int]:
+        start = len(EMOJI[: EMOJI.index(word)].encode(unit)) // width
+        return [start, start + len(word)]
+
+    (example,) = read(
+        {"text": EMOJI, "label": [[*place("Paris"), "LOC"], [*place("Bo"), "X"], [*place("Anna"), "PER"]]}
+    )
+    tagged = [(t, g) for t, g in zip(example.tokens, example.tags, strict=True) if g != "O"]
+    assert tagged == [("Anna", "B-PER"), ("Bo", "B-X"), ("Paris", "B-LOC")]
+
+
+def test_a_sentence_of_641_tokens_stays_whole():
+    (example,) = read({"text": " ".join(["w"] * 640 + ["Anna"]), "label": [[1280, 1284, "PER"]]})
+    assert (len(example.tokens), example.tags[-2:]) == (641, ("O", "B-PER"))

@@ -20,6 +20,8 @@ TAGS = st.sampled_from(["O", "B-X", "I-X", "E-X", "S-X", "B-Y", "I-Y", "E-Y"])
 def test_statistics_literal():
     found = Statistics.of(EXAMPLES)
     assert (found.num_sentences, found.num_tokens, found.num_spans) == (4, 5, 2)
+    assert found.num_without_document == 4
+    assert Statistics.of([Example(("a",), document="x"), Example(("b",))]).num_without_document == 1
     assert found.tags == {"B-X": 1, "I-X": 1, "O": 1, "B-Y": 1}
     assert found.pairs == {
         ("O", "B-X"): 1, ("B-X", "I-X"): 1, ("I-X", "O"): 1, ("O", "O"): 3, ("O", "B-Y"): 1, ("B-Y", "O"): 1

@@ -44,19 +44,26 @@ def test_tokenize_gives_no_token_with_white_space(text):
 
 
 def test_read_text_gives_an_example_a_line_and_leaves_blank_ones_out():
-    assert read_text(["Hi Bo.\n", "\n", "  \n", "Bye\n"], "standard input") == [
+    assert list(read_text(["Hi Bo.\n", "\n", "  \n", "Bye\n"], "standard input")) == [
         Example(("Hi", "Bo", "."), (), "standard input:1", "standard input:1"),
         Example(("Bye",), (), "standard input:4", "standard input:4"),
     ]
 
 
 def test_a_blank_line_ends_a_document():
-    found = read_text(["a\n", "b\n", "", " \t\n", "c\n", "d"], "x")
+    found = list(read_text(["a\n", "b\n", "", " \t\n", "c\n", "d"], "x"))
     assert [(e.location, e.document) for e in found] == [("x:1", "x:1"), ("x:2", "x:1"), ("x:5", "x:5"), ("x:6", "x:5")]
 
 
+def test_read_text_cuts_by_the_rule_and_a_line_stays_a_sentence():
+    lines = ["One-two, three. Four\n"]
+    (by_words,), (by_space,) = read_text(lines, "x"), read_text(lines, "x", whitespace)
+    assert by_words.tokens == ("One-two", ",", "three", ".", "Four")
+    assert by_space.tokens == ("One-two,", "three.", "Four")
+
+
 def test_read_text_of_nothing_is_nothing():
-    assert read_text([], "x") == []
+    assert list(read_text([], "x")) == []
 
 
 SENTENCES = [

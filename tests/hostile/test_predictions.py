@@ -18,7 +18,7 @@ from nerloop import predict as predict_module
 from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
 from nerloop.data import read_files
 from nerloop.inference import Tagged
-from nerloop.report import escape, write_conll, write_jsonl
+from nerloop.report import escape, writing_predictions
 from nerloop.train import train
 from nerloop.types import Example
 
@@ -80,8 +80,8 @@ def test_every_token_that_was_read_is_written_once_with_its_tag(feed, folder, to
         dice = random.Random(seed)
         predicted = [dice.choices(TAGS, k=len(e.tokens)) for e in examples]
         tagged = [Tagged({"v": tags}, np.full(len(tags), 0.5)) for tags in predicted]
-        write_jsonl(folder / "p.jsonl", examples, tagged, "v")
-        write_conll(folder / "p.conll", examples, tagged, "v")
+        with writing_predictions(folder / "p", "v") as write:
+            write(examples, tagged)
         check(examples, folder, "p", predicted)
         return any(e.tokens for e in examples)
 

@@ -76,6 +76,11 @@ def test_the_line_of_a_split(make_part):
             DataSettings(train="a", format="conll", token_column="1", tag_column="-2", labels=["O", "B-X"]),
             "--train a --format conll --token_column 1 --tag_column -2 --labels O B-X",
         ),
+        (
+            DataSettings(train="a", tokenizer="whitespace", offsets="utf16", overlaps="error", discontinuous="skip"),
+            "--train a --tokenizer whitespace --offsets utf16 --overlaps error --discontinuous skip",
+        ),
+        (DataSettings(dataset="a/b", dataset_config="en"), "--dataset a/b --dataset_config en"),
     ],
 )
 def test_the_command_that_says_more(data, flags):

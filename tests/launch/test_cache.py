@@ -20,10 +20,11 @@ def test_of_two_processes_one_fills_the_cache(tiny_arguments, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "on 2 process(es)" in done.stdout + done.stderr
     said = [line.split(" in ")[0] for line in (done.stdout + done.stderr).splitlines() if line.startswith("cached ")]
-    assert said == ["cached examples"] * 3 + ["cached features"] * 3
-    written = [p for p in cache.iterdir() if not p.name.startswith("digest-")]
-    assert len(written) == 6
-    assert not [p for p in written if p.name.startswith(".")]
+    # Both read, and where the other one is quicker this one has nothing to say; one tokenises.
+    assert said.count("cached features") == 3
+    assert set(said) <= {"cached examples", "cached features"}
+    written = sorted(p.name.partition("-")[0] for p in cache.iterdir() if not p.name.startswith("digest-"))
+    assert written == ["examples"] * 3 + ["features"] * 3 + ["look"]
 
 
 def test_a_bad_file_is_told_once_by_all_processes(tiny_model, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
+from nerloop.report import jsonl_lines
 from nerloop.train import train
 
 
@@ -92,6 +93,7 @@ def test_records_that_nobody_annotated_are_tagged_as_well(model, monkeypatch, tm
     assert run_predict(monkeypatch, "--model", folder, str(source)) == 0
     found = capsys.readouterr()
     assert "nerloop: not all records are annotated, so no scores" in found.err
+    assert "left out" not in found.err
     lines = [json.loads(line) for line in found.out.splitlines()]
     assert [line["document"] for line in lines] == [f"{source}:1", f"{source}:1", f"{source}:2"]
     assert [line["offsets"][0] for line in lines] == [[0, 1], [13, 15], [0, 2]]
@@ -161,3 +163,97 @@ def test_a_training_without_documents_says_so_of_each_split(config, capsys):
         "warning: no documents are known in the validation split",
         "warning: no documents are known in the test split",
     ]
+
+
+def test_standard_input_is_read_tagged_and_written_in_pieces(model, monkeypatch, capsys):
+    monkeypatch.setattr("nerloop.features.CHUNK", 10)
+    num_read, at_writing = 0, []
+
+    class Lines(io.BytesIO):
+        def __next__(self) -> bytes:
+            nonlocal num_read
+            num_read += 1
+            return super().__next__()
+
+    def noting(*arguments):
+        at_writing.append(num_read)
+        return jsonl_lines(*arguments)
+
+    monkeypatch.setattr("nerloop.report.jsonl_lines", noting)
+    text = "".join(f"Anna went to Paris {i}.\n" for i in range(35)).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Lines(text), encoding="utf-8"))
+    assert run_predict(monkeypatch, "--model", model[0], "--output_format", "jsonl") == 0
+    assert at_writing == [11, 21, 31, 36]  # the line behind a piece tells that it is whole
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["tokens"][4] for record in records] == [str(i) for i in range(35)]
+
+
+@pytest.mark.parametrize("alignment", ["all", "document"])
+def test_files_in_pieces_are_scored_and_predicted_as_the_run_did(config, monkeypatch, tmp_path, alignment):
+    monkeypatch.setattr("nerloop.features.CHUNK", 7)
+    results = train(replace(config, alignment=Plugin(alignment)))
+    folder, metrics, out = str(Path(config.run.dir, "model")), tmp_path / "metrics.json", tmp_path / "out.jsonl"
+    monkeypatch.setattr("nerloop.data.list", lambda _: pytest.fail("all in memory"), raising=False)
+    assert run_predict(monkeypatch, "--model", folder, str(config.data.test), "--output", str(out),
+                       "--output_format", "jsonl", "--metrics", str(metrics)) == 0  # fmt: skip
+    assert json.loads(metrics.read_text()) == json.loads(json.dumps(results["test"]["best"]))
+    assert out.read_bytes() == Path(config.run.dir, "predictions.test.jsonl").read_bytes()
+
+
+def test_a_mistake_in_a_file_is_found_before_anything_is_written(model, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("nerloop.features.CHUNK", 2)
+    source, out = tmp_path / "x.conll", tmp_path / "out.conll"
+    source.write_text("Anna B-PER\n\n" * 9 + "Bo B-PER x\n", encoding="utf-8")
+    out.write_text("before", encoding="utf-8")
+    assert run_predict(monkeypatch, "--model", model[0], str(source), "--output", str(out)) == 2
+    assert f"{source}:19: 3 columns where line 1 has 2" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("out")] == ["out.conll"]
+    assert out.read_text(encoding="utf-8") == "before"
+
+
+def test_predict_may_write_over_what_it_reads(model, monkeypatch, tmp_path):
+    monkeypatch.setattr("nerloop.features.CHUNK", 2)
+    path = tmp_path / "x.conll"
+    path.write_text("Anna O\n\n" * 9, encoding="utf-8")
+    assert run_predict(monkeypatch, "--model", model[0], str(path), "--output", str(path)) == 0
+    assert [line.split(" ")[:2] for line in path.read_text().split("\n") if line] == [["Anna", "O"]] * 9
+
+
+def test_texts_are_cut_as_in_training(config, monkeypatch, tmp_path, capsys):
+    source = tmp_path / "texts.jsonl"
+    source.write_text('{"text": "Anna-Lena went, too.", "label": [[0, 9, "PER"]]}\n' * 8, encoding="utf-8")
+    data = DataSettings(train=str(source), tokenizer="whitespace")
+    train(replace(config, data=data, train=replace(config.train, max_steps=1)))
+    folder = Path(config.run.dir, "model")
+    assert json.loads((folder / "nerloop.json").read_text())["tokenizer"] == "whitespace"
+    capsys.readouterr()
+
+    def tokens(*arguments: str) -> list[list[str]]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Bo, hi.\n"), encoding="utf-8"))
+        assert run_predict(monkeypatch, "--model", str(folder), "--output_format", "jsonl", *arguments) == 0
+        return [json.loads(line)["tokens"] for line in capsys.readouterr().out.splitlines()]
+
+    assert tokens() == [["Bo,", "hi."]]
+    assert tokens("--tokenizer", "words") == [["Bo", ",", "hi", "."]]
+    assert tokens(str(source))[0] == ["Anna-Lena", "went,", "too."]
+
+
+def test_predict_refuses_a_tokenizer_that_a_model_folder_names(model, monkeypatch, capsys):
+    path = Path(model[0], "nerloop.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer": "os.listdir"}))
+    assert run_predict(monkeypatch, "--model", model[0]) == 2
+    assert capsys.readouterr().err == (
+        f"nerloop: error: {path}: tokenizer is 'os.listdir', which is not nerloop's code; "
+        "if you trust it, say --tokenizer os.listdir\n"
+    )
+
+
+def test_borders_of_documents_come_back_in_columns_and_not_for_plain_text(model, monkeypatch, tmp_path, capsys):
+    source = tmp_path / "x.conll"
+    source.write_text("-DOCSTART-\n\nAnna\n\nBo\n\n-DOCSTART-\n\nCy\n", encoding="utf-8")
+    assert run_predict(monkeypatch, "--model", model[0], str(source)) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert [line.split(" ")[0] for line in lines if line] == ["-DOCSTART-", "Anna", "Bo", "-DOCSTART-", "Cy"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna\n\nBo\n"), encoding="utf-8"))
+    assert run_predict(monkeypatch, "--model", model[0]) == 0
+    assert [line.split(" ")[0] for line in capsys.readouterr().out.split("\n") if line] == ["Anna", "Bo"]
