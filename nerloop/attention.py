@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "nerloop_unpadded"
+PLAIN = 128
+"""Length up to which a CPU is quicker with all scores of a stack in memory; of PyTorch's attention, which holds fewer,
+the gradient takes twice as long at any length."""
 SPARED = 5_000
 """Pairs of subwords that a stack may compute in vain: more would cost more time than the calls of one stack more."""
 
@@ -232,7 +235,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
     """Return the output, (sentences, heads, length, width), of one stack."""
     from torch.nn import functional
 
-    if q.device.type != "cpu" or not q.requires_grad:  # on a CPU its gradient takes twice as long as ours
+    if q.device.type != "cpu" or not (q.requires_grad or q.shape[-2] <= PLAIN):
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
     output: Tensor = _functions().attended.apply(q, k, v, mask, scaling, dropout)
     return output

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nerloop.config import Config
 from nerloop.errors import ConfigError, NerloopError
+from nerloop.libc import keep_freed_memory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,22 +41,6 @@ def start(config: Config) -> tuple[Accelerator, str]:
     """
     precision = resolve_precision(config.train.mixed_precision)
     return make_accelerator(precision, deterministic=config.train.deterministic), precision
-
-
-def keep_freed_memory() -> None:
-    """Let a step find the memory that the one before has freed, instead of page by page anew from the system.
-
-    A training on the CPU allocates the same large tensors over and over. glibc takes each from the system and hands it
-    back; the faults took a third of a step of a small encoder on a virtual machine. Elsewhere this does nothing.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    import ctypes
-
-    trim_threshold, mmap_max = -1, -4  # malloc.h
-    mallopt = ctypes.CDLL(None).mallopt
-    mallopt(trim_threshold, -1)  # never hand back
-    mallopt(mmap_max, 0)  # all from the heap
 
 
 def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelerator:

@@ -13,13 +13,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from nerloop.errors import Interrupted
+from nerloop.libc import signal_when_parent_dies
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 """Ctrl-C, a scheduler's or launcher's wish, Slurm's usual warning before the time limit, a closed terminal."""
 
 LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "csh", "tcsh", "tmux", "screen", "nohup"}
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Interruption:
@@ -111,8 +111,6 @@ def follow_launcher() -> None:
     """
     if sys.platform != "linux" or not any(name in os.environ for name in LAUNCHER_VARIABLES):
         return
-    import ctypes
-
     parent = os.getppid()
     try:
         name = Path(f"/proc/{parent}/comm").read_text(encoding="utf-8").strip()
@@ -120,7 +118,7 @@ def follow_launcher() -> None:
         name = ""
     if name in SHELLS:
         return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    signal_when_parent_dies(signal.SIGTERM)
     if os.getppid() != parent:  # it died just before
         os.kill(os.getpid(), signal.SIGTERM)
 

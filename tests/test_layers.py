@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nerloop"
 
 # Bottom up. What is in one layer imports only from layers below, and from itself.
 LAYERS = [
-    {"types", "errors"},
+    {"types", "errors", "libc"},
     {"dropout", "plugins", "schedule", "store", "tags", "weights"},
     {"attention"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},

@@ -23,7 +23,7 @@ FORBIDDEN_CALLS = {
 ONLY_IN = {
     "importlib.import_module": "plugins.py",  # the user's own plugins, by the name that the user gives
     "subprocess": "hardware.py",  # git, for environment.json
-    "ctypes": "interruption.py",  # Linux's prctl, which Python has no name for
+    "ctypes": "libc.py",  # what Python has no name for
 }
 SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader"}
 

@@ -10,7 +10,7 @@ import pytest
 
 STEPS = """
 import resource, sys
-from nerloop.hardware import keep_freed_memory
+from nerloop.libc import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 import torch
