@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from nerloop.evaluators import Counts
@@ -33,8 +35,6 @@ class Seqeval:
         Keys: ("tokens",), ("correct_tokens",), ("gold", TYPE), ("predicted", TYPE), ("correct", TYPE), and
         ("confusion", GOLD TYPE, PREDICTED TYPE) of spans by their borders, "" where one side has no span there.
         """
-        from seqeval.metrics.sequence_labeling import get_entities  # here: it brings scikit-learn along, seconds
-
         counts: Counts = Counter()
         for span in itertools.chain.from_iterable(missed):
             counts["confusion", span.type, NOTHING] += 1
@@ -43,10 +43,10 @@ class Seqeval:
         for gold_tags, predicted_tags, not_gold in zip(gold, predicted, no_gold, strict=True):
             counts["tokens",] += len(gold_tags)
             counts["correct_tokens",] += sum(a == b for a, b in zip(gold_tags, predicted_tags, strict=True))
-            gold_types = {(start, end): type_ for type_, start, end in get_entities(list(gold_tags))}
+            gold_types = dict(types_by_borders(tuple(gold_tags)))
             for span in not_gold:  # seqeval's ends are inclusive
                 gold_types.pop((span.start, span.end - 1), None)
-            predicted_types = {(start, end): type_ for type_, start, end in get_entities(list(predicted_tags))}
+            predicted_types = types_by_borders(tuple(predicted_tags))
             for borders in gold_types.keys() | predicted_types.keys():
                 gold_type = gold_types.get(borders, NOTHING)
                 predicted_type = predicted_types.get(borders, NOTHING)
@@ -75,6 +75,14 @@ class Seqeval:
             "predicted_spans": sum(predicted.values()),
             "confusion": confusion,
         }
+
+
+@lru_cache(maxsize=2048)  # most sentences are decoded to the same tags twice, and the gold ones are
+def types_by_borders(tags: tuple[str, ...]) -> Mapping[tuple[int, int], str]:
+    """Return the types of the spans of a sentence by the indices of their first and last token."""
+    from seqeval.metrics.sequence_labeling import get_entities  # here: it brings scikit-learn along, seconds
+
+    return MappingProxyType({(start, end): type_ for type_, start, end in get_entities(list(tags))})
 
 
 def scores(correct: int, gold: int, predicted: int) -> dict[str, float]:

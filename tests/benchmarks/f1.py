@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace, name: str, settings: list[str], seed: int
     files = {"train": "train.conll", "validation": "dev.conll", "test": "test.conll"}
     command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", arguments.model]
     command += [x for split, name in files.items() for x in (f"--data.{split}", str(Path(arguments.data, name)))]
-    command += ["--train.epochs", "5", "--train.batch_size", "16", "--train.learning_rate", "1e-4"]
+    command += ["--train.epochs", str(arguments.epochs), "--train.batch_size", "16", "--train.learning_rate", "1e-4"]
     command += ["--train.seed", str(seed), *settings, "--run.dir", str(folder), "--run.resume", "auto"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads((folder / "results.json").read_text())
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--alignments", nargs="*", default=["first"])
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME: FLAGS")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--runs", default="runs/f1")
     parser.add_argument("--json", help="file for the figures of each run")
     arguments = parser.parse_args()

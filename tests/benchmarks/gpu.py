@@ -14,7 +14,6 @@ import argparse
 import gzip
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from turns import compared, default_data, default_model, finish, in_turn, median_and_spread, run_plain
+from turns import (
+    compared,
+    default_data,
+    default_model,
+    finish,
+    in_turn,
+    median_and_spread,
+    run_plain,
+    samples_per_second,
+    train,
+    write_few,
+)
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 5e-2}  # relative, over all logits or all gradients
 WARMUP, STEPS = 10, 60
@@ -84,17 +94,10 @@ def make_base(folder: Path, tokenizer_folder: str) -> str:
     return str(folder)
 
 
-def train_ours(model: str, data: str, batch_size: int, precision: str, *flags: str) -> tuple[list[dict], Path]:
-    """Return the timings of the logged steps behind the warm-up, and the run's folder."""
+def train_ours(model: str, data: str, batch_size: int, *flags: str) -> tuple[list[dict[str, float]], Path]:
+    """Return the timings of steps behind the warm-up, and the run's folder."""
     run = Path(tempfile.mkdtemp(), "run")
-    command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", model, "--run.dir", str(run)]
-    command += ["--data.train", f"{data}/train.conll", "--train.batch_size", str(batch_size)]
-    command += ["--train.mixed_precision", precision, "--train.max_steps", str(WARMUP + STEPS)]
-    done = subprocess.run([*command, "--run.log_every", str(WARMUP), *flags], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"nerloop.train: {done.stderr[-3000:]}")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line["timing"] for line in lines if "loss" in line][1:], run
+    return train(model, data, batch_size, "bf16", *flags, steps=STEPS, warmup=WARMUP, run=run), run
 
 
 def compare_speed(model: str, data: str, few: str, rounds: int) -> list[dict[str, Any]]:
@@ -104,8 +107,7 @@ def compare_speed(model: str, data: str, few: str, rounds: int) -> list[dict[str
         arguments += ["--batch_size", "32", "--steps", str(STEPS), "--warmup", str(WARMUP)]
 
         def ours() -> dict[str, float]:
-            timings, _ = train_ours(model, data, 32, "bf16")
-            return {"samples_per_second": statistics.harmonic_mean([t["samples_per_second"] for t in timings])}
+            return {"samples_per_second": samples_per_second(train_ours(model, data, 32)[0])}
 
         def plain(arguments: list[str] = arguments) -> dict[str, float]:
             return {"samples_per_second": run_plain(arguments)["samples_per_second"]}
@@ -162,15 +164,13 @@ def main() -> None:
     figures: dict[str, Any] = {"right": check(arguments.tokenizer)}
     with tempfile.TemporaryDirectory() as temporary:
         model = make_base(Path(temporary, "model"), arguments.tokenizer)
-        few = Path(temporary, "few.conll")
-        sentences = Path(arguments.data, "dev.conll").read_text(encoding="utf-8").split("\n\n")
-        few.write_text("\n\n".join(sentences[:50]) + "\n", encoding="utf-8")
+        few = write_few(arguments.data, temporary)
         print("| what | nerloop, samples/s | plain loop, samples/s | ratio |\n|---|---:|---:|---:|")
-        figures["train"] = compare_speed(model, arguments.data, str(few), arguments.rounds)
+        figures["train"] = compare_speed(model, arguments.data, few, arguments.rounds)
         flops, copied = measure_rates()
         layers, everything = 12 * 12 * 768**2, 12 * 12 * 768**2 + 31_000 * 768  # bert-base: 7.1M a layer, embeddings
         for batch_size in (32, PEAK_SUBWORDS // 25):
-            timings, run = train_ours(model, arguments.data, batch_size, "bf16", "--run.profile", "20")
+            timings, run = train_ours(model, arguments.data, batch_size, "--run.profile", "20")
             rate = statistics.median(t["subwords_per_second"] for t in timings)
             samples = statistics.median(t["samples_per_second"] for t in timings)
             seconds = batch_size / samples

@@ -11,16 +11,14 @@ widths and larger squares reach, in turn with the steps.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from turns import default_data, default_model, finish, median_and_spread
+from turns import default_data, default_model, finish, median_and_spread, train
 
 WARMUP = 5
 
@@ -53,20 +51,14 @@ def count_parameters(model: str) -> tuple[int, int]:
     return total - embedded, total
 
 
-def train(arguments: argparse.Namespace) -> list[tuple[float, float]]:
+def time_steps(arguments: argparse.Namespace) -> list[tuple[float, float]]:
     """Return seconds and subwords of steps, five at a time."""
+    size, steps = arguments.batch_size, {"steps": arguments.steps, "warmup": WARMUP}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", arguments.model]
-        command += ["--data.train", str(Path(arguments.data, "train.conll")), "--run.dir", f"{folder}/run"]
-        command += ["--train.batch_size", str(arguments.batch_size), "--train.mixed_precision", "bf16"]
-        command += ["--train.max_steps", str(arguments.steps + WARMUP), "--run.log_every", str(WARMUP)]
-        subprocess.run(command, check=True, capture_output=True)
-        lines = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
-    found = []
-    for timing in [line["timing"] for line in lines if "loss" in line][1:]:
-        seconds = arguments.batch_size / timing["samples_per_second"]
-        found.append((seconds, timing["subwords_per_second"] * seconds))
-    return found
+        timings = train(arguments.model, arguments.data, size, "bf16", **steps, run=Path(folder, "run"))
+    return [
+        (size / t["samples_per_second"], size * t["subwords_per_second"] / t["samples_per_second"]) for t in timings
+    ]
 
 
 def main() -> None:
@@ -82,7 +74,7 @@ def main() -> None:
     rows = []
     for _ in range(arguments.rounds):
         flops, copied = measure_rates()
-        steps = train(arguments)
+        steps = time_steps(arguments)
         seconds = statistics.median(s for s, _ in steps)
         subwords = statistics.mean(n for _, n in steps)
         products, update = 6 * in_layers * subwords / flops, 34 * in_all / copied

@@ -9,35 +9,33 @@ Same model, data, sentences an update and number of steps; the first steps of bo
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from turns import compared, default_data, default_model, finish, in_turn, median_and_spread, run_plain
+from turns import (
+    compared,
+    default_data,
+    default_model,
+    finish,
+    in_turn,
+    median_and_spread,
+    run_plain,
+    samples_per_second,
+    train,
+    write_few,
+)
 
 
 def train_ours(arguments: argparse.Namespace, batch_size: int, precision: str) -> dict[str, float]:
-    """Train with nerloop; return the speed behind the first `warmup` steps, as its metrics.jsonl has it."""
-    every = arguments.warmup
+    """Return the speed behind the first `warmup` steps."""
+    steps = {"steps": arguments.steps, "warmup": arguments.warmup}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", arguments.model]
-        command += ["--data.train", str(Path(arguments.data, "train.conll")), "--run.dir", f"{folder}/run"]
-        command += ["--train.batch_size", str(batch_size), "--train.mixed_precision", precision]
-        command += ["--train.max_steps", str(arguments.steps + every), "--run.log_every", str(every)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"nerloop.train: {done.stderr[-3000:]}")
-        lines = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
-    timings = [line["timing"] for line in lines if "loss" in line][1:]
-    assert len(timings) == arguments.steps // every
-    # Intervals have the same number of steps, and so of sentences: the mean speed is the harmonic mean of theirs.
-    return {"samples_per_second": len(timings) / sum(1 / t["samples_per_second"] for t in timings)}
+        timings = train(arguments.model, arguments.data, batch_size, precision, **steps, run=Path(folder, "run"))
+    return {"samples_per_second": samples_per_second(timings)}
 
 
 def train_plain(arguments: argparse.Namespace, batch_size: int) -> dict[str, float]:
-    files = ["--train", f"{arguments.data}/train.conll", "--validation", str(arguments.few)]
+    files = ["--train", f"{arguments.data}/train.conll", "--validation", arguments.few]
     steps = ["--batch_size", str(batch_size), "--steps", str(arguments.steps), "--warmup", str(arguments.warmup)]
     found = run_plain(["--model", arguments.model, *files, *steps])
     return {"samples_per_second": found["samples_per_second"]}
@@ -65,10 +63,7 @@ def main() -> None:
     print("| batch | precision | nerloop, samples/s | plain loop fp32, samples/s | ratio of medians |")
     print("|---:|---|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
-        # The plain loop reads its labels off both files, and evaluates at its end, which is not what is timed here.
-        arguments.few = Path(folder, "few.conll")
-        sentences = Path(arguments.data, "dev.conll").read_text(encoding="utf-8").split("\n\n")
-        arguments.few.write_text("\n\n".join(sentences[:50]) + "\n", encoding="utf-8")
+        arguments.few = write_few(arguments.data, folder)
         for batch_size in arguments.batch_sizes:
             for precision in arguments.precisions:
                 sides = {

