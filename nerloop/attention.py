@@ -165,9 +165,14 @@ def laid_out(layout: Layout) -> Iterator[None]:
 
 
 def use(model: PreTrainedModel) -> None:
-    """Let a model attend by `attend`: outside `laid_out` that is PyTorch's own attention ("sdpa")."""
+    """Let a model attend by `attend`: outside `laid_out` that is PyTorch's own attention ("sdpa").
+
+    Raises NotImplementedError where the backward runs layers once more, when the layout of their forward is gone.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
 
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise NotImplementedError("gradient checkpointing, which its config.json asks for")
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME)

@@ -10,6 +10,7 @@ from nerloop import attention
 from nerloop.attention import Layout, attend, few_shapes, laid_out
 from nerloop.collators.pack import Pack
 from nerloop.model import logits_of
+from nerloop.probe import choose_collator
 from nerloop.types import Feature
 
 LENGTHS = [3, 40, 1, 38, 17, 12, 16, 64]
@@ -173,6 +174,14 @@ def test_a_model_whose_attention_is_another_one_is_not_trusted(make_model, wordp
         logits_of(model, batch)
     attention.use(model)
     assert logits_of(model, batch).shape == (1, 8, 5)
+
+
+def test_a_model_that_runs_layers_again_in_the_backward_is_packed_by_a_mask(make_model, wordpiece):
+    model = make_model("bert", gradient_checkpointing=True)
+    collator, _ = choose_collator(Pack(wordpiece), model, wordpiece)
+    assert collator.layout == "added_mask"
+    batch = collator(features(3, 4))
+    logits_of(model.train(), batch).sum().backward()
 
 
 def test_without_a_layout_a_model_attends_as_ever(make_model):
