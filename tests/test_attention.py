@@ -232,6 +232,17 @@ def test_a_kernel_that_attends_across_sentences_is_not(monkeypatch):
     assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
 
 
+def test_the_trial_of_a_kernel_draws_nothing_from_the_run(monkeypatch):
+    def drawing(*arguments):
+        torch.rand(3)
+        return flat(*arguments)
+
+    monkeypatch.setattr(attention, "_attend_flat", drawing)
+    before = torch.random.get_rng_state()
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is True
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_kernel_without_a_gradient_is_not(monkeypatch):
     monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a).detach())
     assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
