@@ -1,6 +1,6 @@
 """Tag text with a saved model, any length: `python -m nerloop.predict --model runs/x/model FILE...`, or standard input.
 
-Exit codes: 0 done, 2 bad input (one line on stderr).
+Exit codes: 0 done, 2 bad input (one line on stderr), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nerloop.data.formats import FORMATS, TEXT_READERS
 from nerloop.data.lines import open_lines
 from nerloop.data.statistics import Statistics
 from nerloop.data.text import DEFAULT_RULE, RULES, read_text
-from nerloop.errors import DataError, ModelError, NerloopError, PluginError
+from nerloop.errors import STOPPED, DataError, Interrupted, ModelError, NerloopError, PluginError
 from nerloop.evaluators import Counts
 from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
@@ -46,6 +46,10 @@ def main() -> None:
         if hardware.speaks():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        if hardware.speaks():
+            print(STOPPED, file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

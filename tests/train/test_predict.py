@@ -9,6 +9,7 @@ import pytest
 from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
+from nerloop.inference import Tagger
 from nerloop.report import jsonl_lines
 from nerloop.train import train
 
@@ -257,3 +258,17 @@ def test_borders_of_documents_come_back_in_columns_and_not_for_plain_text(model,
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna\n\nBo\n"), encoding="utf-8"))
     assert run_predict(monkeypatch, "--model", model[0]) == 0
     assert [line.split(" ")[0] for line in capsys.readouterr().out.split("\n") if line] == ["Anna", "Bo"]
+
+
+def test_ctrl_c_ends_predict_with_one_line_and_leaves_no_part_of_a_file(model, config, monkeypatch, tmp_path, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    folder, _ = model
+    monkeypatch.setattr(Tagger, "tag_in_order", interrupted)
+    capsys.readouterr()
+    assert (
+        run_predict(monkeypatch, "--model", folder, str(config.data.validation), "--output", str(tmp_path / "o")) == 130
+    )
+    assert capsys.readouterr().err == "nerloop: stopped by Ctrl-C\n"
+    assert list(tmp_path.glob("o*")) == []
