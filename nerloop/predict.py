@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.config import ModelSettings, Plugin
 from nerloop.data import TextOptions, format_of, iterate_files
-from nerloop.data.formats import FORMATS, TEXT_READERS
+from nerloop.data.formats import FORMATS, SUFFIXES, TEXT_READERS
 from nerloop.data.lines import open_lines
 from nerloop.data.statistics import Statistics
 from nerloop.data.text import DEFAULT_RULE, RULES, read_text
@@ -107,6 +107,8 @@ def predict(arguments: argparse.Namespace) -> None:
     release_log()
     decoding = next(iter(tagger.decodings))
     has_gold = known.num_tokens > 0 and known.tags.total() == known.num_tokens
+    if arguments.metrics and not has_gold and is_main:
+        print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)
     counts: dict[str, Counts] = {name: Counter() for name in tagger.decodings}
     with _writing(arguments.output if is_main else os.devnull) as write_lines:
         write = report.writer(write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain)
@@ -174,8 +176,8 @@ class Source:
             try:
                 found = Statistics.of(self.read(remarks))
             except DataError:
-                raise error from None
-            print(f"nerloop: no gold tags, so no scores ({error})", file=sys.stderr)
+                raise DataError(f"{error}{self._hint}") from None
+            print(f"nerloop: no gold tags, so no scores ({error}){self._hint}", file=sys.stderr)
         for remark in remarks:
             log.warning("%s", remark)
         return found
@@ -190,6 +192,13 @@ class Source:
             return itertools.chain.from_iterable(read_text(lines, path, rule) for path, lines in texts)
         found = [] if remarks is None else remarks
         return iterate_files(self.paths, format=self.format, with_tags=self.with_tags, remarks=found, **self.options)
+
+    @property
+    def _hint(self) -> str:
+        """What to say behind a mistake in files that nothing but their content has made columns of."""
+        guessed = [path for path in self.paths if self.format == "auto" and not Path(path).is_dir()]
+        is_told = [self._format_of(path) != "conll" or Path(path).suffix.lower() in SUFFIXES for path in guessed]
+        return "" if all(is_told) else "; is this plain text? Then say --format text"
 
     def _format_of(self, path: str) -> str:
         return format_of(path) if self.format == "auto" else self.format

@@ -272,3 +272,26 @@ def test_ctrl_c_ends_predict_with_one_line_and_leaves_no_part_of_a_file(model, c
     )
     assert capsys.readouterr().err == "nerloop: stopped by Ctrl-C\n"
     assert list(tmp_path.glob("o*")) == []
+
+
+@pytest.mark.parametrize(("text", "code"), [("Anna flew to Paris.\n", 0), ("Anna flew to Paris.\n\nShe left.\n", 2)])
+def test_plain_text_that_is_taken_for_columns_is_told_how_to_be_read(text, code, model, monkeypatch, tmp_path, capsys):
+    folder, _ = model
+    source = tmp_path / "notes.txt"
+    source.write_text(text)
+    capsys.readouterr()
+    assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(tmp_path / "out")) == code
+    said = capsys.readouterr().err
+    assert "notes.txt:1: 'Paris.' is not a tag" in said
+    assert said.endswith("; is this plain text? Then say --format text\n")
+
+
+def test_metrics_of_text_without_gold_tags_are_told_to_be_missing(model, monkeypatch, tmp_path, capsys):
+    folder, _ = model
+    source, metrics = tmp_path / "notes.txt", tmp_path / "metrics.json"
+    source.write_text("Anna flew to Paris.\n")
+    capsys.readouterr()
+    arguments = ("--format", "text", "--metrics", str(metrics), "--output", str(tmp_path / "out"))
+    assert run_predict(monkeypatch, "--model", folder, str(source), *arguments) == 0
+    assert capsys.readouterr().err == f"nerloop: --metrics {metrics}: no gold tags, so it is not written\n"
+    assert not metrics.exists()
