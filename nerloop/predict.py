@@ -220,7 +220,11 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         if ours["mixed_precision"] not in ("no", "bf16", "fp16", "float64"):
             raise ValueError(f"mixed_precision {ours['mixed_precision']!r}")
     except OSError as error:
-        raise ModelError(f"{path}: can't be read; expected a model folder that nerloop saved") from error
+        from nerloop.runs import MODEL
+
+        inside = Path(arguments.model, MODEL)
+        instead = f", such as {inside}" if Path(inside, NERLOOP_JSON).exists() else " that nerloop saved"
+        raise ModelError(f"{path}: can't be read; expected a model folder{instead}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
     for kind, plugin in found.items():

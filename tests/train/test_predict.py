@@ -295,3 +295,10 @@ def test_metrics_of_text_without_gold_tags_are_told_to_be_missing(model, monkeyp
     assert run_predict(monkeypatch, "--model", folder, str(source), *arguments) == 0
     assert capsys.readouterr().err == f"nerloop: --metrics {metrics}: no gold tags, so it is not written\n"
     assert not metrics.exists()
+
+
+def test_the_folder_of_a_run_is_told_where_its_model_is(model, config, monkeypatch, capsys):
+    folder, _ = model
+    capsys.readouterr()
+    assert run_predict(monkeypatch, "--model", config.run.dir, str(config.data.validation)) == 2
+    assert capsys.readouterr().err.endswith(f"can't be read; expected a model folder, such as {folder}\n")
