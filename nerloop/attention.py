@@ -165,9 +165,14 @@ def laid_out(layout: Layout) -> Iterator[None]:
 
 
 def use(model: PreTrainedModel) -> None:
-    """Let a model attend by `attend`: outside `laid_out` that is PyTorch's own attention ("sdpa")."""
+    """Let a model attend by `attend`: outside `laid_out` that is PyTorch's own attention ("sdpa").
+
+    Raises NotImplementedError where the backward runs layers once more, when the layout of their forward is gone.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
 
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise NotImplementedError("gradient checkpointing, which its config.json asks for")
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME)
@@ -267,7 +272,12 @@ def can_attend_flat(device: Any, dtype: Any, width: int) -> bool:
     lengths, tolerance = [3, 40, 17], 0.05  # bf16 has 8 bits
     generator = torch.Generator().manual_seed(0)
     try:
-        with torch.inference_mode(mode=False), torch.enable_grad():
+        with (
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+            # A resumed run makes the trial at another step: no dropout of a step may depend on it.
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+        ):
             layout = Layout.of(lengths, device=device)
             drawn = torch.randn(3, sum(lengths), 2, width, generator=generator)
             flat, alone = (drawn.to(device, dtype).requires_grad_() for _ in range(2))

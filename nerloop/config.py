@@ -125,7 +125,7 @@ class RunSettings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """of what is said in the terminal"""
     profile: int = 0
-    """steps to trace, for TensorBoard or Chrome, into run.dir/profile (0: none)"""
+    """steps to trace, for ui.perfetto.dev or chrome://tracing, into run.dir/profile (0: none)"""
 
 
 @dataclass(frozen=True)

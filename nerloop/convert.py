@@ -1,6 +1,6 @@
 """From any format that nerloop reads to another: `python -m nerloop.convert IN OUT --to conll|jsonl|brat|label_studio`.
 
-Exit codes: 0 done, 2 bad input (one line on stderr).
+Exit codes: 0 done, 2 bad input (one line on stderr), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nerloop.data.offsets import UNITS
 from nerloop.data.records import DISCONTINUOUS, OVERLAPS, TextRecord, read_examples
 from nerloop.data.text import Offsets
 from nerloop.data.values import read_values
-from nerloop.errors import DataError, NerloopError, shorten
+from nerloop.errors import STOPPED, DataError, Interrupted, NerloopError, shorten
 from nerloop.tags import to_spans
 from nerloop.types import Example, Span
 
@@ -44,6 +44,9 @@ def main() -> None:
     except NerloopError as error:
         print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -52,6 +52,10 @@ class Interrupted(NerloopError):  # noqa: N818 (nobody's mistake, as KeyboardInt
     exit_code = 130
 
 
+STOPPED = "nerloop: stopped by Ctrl-C"
+"""What a command says that has nothing to go on with."""
+
+
 def printable(text: str) -> str:
     """Return a text with what ends a line or can't be seen escaped: "a\\nb" -> "a\\\\nb"."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

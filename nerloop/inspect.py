@@ -2,7 +2,8 @@
 
 Instead of files `--dataset` takes what `data.dataset` takes: a hub data set, or a folder that save_to_disk wrote.
 
-Exit codes: 0 nothing that would stop a training, 2 there is (or a mistake on the command line, in one line on stderr).
+Exit codes: 0 nothing that would stop a training, 2 there is (or a mistake on the command line, in one line on stderr),
+130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nerloop.data.formats import FORMATS
 from nerloop.data.offsets import UNITS
 from nerloop.data.records import DISCONTINUOUS, OVERLAPS
 from nerloop.data.text import DEFAULT_RULE
-from nerloop.errors import ConfigError, DataError, NerloopError, shorten
+from nerloop.errors import STOPPED, ConfigError, DataError, Interrupted, NerloopError, shorten
 from nerloop.types import Example
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def main() -> None:
     except NerloopError as error:
         print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:

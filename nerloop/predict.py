@@ -1,6 +1,6 @@
 """Tag text with a saved model, any length: `python -m nerloop.predict --model runs/x/model FILE...`, or standard input.
 
-Exit codes: 0 done, 2 bad input (one line on stderr).
+Exit codes: 0 done, 2 bad input (one line on stderr), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any, BinaryIO
 from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.config import ModelSettings, Plugin
 from nerloop.data import TextOptions, format_of, iterate_files
-from nerloop.data.formats import FORMATS, TEXT_READERS
+from nerloop.data.formats import FORMATS, SUFFIXES, TEXT_READERS
 from nerloop.data.lines import open_lines
 from nerloop.data.statistics import Statistics
 from nerloop.data.text import DEFAULT_RULE, RULES, read_text
-from nerloop.errors import DataError, ModelError, NerloopError, PluginError
+from nerloop.errors import STOPPED, DataError, Interrupted, ModelError, NerloopError, PluginError
 from nerloop.evaluators import Counts
 from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
@@ -46,6 +46,10 @@ def main() -> None:
         if hardware.speaks():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        if hardware.speaks():
+            print(STOPPED, file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -103,6 +107,8 @@ def predict(arguments: argparse.Namespace) -> None:
     release_log()
     decoding = next(iter(tagger.decodings))
     has_gold = known.num_tokens > 0 and known.tags.total() == known.num_tokens
+    if arguments.metrics and not has_gold and is_main:
+        print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)
     counts: dict[str, Counts] = {name: Counter() for name in tagger.decodings}
     with _writing(arguments.output if is_main else os.devnull) as write_lines:
         write = report.writer(write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain)
@@ -170,8 +176,8 @@ class Source:
             try:
                 found = Statistics.of(self.read(remarks))
             except DataError:
-                raise error from None
-            print(f"nerloop: no gold tags, so no scores ({error})", file=sys.stderr)
+                raise DataError(f"{error}{self._hint}") from None
+            print(f"nerloop: no gold tags, so no scores ({error}){self._hint}", file=sys.stderr)
         for remark in remarks:
             log.warning("%s", remark)
         return found
@@ -186,6 +192,13 @@ class Source:
             return itertools.chain.from_iterable(read_text(lines, path, rule) for path, lines in texts)
         found = [] if remarks is None else remarks
         return iterate_files(self.paths, format=self.format, with_tags=self.with_tags, remarks=found, **self.options)
+
+    @property
+    def _hint(self) -> str:
+        """What to say behind a mistake in files that nothing but their content has made columns of."""
+        guessed = [path for path in self.paths if self.format == "auto" and not Path(path).is_dir()]
+        is_told = [self._format_of(path) != "conll" or Path(path).suffix.lower() in SUFFIXES for path in guessed]
+        return "" if all(is_told) else "; is this plain text? Then say --format text"
 
     def _format_of(self, path: str) -> str:
         return format_of(path) if self.format == "auto" else self.format
@@ -207,7 +220,11 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         if ours["mixed_precision"] not in ("no", "bf16", "fp16", "float64"):
             raise ValueError(f"mixed_precision {ours['mixed_precision']!r}")
     except OSError as error:
-        raise ModelError(f"{path}: can't be read; expected a model folder that nerloop saved") from error
+        from nerloop.runs import MODEL
+
+        inside = Path(arguments.model, MODEL)
+        instead = f", such as {inside}" if Path(inside, NERLOOP_JSON).exists() else " that nerloop saved"
+        raise ModelError(f"{path}: can't be read; expected a model folder{instead}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
     for kind, plugin in found.items():

@@ -1,4 +1,4 @@
-"""A trace of some steps, for TensorBoard's profiler plugin, chrome://tracing or ui.perfetto.dev."""
+"""A trace of some steps, for ui.perfetto.dev, chrome://tracing or TensorBoard with torch-tb-profiler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def profiling(num_steps: int, folder: Path, *, is_main: bool) -> Iterator[Callab
 
     def write(trace: profiler.profile) -> None:
         profiler.tensorboard_trace_handler(str(folder / FOLDER))(trace)
-        log.info("traced %d steps; open %s in TensorBoard or ui.perfetto.dev", num_steps, folder / FOLDER)
+        log.info(
+            "traced %d steps; open the file in %s in ui.perfetto.dev or chrome://tracing", num_steps, folder / FOLDER
+        )
 
     schedule = profiler.schedule(wait=SKIPPED - 1, warmup=1, active=num_steps, repeat=1)
     with profiler.profile(schedule=schedule, on_trace_ready=write, record_shapes=True) as trace:

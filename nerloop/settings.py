@@ -386,6 +386,7 @@ def _cut(text: str, limit: int = 100) -> str:
 
 def _nearest(name: str, known: set[str]) -> str:
     """Return the nearest known setting, by its whole name or, where the section is wrong, by its last part."""
+    known = known if "." in name else known | CONTEXT.keys()
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
     if not close:
         last = {k.rpartition(".")[2]: k for k in sorted(known)}

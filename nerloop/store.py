@@ -157,7 +157,7 @@ class Cache:
         files = list(_files_of(paths))
         names = [str(f.resolve()) for f in files]
         state = [_state_of(f) for f in files]
-        key = fingerprint(names)
+        key = fingerprint(names, list(paths))
         found = self._read_value("digest", key)
         if isinstance(found, dict) and found.get("state") == state and isinstance(found.get("sha256"), str):
             return str(found["sha256"])
@@ -260,12 +260,21 @@ def code_fingerprint(*names: str) -> str:
 
 
 def digest_of(paths: Sequence[str]) -> str:
-    """Return the SHA-256 of the bytes of some files (of folders: of all files in them, by name), end to end."""
+    """Return the SHA-256 of the bytes of a file; of several, or of a folder, of the digests and names of all files.
+
+    The name is that in the folder ("" of a file that is given by its own path). So it tells, too, what stands in which.
+    """
+    if len(paths) == 1 and not Path(paths[0]).is_dir():
+        return _digest_of_file(Path(paths[0]))
+    files = [(path, file) for path in map(Path, paths) for file in _files_of([str(path)])]
+    return fingerprint([(file.relative_to(path).as_posix(), _digest_of_file(file)) for path, file in files])
+
+
+def _digest_of_file(path: Path) -> str:
     digest = hashlib.sha256()
-    for path in _files_of(paths):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -116,7 +116,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
         if any(state[name] != value for name, value in computed_on.items()):
             log.warning("warning: resumed on other processes or threads: equal up to rounding, not to the bit")
     log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
-             accelerator.num_processes, precision)  # fmt: skip
+             accelerator.num_processes, "float32" if precision == "no" else precision)  # fmt: skip
 
     parameters = [p for p in master.parameters() if p.requires_grad]
     max_norm = config.train.max_grad_norm or float("inf")

@@ -10,6 +10,7 @@ from nerloop import attention
 from nerloop.attention import Layout, attend, few_shapes, laid_out
 from nerloop.collators.pack import Pack
 from nerloop.model import logits_of
+from nerloop.probe import choose_collator
 from nerloop.types import Feature
 
 LENGTHS = [3, 40, 1, 38, 17, 12, 16, 64]
@@ -175,6 +176,14 @@ def test_a_model_whose_attention_is_another_one_is_not_trusted(make_model, wordp
     assert logits_of(model, batch).shape == (1, 8, 5)
 
 
+def test_a_model_that_runs_layers_again_in_the_backward_is_packed_by_a_mask(make_model, wordpiece):
+    model = make_model("bert", gradient_checkpointing=True)
+    collator, _ = choose_collator(Pack(wordpiece), model, wordpiece)
+    assert collator.layout == "added_mask"
+    batch = collator(features(3, 4))
+    logits_of(model.train(), batch).sum().backward()
+
+
 def test_without_a_layout_a_model_attends_as_ever(make_model):
     model = make_model("bert")
     inputs = {"input_ids": torch.tensor([[7, 8, 9], [7, 8, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
@@ -221,6 +230,17 @@ def test_a_kernel_that_attends_within_sentences_is_used(monkeypatch):
 def test_a_kernel_that_attends_across_sentences_is_not(monkeypatch):
     monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a, borders=[60]))
     assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
+
+
+def test_the_trial_of_a_kernel_draws_nothing_from_the_run(monkeypatch):
+    def drawing(*arguments):
+        torch.rand(3)
+        return flat(*arguments)
+
+    monkeypatch.setattr(attention, "_attend_flat", drawing)
+    before = torch.random.get_rng_state()
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is True
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_kernel_without_a_gradient_is_not(monkeypatch):

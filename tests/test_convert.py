@@ -188,3 +188,14 @@ def test_no_file_is_lost_by_its_own_conversion(convert, source):
 
 def test_a_file_that_is_not_there_is_named(convert):
     assert convert("none.jsonl", "x", "--to", "conll") == (2, "nerloop: error: none.jsonl: no such file\n")
+
+
+def test_ctrl_c_is_told_in_one_line_and_leaves_nothing(convert, monkeypatch):
+    def interrupted(examples):
+        yield "A O\n"
+        raise KeyboardInterrupt
+
+    Path("x.conll").write_text("A B-X\n")
+    monkeypatch.setattr(convert_module, "conll_lines", interrupted)
+    assert convert("x.conll", "y.conll", "--to", "conll") == (130, "nerloop: stopped by Ctrl-C\n")
+    assert [p.name for p in Path().iterdir()] == ["x.conll"]

@@ -197,3 +197,11 @@ def test_as_a_program_with_a_name_that_is_no_utf_8(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["splits"][0]["path"] == "train-\udcff.conll"
     assert "train-\\udcff.conll" in (tmp_path / "x.html").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_is_told_in_one_line(run, monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "inspect", interrupted)
+    assert run("train.conll") == (130, "", "nerloop: stopped by Ctrl-C\n")

@@ -26,7 +26,9 @@ def test_so_many_steps_are_traced_behind_the_first(tmp_path, caplog):
     caplog.set_level(logging.INFO, "nerloop")
     found = run(tmp_path, num_traced=2, num_steps=SKIPPED + 6)
     assert found == [f"ProfilerStep#{SKIPPED}", f"ProfilerStep#{SKIPPED + 1}"]
-    assert caplog.messages == [f"traced 2 steps; open {tmp_path / FOLDER} in TensorBoard or ui.perfetto.dev"]
+    assert caplog.messages == [
+        f"traced 2 steps; open the file in {tmp_path / FOLDER} in ui.perfetto.dev or chrome://tracing"
+    ]
 
 
 def test_a_run_that_ends_before_leaves_what_there_was(tmp_path):

@@ -272,6 +272,7 @@ FLAG_MISTAKES = [
         "train.mixed_precision: found 'int4', expected one of profile, auto, no, bf16, fp16, float64",
     ),
     (["--train.epoch", "3"], "--train.epoch: no such setting; did you mean --train.epochs?"),
+    (["--aligment", "first"], "--aligment: no such setting; did you mean --alignment?"),
     (["--train.lr", "3"], "--train.lr: no such setting; see --help"),
     (["--epochs", "3"], "--epochs: no such setting; did you mean --train.epochs?"),
     (["--learning_rate=3"], "--learning_rate: no such setting; did you mean --train.learning_rate?"),

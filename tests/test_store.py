@@ -174,11 +174,30 @@ def test_without_the_usual_folder_nothing_is_kept(tmp_path, monkeypatch, said):
     assert [numbers(found, "a", 1), numbers(found, "a", 2)] == [[1], [2]]
 
 
-def test_digest_is_the_sha_256_of_the_bytes_end_to_end(cache, tmp_path):
-    for name, text in (("a", "one"), ("b", "two")):
-        (tmp_path / name).write_text(text)
+def test_digest_is_the_sha_256_of_the_bytes(cache, tmp_path):
+    (tmp_path / "a").write_text("onetwo")
     sha = "25b6746d5172ed6352966a013d93ac846e1110d5a25e8f183b5931f4688842a1"  # printf onetwo | sha256sum
-    assert cache.digest([str(tmp_path / "a"), str(tmp_path / "b")]) == sha
+    assert cache.digest([str(tmp_path / "a")]) == sha
+
+
+def test_digest_of_several_files_tells_which_bytes_are_in_which(tmp_path):
+    def digest(names, *texts):
+        for name, text in zip(("a", "b"), texts, strict=True):
+            (tmp_path / name).write_text(text)
+        return digest_of([str(tmp_path / name) for name in names])
+
+    assert len({digest("ab", "one", "two"), digest("ab", "onet", "wo"), digest("ab", "onetwo", "")}) == 3
+    assert digest("ab", "one", "two") == digest("ba", "two", "one")
+
+
+def test_digest_of_a_folder_tells_the_names_in_it(tmp_path):
+    folder, same = tmp_path / "one", tmp_path / "other"
+    for place in (folder, same):
+        (place / "in").mkdir(parents=True)
+        (place / "in" / "a.txt").write_text("one")
+    assert digest_of([str(folder)]) == digest_of([str(same)])
+    (same / "in" / "a.txt").rename(same / "in" / "b.txt")
+    assert digest_of([str(folder)]) != digest_of([str(same)])
 
 
 def test_digest_remembers_files_that_did_not_change(cache, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def read_files(
     text: TextOptions = TextOptions(),  # noqa: B008 (nobody can change it)
     cache: Cache | None = None,
 ) -> tuple[Sequence[Example], str]:
-    """Return the examples of some files (or brat folders), in order, and a SHA-256 of their bytes.
+    """Return the examples of some files (or brat folders), in order, and what `digest_of` says of them.
 
     They are a list in memory, or, with a cache, mapped from there, and read only where they are not there yet. `text`
     says how texts with character spans are read; what is changed or left out on the way is told in the log. Raises

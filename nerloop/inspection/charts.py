@@ -85,7 +85,7 @@ def type_bars(spans: Mapping[str, Mapping[str, int]], types: Sequence[str], hues
         y += ROW
         for i, split in enumerate(spans):
             share = shares[type_, split]
-            width = 62 * share / top
+            width = 54 * share / top  # the label of the longest bar fits beside it on a phone
             parts.append(
                 f'<rect class="of-{i}" style="--h:{hues[type_]}" x="0" y="{y}" width="{width:.2f}%" height="{BAR}" '
                 f'rx="2"/><text x="{width:.2f}%" dx="6" y="{y + 11}">{split} {100 * share:.1f}% '

@@ -8,6 +8,7 @@ import pytest
 
 from nerloop.data import format_of, read_files
 from nerloop.errors import DataError
+from nerloop.store import Cache
 from nerloop.tags import Scheme, find_scheme, to_spans
 
 
@@ -35,10 +36,21 @@ def test_read_files_puts_files_end_to_end():
 
 def test_read_files_fingerprint_is_the_sha_256_of_the_bytes():
     Path("a.conll").write_bytes(b"A B-X\r\n")
-    Path("b.conll").write_bytes(b"b O")
-    # printf 'A B-X\r\nb O' | sha256sum
-    expected = "67af7828ecc31b7cb3e50359cc20bd8891bb82e4aefdcef88043f46820f1c994"
-    assert read_files(["a.conll", "b.conll"])[1] == expected
+    # printf 'A B-X\r\n' | sha256sum
+    expected = "47f0e057220dfb869000993da1d1291e54e765f5f1e230362d1bf7cc77b37910"
+    assert read_files(["a.conll"])[1] == expected
+
+
+def test_a_cache_tells_files_apart_that_are_the_same_end_to_end(tmp_path):
+    cache = Cache(tmp_path)
+
+    def read(first, second):
+        Path("a.conll").write_text(first)
+        Path("b.conll").write_text(second)
+        return [e.tokens for e in read_files(["a.conll", "b.conll"], cache=cache)[0]]
+
+    assert read("A B-X\n", "b O\nc O\n") == [("A",), ("b", "c")]
+    assert read("A B-X\nb O\n", "c O\n") == [("A", "b"), ("c",)]
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.ndjson", "x.JSONL"])

@@ -9,6 +9,7 @@ import pytest
 from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
+from nerloop.inference import Tagger
 from nerloop.report import jsonl_lines
 from nerloop.train import train
 
@@ -257,3 +258,47 @@ def test_borders_of_documents_come_back_in_columns_and_not_for_plain_text(model,
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna\n\nBo\n"), encoding="utf-8"))
     assert run_predict(monkeypatch, "--model", model[0]) == 0
     assert [line.split(" ")[0] for line in capsys.readouterr().out.split("\n") if line] == ["Anna", "Bo"]
+
+
+def test_ctrl_c_ends_predict_with_one_line_and_leaves_no_part_of_a_file(model, config, monkeypatch, tmp_path, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    folder, _ = model
+    monkeypatch.setattr(Tagger, "tag_in_order", interrupted)
+    capsys.readouterr()
+    assert (
+        run_predict(monkeypatch, "--model", folder, str(config.data.validation), "--output", str(tmp_path / "o")) == 130
+    )
+    assert capsys.readouterr().err == "nerloop: stopped by Ctrl-C\n"
+    assert list(tmp_path.glob("o*")) == []
+
+
+@pytest.mark.parametrize(("text", "code"), [("Anna flew to Paris.\n", 0), ("Anna flew to Paris.\n\nShe left.\n", 2)])
+def test_plain_text_that_is_taken_for_columns_is_told_how_to_be_read(text, code, model, monkeypatch, tmp_path, capsys):
+    folder, _ = model
+    source = tmp_path / "notes.txt"
+    source.write_text(text)
+    capsys.readouterr()
+    assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(tmp_path / "out")) == code
+    said = capsys.readouterr().err
+    assert "notes.txt:1: 'Paris.' is not a tag" in said
+    assert said.endswith("; is this plain text? Then say --format text\n")
+
+
+def test_metrics_of_text_without_gold_tags_are_told_to_be_missing(model, monkeypatch, tmp_path, capsys):
+    folder, _ = model
+    source, metrics = tmp_path / "notes.txt", tmp_path / "metrics.json"
+    source.write_text("Anna flew to Paris.\n")
+    capsys.readouterr()
+    arguments = ("--format", "text", "--metrics", str(metrics), "--output", str(tmp_path / "out"))
+    assert run_predict(monkeypatch, "--model", folder, str(source), *arguments) == 0
+    assert capsys.readouterr().err == f"nerloop: --metrics {metrics}: no gold tags, so it is not written\n"
+    assert not metrics.exists()
+
+
+def test_the_folder_of_a_run_is_told_where_its_model_is(model, config, monkeypatch, capsys):
+    folder, _ = model
+    capsys.readouterr()
+    assert run_predict(monkeypatch, "--model", config.run.dir, str(config.data.validation)) == 2
+    assert capsys.readouterr().err.endswith(f"can't be read; expected a model folder, such as {folder}\n")
