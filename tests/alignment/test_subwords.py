@@ -27,7 +27,7 @@ def unigram():
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", model_max_length=512)  # noqa: S106
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", model_max_length=512)
 
 
 @pytest.fixture
