@@ -219,6 +219,8 @@ def attend(
         return output, None
     if options.get("position_bias") is not None or options.get("softcap") is not None or options.get("is_causal"):
         raise NotImplementedError("attention with a position bias, a soft cap or a causal mask")
+    import torch
+
     num_subwords, num_heads = query.shape[2], query.shape[1]
     global _is_used
     _is_used = True
@@ -232,7 +234,7 @@ def attend(
         _attend(q, k, v, _mask_of(stack, sliding_window, q), scaling or q.shape[-1] ** -0.5, rate)
         for stack, q, k, v in zip(_layout.stacks, *(_layout.split(x, num_heads) for x in rows), strict=True)
     ]
-    joined = _cat([x.flatten(0, 2) for x in outputs])
+    joined = torch.cat([x.flatten(0, 2) for x in outputs])
     return _functions().unstacked.apply(joined, moves).view(1, num_subwords, num_heads, -1), None
 
 
@@ -400,12 +402,6 @@ def _scaled_product(a: Tensor, b: Tensor, scaling: float) -> Tensor:
 
     ignored = a.new_empty(1).expand(a.shape[0], a.shape[1], b.shape[2])
     return torch.baddbmm(ignored, a, b, beta=0, alpha=scaling)
-
-
-def _cat(parts: list[Tensor]) -> Tensor:
-    import torch
-
-    return torch.cat(parts)
 
 
 def _mask(*arguments: Any, **options: Any) -> Any:

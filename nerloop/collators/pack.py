@@ -84,7 +84,7 @@ class Pack:
         return MicroBatch(
             {"input_ids": torch.from_numpy(ids)[None], "position_ids": torch.from_numpy(positions)[None]},
             torch.from_numpy(labels)[None],
-            [Place(0, start, length) for start, length in zip(starts, lengths, strict=False)],
+            [Place(0, start, length) for start, length in zip(starts, lengths, strict=True)],
             is_unpadded=True,
         )
 

@@ -12,10 +12,11 @@ validation split and of the best on the test split.
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from turns import mean_and_range
 
 COLUMNS = ("validation, last", "validation, best", "test, best", "epochs")
 
@@ -67,10 +68,7 @@ def main() -> None:
     for name, flags in rows_of(arguments).items():
         rows = [run(arguments, flags, seed) for seed in arguments.seeds]
         collected[name] = dict(zip(map(str, arguments.seeds), rows, strict=True))
-        cells = []
-        for column in COLUMNS:
-            values = [row[column] for row in rows]
-            cells.append(f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
+        cells = [mean_and_range([row[column] for row in rows]) for column in COLUMNS]
         print(f"| {name} |", " | ".join(cells), "|", flush=True)
         if arguments.json:
             Path(arguments.json).write_text(json.dumps(collected, indent=1))

@@ -12,10 +12,11 @@ their range, times 100: of the last weights on the validation split with both de
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from turns import mean_and_range
 
 COLUMNS = ("validation viterbi", "validation argmax", "pipeline simple", "pipeline first", "test viterbi")
 
@@ -64,10 +65,7 @@ def main() -> None:
     for variant, settings in variants.items():
         rows = [figures(run(arguments, variant, settings, seed)) for seed in arguments.seeds]
         collected[variant] = dict(zip(map(str, arguments.seeds), rows, strict=True))
-        cells = []
-        for name in COLUMNS:
-            values = [row[name] for row in rows]
-            cells.append(f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
+        cells = [mean_and_range([row[name] for row in rows]) for name in COLUMNS]
         print(f"| `{variant}` |", " | ".join(cells), "|", flush=True)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(collected, indent=1))

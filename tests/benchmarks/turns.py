@@ -33,6 +33,11 @@ def median_and_spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
+def mean_and_range(values: Sequence[float]) -> str:
+    """Return the figure of several seeds."""
+    return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
 def compared(ours: Sequence[float], plain: Sequence[float]) -> dict[str, Any]:
     """Return medians, all values, and the ratio of each pair, for a JSON file."""
     ratios = [a / b for a, b in zip(ours, plain, strict=True)]
