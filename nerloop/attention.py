@@ -9,13 +9,15 @@ kernel (FlashAttention's for sequences of different lengths) takes them as they 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nerloop import kernels
 from nerloop.dropout import keep
 from nerloop.types import Tensor
 
@@ -67,11 +69,9 @@ class Moves:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the subwords of a row of sentences go in the stacks, and where they come back from."""
+    """Where the sentences of a row lie, and, for attention in stacks, where their subwords go and come back from."""
 
-    stacks: Sequence[Stack]
-    subwords: Tensor  # (cells,) the subword of each cell; -1 in padding
-    num_subwords: int  # of the sentences
+    lengths: np.ndarray  # (sentences,) subwords of each
     width: int  # of the row: behind the sentences there may be a tail that is of none
     borders: Tensor  # (sentences + 1,) int32, where each sentence starts, and the end of the last; the tail is one
     longest: int  # subwords of the longest sentence
@@ -82,21 +82,44 @@ class Layout:
         """Return the layout of sentences of these lengths, end to end in one row of `width` (none: no tail)."""
         import torch
 
-        sizes = np.asarray(lengths)
-        num_subwords = int(sizes.sum())
-        width = width or num_subwords
-        starts = np.cumsum(sizes) - sizes
-        order = np.argsort(-sizes, kind="stable")
+        ends = [0, *itertools.accumulate(lengths)]
+        width = width or ends[-1]
+        tail = [width] if width > ends[-1] else []
+        borders = torch.tensor([*ends, *tail], dtype=torch.int32).to(device)
+        return Layout(np.asarray(lengths), width, borders, max(*lengths, width - ends[-1]))
+
+    @property
+    def num_subwords(self) -> int:
+        """The subwords of all sentences."""
+        return int(self.lengths.sum())
+
+    @property
+    def stacks(self) -> Sequence[Stack]:
+        """The stacks, of sentences of about the same length."""
+        return self._stacked[0]
+
+    @property
+    def subwords(self) -> Tensor:
+        """The subword of each cell of the stacks, -1 in padding."""
+        return self._stacked[1]
+
+    @cached_property
+    def _stacked(self) -> tuple[Sequence[Stack], Tensor]:
+        import torch
+
+        device = self.borders.device
+        starts = np.cumsum(self.lengths) - self.lengths
+        order = np.argsort(-self.lengths, kind="stable")
         stacks: list[Stack] = []
         subwords: list[np.ndarray] = []
         at = start = 0
         while at < len(order):
-            longest = int(sizes[order[at]])
-            spared = np.cumsum(longest**2 - sizes[order[at:]] ** 2) <= SPARED
+            longest = int(self.lengths[order[at]])
+            spared = np.cumsum(longest**2 - self.lengths[order[at:]] ** 2) <= SPARED
             members = order[at : at + int(spared.sum())]
             length, num_rows = few_shapes(longest, 8, least=8), few_shapes(len(members), 4)
             within = np.arange(length)
-            is_real = within < sizes[members][:, None]
+            is_real = within < self.lengths[members][:, None]
             rows = np.full((num_rows, length), -1)
             rows[: len(members)][is_real] = (starts[members][:, None] + within)[is_real]
             mask = None
@@ -107,10 +130,7 @@ class Layout:
             stacks.append(Stack(start, num_rows, length, mask))
             subwords.append(rows.ravel())
             at, start = at + len(members), start + rows.size
-        borders = np.array([*starts, num_subwords, *([width] if width > num_subwords else [])], dtype=np.int32)
-        cells = torch.from_numpy(np.concatenate(subwords)).to(device)
-        longest = max(int(sizes.max()), width - num_subwords)
-        return Layout(stacks, cells, num_subwords, width, torch.from_numpy(borders).to(device), longest)
+        return stacks, torch.from_numpy(np.concatenate(subwords)).to(device)
 
     def moves(self, num_heads: int) -> Moves:
         """Return the moves of heads; all layers of a model make the same ones."""
@@ -228,6 +248,15 @@ def attend(
     if query.is_cuda and sliding_window is None and can_attend_flat(query.device, query.dtype, query.shape[3]):
         flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
         return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate)[None], None
+    if rate < 1.0 and kernels.can(query, key, value) and query.shape[3] == value.shape[3]:
+        heads = [x[0].repeat_interleave(num_heads // x.shape[1], dim=0) if x.shape[1] != num_heads else x[0]
+                 for x in (query, key, value)]  # fmt: skip
+        task = kernels.Attention(
+            _layout.borders, len(_layout.lengths), _layout.num_subwords, _layout.longest,
+            scaling or query.shape[3] ** -0.5, sliding_window, kernels.Dropping.of(rate),
+        )  # fmt: skip
+        output = _functions().by_kernel.apply(*heads, task)
+        return output.transpose(0, 1)[None], None
     moves = _layout.moves(num_heads)
     rows = [_functions().stacked.apply(_by_head(x, num_heads), moves) for x in (query, key, value)]
     outputs = [
@@ -326,6 +355,7 @@ class Functions(NamedTuple):
     stacked: Any
     unstacked: Any
     attended: Any
+    by_kernel: Any
 
 
 @cache
@@ -389,7 +419,21 @@ def _functions() -> Functions:
             of_k = _scaled_product(of_scores.transpose(1, 2), q, ctx.scaling)
             return *(x.view(*shape[:-1], -1) for x in (of_q, of_k, of_v)), None, None, None
 
-    return Functions(Stacked, Unstacked, Attended)
+    class ByKernel(Function):
+        """Attention within the sentences of a row, (heads, subwords, width), as they lie."""
+
+        @staticmethod
+        def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, task: kernels.Attention) -> Tensor:
+            output, logarithms = task.forward(q, k, v, with_gradient=any(ctx.needs_input_grad))
+            ctx.save_for_backward(q, k, v, logarithms)
+            ctx.task = task
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+            return *ctx.task.backward(*ctx.saved_tensors, gradient), None
+
+    return Functions(Stacked, Unstacked, Attended, ByKernel)
 
 
 def _times(x: Tensor, factor: Tensor | None) -> Tensor:

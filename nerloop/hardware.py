@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from nerloop import kernels
 from nerloop.config import Config
 from nerloop.errors import ConfigError, NerloopError
 from nerloop.libc import keep_freed_memory
@@ -74,6 +75,7 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
         )
     if accelerator.device.type == "cpu":
         keep_freed_memory()
+        kernels.start()  # the compiler works while more is imported and read
     return accelerator
 
 

@@ -248,6 +248,7 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) -> tuple[Any, Any, Any]:
     """Return tagger, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
+    from nerloop.fusion import fuse
     from nerloop.inference import Tagger, build_decodings
     from nerloop.model import load_saved, load_tokenizer
     from nerloop.probe import choose_collator
@@ -259,6 +260,8 @@ def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) ->
     model = (model.double() if precision == "float64" else model).to(accelerator.device)
     alignment = ours["alignment"].build("alignment", tokenizer, labels)
     collator, _ = choose_collator(ours["collator"].build("collator", tokenizer), model, tokenizer)
+    if accelerator.device.type == "cpu":
+        fuse(model)
     if precision == "bf16":
         cast_parameters(model)
     decodings = build_decodings(ours["decoding"], labels, ours["scheme"])

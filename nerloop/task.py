@@ -19,10 +19,10 @@ from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data import Dataset, TextOptions, read_files
 from nerloop.data.statistics import Statistics
-from nerloop.dropout import use_cheap_dropout
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
 from nerloop.features import Features, build_features, recipe
+from nerloop.fusion import fuse
 from nerloop.inference import Split, Tagger, build_decodings
 from nerloop.inspection import statistics as inspection
 from nerloop.inspection.as_text import counts_line, inspect_command
@@ -135,7 +135,7 @@ class Task:
         if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
             log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
         if accelerator.device.type == "cpu":
-            use_cheap_dropout(model)
+            fuse(model)
         features = hardware.local_main_first(
             accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
         )

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nerloop"
 # Bottom up. What is in one layer imports only from layers below, and from itself.
 LAYERS = [
     {"types", "errors", "libc"},
-    {"dropout", "plugins", "schedule", "store", "tags", "weights"},
-    {"attention"},
+    {"dropout", "kernels", "plugins", "schedule", "store", "tags", "weights"},
+    {"attention", "fusion"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},
     {"config"},
     {"settings", "hardware", "inspection", "interruption", "lock", "model", "profiling"},

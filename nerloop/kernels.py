@@ -1,0 +1,247 @@
+"""The door to kernels.c: what a CPU does besides matrix products, in one pass over memory each.
+
+PyTorch's operations take a pass each, and a small encoder spends more time between its matrix products than in them.
+The file is compiled by the machine's own C compiler while a process starts (a second, beside the imports), into a
+folder of its own that is gone once it is loaded: nothing is kept that could be out of date or tampered with. Without
+a compiler, or with NERLOOP_KERNELS=off, PyTorch's operations do it all, to the same effect.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nerloop.types import Tensor
+
+SOURCE = Path(__file__).with_name("kernels.c")
+TYPES = {"torch.float32": 0, "torch.bfloat16": 1}  # by name, since importing torch takes seconds; BF16 in kernels.c
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-c")
+NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
+MAX_SECONDS = 60
+FAR = 1 << 40  # a window that no sentence is as long as
+
+log = logging.getLogger(__name__)
+
+
+class _Compilation(NamedTuple):
+    """A compiler at work on the kernels of one type."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    process: subprocess.Popen[bytes]
+
+
+class _Heads(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_void_p), ("head", ctypes.c_int64), ("subword", ctypes.c_int64)]
+
+    @staticmethod
+    def of(x: Tensor) -> Any:
+        """Take (heads, subwords, width), whose numbers of a head and subword lie side by side."""
+        assert x.stride(2) == 1
+        return ctypes.byref(_Heads(x.data_ptr(), x.stride(0), x.stride(1)))
+
+
+class _Task(ctypes.Structure):
+    _fields_ = [
+        ("borders", ctypes.c_void_p),
+        *[(name, ctypes.c_int64) for name in ("sentences", "heads", "width", "longest", "window")],
+        ("scaling", ctypes.c_float),
+        ("threshold", ctypes.c_uint32),
+        ("seed", ctypes.c_uint64),
+        ("threads", ctypes.c_int),
+    ]
+
+
+class Dropping(NamedTuple):
+    """What is dropped: a share of all elements, as a threshold of 2^32, by the hash of a seed."""
+
+    threshold: int
+    seed: int
+
+    @staticmethod
+    def of(share: float) -> Dropping:
+        """Draw a seed by PyTorch's generator, unless nothing is dropped. The share is 0 to 1, but not 1."""
+        import torch
+
+        threshold = round(share * 2**32)
+        return Dropping(threshold, int(torch.randint(2**63 - 1, ())) if threshold else 0)
+
+
+def start() -> None:
+    """Start the compilers, if there are any."""
+    for name in TYPES:
+        _compilation(name)
+
+
+def can(x: Tensor, *others: Tensor) -> bool:
+    """Whether there are kernels for tensors: all on the CPU and of one type that is float32 or bf16."""
+    return (
+        x.device.type == "cpu"
+        and str(x.dtype) in TYPES
+        and all(other.dtype == x.dtype for other in others)
+        and _library(str(x.dtype)) is not None
+    )
+
+
+def drop(x: Tensor, dropping: Dropping) -> Tensor:
+    """Return x, (..., width), with elements dropped and the others scaled to make up for them."""
+    x, y = x.contiguous(), x.new_empty(x.shape)
+    _run("drop", x, x, y, *_rows_of(x), *_ends(dropping))
+    return y
+
+
+def gelu(x: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
+    """Return GELU (Hendrycks and Gimpel, 2016) of x, by the error function, and its slope if it is asked for."""
+    x, y = x.contiguous(), x.new_empty(x.shape)
+    slope = x.new_empty(x.shape) if with_slope else None
+    _run("gelu", x, x, y, slope, x.numel(), *_ends())
+    return y, slope
+
+
+def add_and_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, dropping: Dropping
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the layer norm, (..., width), of residual + x with elements dropped; the sum, and (rows, 2) statistics."""
+    import torch
+
+    x, residual = x.contiguous(), residual.contiguous()
+    rows, width = _rows_of(x)
+    y, total, statistics = x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(rows, 2, dtype=torch.float32)
+    numbers = (rows, width, ctypes.c_float(epsilon), *_ends(dropping))
+    _run("add_and_norm", x, x, residual, weight, bias, total, y, statistics, *numbers)
+    return y, total, statistics
+
+
+def add_and_norm_gradient(
+    of_y: Tensor, total: Tensor, statistics: Tensor, weight: Tensor, dropping: Dropping
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, residual, weight and bias of `add_and_norm`."""
+    import torch
+
+    rows, width = _rows_of(total)
+    of_residual = total.new_empty(total.shape)
+    of_x = total.new_empty(total.shape) if dropping.threshold else of_residual
+    of_parameters = total.new_empty(torch.get_num_threads(), 2, width, dtype=torch.float32)
+    tensors = (of_y.contiguous(), total, statistics, weight, of_x, of_residual, of_parameters)
+    _run("add_and_norm_gradient", total, *tensors, rows, width, *_ends(dropping))
+    of_weight, of_bias = of_parameters[0].to(weight.dtype)
+    return of_x, of_residual, of_weight, of_bias
+
+
+def _rows_of(x: Tensor) -> tuple[int, int]:
+    """Return rows and width of (..., width)."""
+    return x.numel() // max(1, x.shape[-1]), x.shape[-1]
+
+
+def _ends(dropping: Dropping | None = None) -> tuple[Any, ...]:
+    """Return the last arguments of a kernel: what is dropped, if it drops, and the number of threads."""
+    import torch
+
+    drawn = () if dropping is None else (ctypes.c_uint32(dropping.threshold), ctypes.c_uint64(dropping.seed))
+    return *drawn, torch.get_num_threads()
+
+
+class Attention(NamedTuple):
+    """Attention within each sentence of a row: heads are (heads, subwords, width), and so are their gradients."""
+
+    borders: Tensor  # (sentences + 1 or more,) int32 on the CPU
+    num_sentences: int
+    num_subwords: int  # of the sentences; the output is 0 behind them
+    longest: int
+    scaling: float
+    window: int | None  # each subword sees those less than so many subwords away
+    dropping: Dropping
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the output, and what `backward` needs."""
+        import torch
+
+        output = self._empty(q)
+        logarithms = q.new_empty(q.shape[1], q.shape[0], dtype=torch.float32) if with_gradient else None
+        _run("attend", q, self._task(q), *map(_Heads.of, (q, k, v, output)), logarithms)
+        return output, logarithms
+
+    def backward(self, q: Tensor, k: Tensor, v: Tensor, logarithms: Tensor, of_output: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of q, k and v for that of the output."""
+        of_output = of_output if of_output.stride(2) == 1 else of_output.contiguous()
+        gradients = tuple(self._empty(x) for x in (q, k, v))
+        given = (*map(_Heads.of, (q, k, v)), logarithms, *map(_Heads.of, (of_output, *gradients)))
+        _run("attend_gradient", q, self._task(q), *given)
+        return gradients
+
+    def _empty(self, like: Tensor) -> Tensor:
+        """Return heads whose subwords lie one after the other, as a linear layer takes them."""
+        heads, subwords, width = like.shape
+        out = like.new_empty(subwords, heads, width)
+        out[self.num_subwords :] = 0.0
+        return out.transpose(0, 1)
+
+    def _task(self, q: Tensor) -> Any:
+        import torch
+
+        window = FAR if self.window is None else self.window
+        sizes = (self.num_sentences, q.shape[0], q.shape[2], self.longest, window)
+        task = _Task(self.borders.data_ptr(), *sizes, self.scaling, *self.dropping, torch.get_num_threads())
+        return ctypes.byref(task)
+
+
+def _run(name: str, like: Tensor, *arguments: Any) -> None:
+    """Call a kernel of the type of a tensor."""
+    getattr(_library(str(like.dtype)), name)(*map(_as_c, arguments))
+
+
+def _as_c(argument: Any) -> Any:
+    if hasattr(argument, "data_ptr"):
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_int64(argument) if type(argument) is int else argument
+
+
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CC") or "cc")
+
+
+@cache
+def _compilation(name: str) -> _Compilation | None:
+    """Start the compiler for a type. None where there is none, or where it is not wanted."""
+    is_off = os.environ.get("NERLOOP_KERNELS", "").lower() == "off"
+    if is_off or sys.platform != "linux" or shutil.which(_compiler()[0]) is None:
+        return None
+    folder = tempfile.TemporaryDirectory(prefix="nerloop-kernels-")
+    flags = [*FLAGS, *NATIVE.get(platform.machine(), ()), f"-DBF16={TYPES[name]}"]
+    command = [*_compiler(), *flags, str(SOURCE), "-o", f"{folder.name}/kernels.o"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return _Compilation(folder, process)
+
+
+@cache
+def _library(name: str) -> Any:
+    """Return the kernels of a type; None, and said once, where they can't be had."""
+    import torch  # noqa: F401  its pool of threads is the one that the kernels find when they are loaded
+
+    if (compilation := _compilation(name)) is None:
+        return None
+    folder, process = compilation
+    try:
+        said, _ = process.communicate(timeout=MAX_SECONDS)
+        if process.returncode:
+            raise OSError(said.decode(errors="replace"))
+        # Linked by itself: with -fopenmp it would bring along another pool of threads, which fights with PyTorch's.
+        linked = f"{folder.name}/kernels.so"
+        command = [*_compiler(), "-shared", f"{folder.name}/kernels.o", "-lm", "-o", linked]
+        subprocess.run(command, check=True, capture_output=True, timeout=MAX_SECONDS, stdin=subprocess.DEVNULL)
+        return ctypes.CDLL(linked)
+    except (OSError, subprocess.SubprocessError) as error:
+        process.kill()
+        log.info("no kernels of our own on this CPU, which costs speed alone: %s", " ".join(str(error).split())[:200])
+        return None
+    finally:
+        folder.cleanup()
