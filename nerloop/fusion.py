@@ -6,6 +6,7 @@ encoder. Where nerloop's own kernels are to be had, each is one pass; else dropo
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +31,8 @@ def fuse(model: nn.Module) -> None:
         kind: Any = type(module)
         if kind is nn.Dropout:
             module.__class__ = _classes().dropout
+        elif kind is nn.Linear and can_pack():
+            module.__class__ = _classes().linear
         elif _is_gelu(module):
             module.__class__ = _fused(kind, _classes().gelu)
         elif kind in ends and _has_parts_of_block_end(module):
@@ -88,6 +91,42 @@ def is_block_end(module: Any) -> bool:
     )
 
 
+@cache
+def can_pack() -> bool:
+    """Whether PyTorch multiplies with weights in bf16 that are laid out beforehand.
+
+    That is what torch.compile makes of a model for inference. The operations are its own affair and might change, so a trial tells: the same bits, or it is left alone.
+    """
+    import torch
+
+    try:
+        x, weight = torch.ones(5, 32, dtype=torch.bfloat16), torch.linspace(-1, 1, 2048).bfloat16().view(64, 32)
+        with torch.no_grad():
+            found = torch.ops.mkldnn._linear_pointwise(x, _packed(weight), None, "none", [], "")
+            return torch.equal(found, x @ weight.T)
+    except Exception:  # whatever an operation says that is not there, or not made for this CPU
+        return False
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """Return a weight laid out for products, made anew when it has changed."""
+    import torch
+
+    version, packed = _packings().get(weight, (-1, None))
+    if packed is None or version != weight._version:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        _packings()[weight] = weight._version, packed
+    return packed
+
+
+@cache
+def _packings() -> MutableMapping[Tensor, tuple[int, Tensor]]:
+    """Return the weights that are laid out, each with the version that it was laid out of, as long as they live."""
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    return WeakTensorKeyDictionary()
+
+
 def _has_parts_of_block_end(module: nn.Module) -> bool:
     from torch import nn
 
@@ -95,7 +134,7 @@ def _has_parts_of_block_end(module: nn.Module) -> bool:
     norm = parts.get("LayerNorm")
     return (
         set(parts) == {"dense", "LayerNorm", "dropout"}
-        and type(parts["dense"]) is nn.Linear
+        and isinstance(parts["dense"], nn.Linear)
         and isinstance(parts["dropout"], nn.Dropout)
         and type(norm) is nn.LayerNorm
         and norm.weight is not None
@@ -120,15 +159,17 @@ def _fused(kind: type, mixin: type) -> Any:
 
 
 class Classes(NamedTuple):
-    """What modules are replaced by: a class, and two to be mixed in."""
+    """What modules are replaced by: two classes, and two to be mixed in."""
 
     dropout: type
+    linear: type
     gelu: type
     block_end: type
 
 
 @cache
 def _classes() -> Classes:
+    import torch
     from torch import nn
 
     class CheapDropout(nn.Dropout):
@@ -137,6 +178,16 @@ def _classes() -> Classes:
         def forward(self, x: Tensor) -> Tensor:
             """Return x with elements dropped, while training."""
             return dropout(x, self.p) if self.training else x
+
+    class PackedLinear(nn.Linear):
+        """nn.Linear; in bf16 and without a gradient from weights that are laid out once, not in each call."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Return x @ weight.T + bias."""
+            if torch.is_grad_enabled() or x.dtype != self.weight.dtype or x.dtype != torch.bfloat16:
+                return super().forward(x)
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, _packed(self.weight), self.bias, "none", [], "")
+            return product
 
     class Gelu:
         """GELU by a kernel."""
@@ -159,7 +210,7 @@ def _classes() -> Classes:
             )
             return ended
 
-    return Classes(CheapDropout, Gelu, BlockEnd)
+    return Classes(CheapDropout, PackedLinear, Gelu, BlockEnd)
 
 
 class Functions(NamedTuple):

@@ -175,3 +175,43 @@ def test_without_a_gradient_nothing_is_kept_for_it(monkeypatch):
         fusion.gelu(x)
     fusion.gelu(x)
     assert asked == [False, True]
+
+
+def test_a_packed_product_is_the_plain_one_and_follows_the_weights():
+    if not fusion.can_pack():
+        pytest.skip("PyTorch has no products with packed weights in bf16 on this CPU")
+    torch.manual_seed(0)
+    layer = nn.Linear(48, 80).bfloat16()
+    model = nn.Sequential(layer)
+    fuse(model)
+    assert type(layer).__name__ == "PackedLinear"
+    x = torch.randn(2, 7, 48).bfloat16()
+
+    def found():
+        with torch.inference_mode():
+            return model(x)
+
+    def wanted():
+        return nn.functional.linear(x, layer.weight, layer.bias).detach()
+
+    assert torch.equal(found(), wanted())
+    assert torch.equal(found(), wanted())
+    assert len(fusion._packings()) >= 1
+    with torch.no_grad():
+        torch._foreach_copy_([layer.weight], [torch.randn(80, 48)])  # as the weights of a step are published
+    assert torch.equal(found(), wanted())
+    assert model(x).requires_grad
+    with torch.no_grad():
+        in_float32 = layer.float()(x.float())
+    assert torch.equal(in_float32, nn.functional.linear(x.float(), layer.weight, layer.bias).detach())
+
+
+def test_packed_weights_go_with_those_that_they_were_made_of():
+    if not fusion.can_pack():
+        pytest.skip("PyTorch has no products with packed weights in bf16 on this CPU")
+    before = len(fusion._packings())
+    layer = nn.Linear(8, 8).bfloat16()
+    fusion._packed(layer.weight)
+    assert len(fusion._packings()) == before + 1
+    del layer
+    assert len(fusion._packings()) == before
