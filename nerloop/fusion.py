@@ -95,7 +95,8 @@ def is_block_end(module: Any) -> bool:
 def can_pack() -> bool:
     """Whether PyTorch multiplies with weights in bf16 that are laid out beforehand.
 
-    That is what torch.compile makes of a model for inference. The operations are its own affair and might change, so a trial tells: the same bits, or it is left alone.
+    That is what torch.compile makes of a model for inference. The operations are PyTorch's own affair and might change,
+    so a trial tells: the same bits, or it is left alone.
     """
     import torch
 
