@@ -31,6 +31,9 @@ the gradient takes twice as long at any length."""
 SPARED = 5_000
 """Pairs of subwords that a stack may compute in vain: more would cost more time than the calls of one stack more."""
 
+LEAST_LONGEST = 128
+"""Subwords that the kernel for all sentences at once takes in one go: up to here no length is worth a shape."""
+
 
 def few_shapes(n: int, per_octave: int, least: int = 1) -> int:
     """Return the next size from n on of which there are few, so that what is made for a size is soon met again.
@@ -40,6 +43,28 @@ def few_shapes(n: int, per_octave: int, least: int = 1) -> int:
     """
     step = max(least, (1 << max(0, (n - 1).bit_length() - 1)) // per_octave)
     return -(-n // step) * step
+
+
+def few_borders(lengths: Sequence[int], width: int) -> tuple[Tensor, int]:
+    """Return the borders of sentences in a row of `width`, int32, and an upper bound of their lengths, of few values.
+
+    Behind the sentences come the tail and sentences of no subword, so that there are few numbers of borders, too:
+    [3, 2], 8 -> [0, 3, 5, 8], 128. How many random numbers the attention of a layer takes depends on both on a GPU,
+    so with these for all forwards alike, dropout does not depend on which of them are replayed as graphs.
+    """
+    import torch
+
+    ends = list(itertools.accumulate(lengths))
+    count = few_shapes(len(lengths) + 1, 4)
+    longest = few_shapes(max(*lengths, width - ends[-1]), 1, least=LEAST_LONGEST)
+    return torch.tensor([0, *ends, *[width] * (count - len(ends))], dtype=torch.int32), longest
+
+
+def send(tensor: Tensor, device: Any) -> Tensor:
+    """Return a tensor of the CPU on a device; a GPU fetches it while the process goes on."""
+    if device is not None and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +109,9 @@ class Layout:
 
         ends = [0, *itertools.accumulate(lengths)]
         width = width or ends[-1]
+        if device is not None and torch.device(device).type == "cuda":
+            few, longest = few_borders(lengths, width)
+            return Layout(np.asarray(lengths), width, send(few, device), longest)
         tail = [width] if width > ends[-1] else []
         borders = torch.tensor([*ends, *tail], dtype=torch.int32).to(device)
         return Layout(np.asarray(lengths), width, borders, max(*lengths, width - ends[-1]))
@@ -100,13 +128,15 @@ class Layout:
 
     @property
     def subwords(self) -> Tensor:
-        """The subword of each cell of the stacks, -1 in padding."""
+        """The subword of each cell of the stacks, -1 in padding; on the CPU."""
         return self._stacked[1]
 
     @cached_property
     def _stacked(self) -> tuple[Sequence[Stack], Tensor]:
         import torch
 
+        if not len(self.lengths):
+            raise NotImplementedError("stacks of sentences whose lengths the device alone knows")
         device = self.borders.device
         starts = np.cumsum(self.lengths) - self.lengths
         order = np.argsort(-self.lengths, kind="stable")
@@ -126,11 +156,11 @@ class Layout:
             if not is_real.all():
                 # A row of no sentence sees all of it: one that sees nothing would be NaN.
                 seen = torch.from_numpy(rows >= 0) | (torch.arange(num_rows) >= len(members))[:, None]
-                mask = torch.where(seen, 0.0, -torch.inf)[:, None, None, :].to(device)
+                mask = send(torch.where(seen, 0.0, -torch.inf)[:, None, None, :], device)
             stacks.append(Stack(start, num_rows, length, mask))
             subwords.append(rows.ravel())
             at, start = at + len(members), start + rows.size
-        return stacks, torch.from_numpy(np.concatenate(subwords)).to(device)
+        return stacks, torch.from_numpy(np.concatenate(subwords))
 
     def moves(self, num_heads: int) -> Moves:
         """Return the moves of heads; all layers of a model make the same ones."""
@@ -138,7 +168,8 @@ class Layout:
 
         if (known := self._moves.get(num_heads)) is not None:
             return known
-        heads = torch.arange(num_heads, device=self.subwords.device)[:, None]
+        device = self.borders.device
+        heads = torch.arange(num_heads)[:, None]  # on the CPU: a device would have to be asked how many cells are real
         blocks = []
         for stack in self.stacks:
             cells = self.subwords[stack.start : stack.start + stack.num_cells]
@@ -147,9 +178,10 @@ class Layout:
         there = torch.cat(blocks)
         is_real = there >= 0
         # What has no subword takes any for its value, and what is of no sentence any cell's output.
-        back = torch.zeros(self.width * num_heads, dtype=torch.int64, device=there.device)
+        back = torch.zeros(self.width * num_heads, dtype=torch.int64)
         back[there[is_real]] = is_real.nonzero()[:, 0]
-        moves = Moves(there.clamp(min=0), back, (~is_real).nonzero()[:, 0], self.num_subwords * num_heads)
+        there, padding = there.clamp(min=0), (~is_real).nonzero()[:, 0]
+        moves = Moves(send(there, device), send(back, device), send(padding, device), self.num_subwords * num_heads)
         self._moves[num_heads] = moves
         return moves
 
@@ -245,10 +277,10 @@ def attend(
     global _is_used
     _is_used = True
     rate = dropout if module.training else 0.0
-    if query.is_cuda and sliding_window is None and can_attend_flat(query.device, query.dtype, query.shape[3]):
+    if _is_flat(query, sliding_window):
         flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
-        return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate)[None], None
-    if rate < 1.0 and kernels.can(query, key, value) and query.shape[3] == value.shape[3]:
+        return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate, sliding_window)[None], None
+    if rate < 1.0 and len(_layout.lengths) and kernels.can(query, key, value) and query.shape[3] == value.shape[3]:
         heads = [x[0].repeat_interleave(num_heads // x.shape[1], dim=0) if x.shape[1] != num_heads else x[0]
                  for x in (query, key, value)]  # fmt: skip
         task = kernels.Attention(
@@ -277,7 +309,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
     return output
 
 
-def _attend_flat(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scaling: float | None, dropout: float) -> Tensor:
+def _is_flat(query: Tensor, sliding_window: int | None) -> bool:
+    """Whether the kernel for all sentences at once takes this."""
+    kind = (query.device, query.dtype, query.shape[3])
+    return query.is_cuda and can_attend_flat(*kind, is_windowed=sliding_window is not None)
+
+
+def _attend_flat(
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scaling: float | None, dropout: float, window: int | None = None
+) -> Tensor:
     """Return the output, (subwords, heads, width), of all sentences at once: q, k and v are shaped alike.
 
     `torch.nn.attention.varlen` is the public door to this kernel, but without dropout.
@@ -285,14 +325,16 @@ def _attend_flat(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scaling: float
     import torch
 
     borders, longest = layout.borders, layout.longest
+    reach = None if window is None else window - 1  # what a subword sees to each side
     output: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, borders, borders, longest, longest, dropout, False, False, scale=scaling
-    )[0]
+        q, k, v, borders, borders, longest, longest, dropout, False, False,
+        scale=scaling, window_size_left=reach, window_size_right=reach,
+    )[0]  # fmt: skip
     return output
 
 
 @cache
-def can_attend_flat(device: Any, dtype: Any, width: int) -> bool:
+def can_attend_flat(device: Any, dtype: Any, width: int, *, is_windowed: bool = False) -> bool:
     """Whether `_attend_flat` gives on a device what attention gives sentence by sentence, values and gradients.
 
     A trial tells: which devices, types and widths the kernel takes depends on PyTorch and on the hardware.
@@ -300,7 +342,7 @@ def can_attend_flat(device: Any, dtype: Any, width: int) -> bool:
     import torch
     from torch.nn import functional
 
-    lengths, tolerance = [3, 40, 17], 0.05  # bf16 has 8 bits
+    lengths, window, tolerance = [3, 40, 17, 1, 9], 6 if is_windowed else None, 0.05  # bf16 has 8 bits
     generator = torch.Generator().manual_seed(0)
     try:
         with (
@@ -313,10 +355,16 @@ def can_attend_flat(device: Any, dtype: Any, width: int) -> bool:
             drawn = torch.randn(3, sum(lengths), 2, width, generator=generator)
             flat, alone = (drawn.to(device, dtype).requires_grad_() for _ in range(2))
             q, k, v = flat.unbind()
-            torch.autograd.grad(_attend_flat(q, k, v, layout, None, 0.1).sum(), flat)
+            torch.autograd.grad(_attend_flat(q, k, v, layout, None, 0.1, window).sum(), flat)
             parts = [x.permute(0, 2, 1, 3) for x in torch.split(alone, lengths, dim=1)]  # (3, heads, length, width)
-            expected = torch.cat([functional.scaled_dot_product_attention(*p).transpose(0, 1) for p in parts])
-            found = _attend_flat(q, k, v, layout, None, 0.0)
+            at = torch.arange(max(lengths), device=device)
+            is_seen = None if window is None else (at[:, None] - at).abs() < window
+            outputs = [
+                functional.scaled_dot_product_attention(p[0], p[1], p[2], None if is_seen is None else is_seen[:n, :n])
+                for p, n in zip(parts, lengths, strict=True)
+            ]
+            expected = torch.cat([output.transpose(0, 1) for output in outputs])
+            found = _attend_flat(q, k, v, layout, None, 0.0, window)
             gradients = [
                 torch.autograd.grad(output.float().square().sum(), into)[0]
                 for output, into in ((found, flat), (expected, alone))

@@ -100,6 +100,8 @@ class TrainSettings:
     """of head, shuffling and dropout"""
     deterministic: bool = False
     """bit-identical reruns, at some cost on GPUs"""
+    cuda_graphs: bool = True
+    """on one GPU in bf16: record steps and replay them, which changes no number; where that fails, it is said"""
     eval_every: int | None = None
     """steps between evaluations (none: each epoch)"""
     save_every: int | None = None

@@ -179,12 +179,13 @@ def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str])
     return kept
 
 
-def logits_of(model: Any, batch: MicroBatch) -> Tensor:
-    """Return the logits, (rows, width, labels)."""
+def logits_of(model: Any, batch: MicroBatch, layout: attention.Layout | None = None) -> Tensor:
+    """Return the logits, (rows, width, labels); without padding, in a layout other than the batch's own if given."""
     with contextlib.ExitStack() as stack:
         if batch.is_unpadded:
-            lengths = [place.length for place in batch.places]
-            layout = attention.Layout.of(lengths, batch.labels.shape[1], batch.labels.device)
+            if layout is None:
+                lengths = [place.length for place in batch.places]
+                layout = attention.Layout.of(lengths, batch.labels.shape[1], batch.labels.device)
             stack.enter_context(attention.laid_out(layout))
         logits: Tensor = model(**batch.inputs).logits
     return logits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,15 +16,21 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def profiling(num_steps: int, folder: Path, *, is_main: bool) -> Iterator[Callable[[], None]]:
+def profiling(num_steps: int, folder: Path, *, is_main: bool, skipped: int = SKIPPED) -> Iterator[Callable[[], None]]:
     """Give a function to call behind every step; the trace of `num_steps` of them (0: none) goes into folder/profile.
 
+    It begins behind `skipped` steps, at least one.
     A run that ends before leaves the trace of what there was.
     """
     if not num_steps or not is_main:
         yield lambda: None
         return
+    import torch
     from torch import profiler
+
+    if torch.cuda.is_available():  # else the profiler's end may take down a process that has CUDA graphs
+        os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
+        os.environ.setdefault("TEARDOWN_CUPTI", "0")
 
     def write(trace: profiler.profile) -> None:
         profiler.tensorboard_trace_handler(str(folder / FOLDER))(trace)
@@ -31,6 +38,6 @@ def profiling(num_steps: int, folder: Path, *, is_main: bool) -> Iterator[Callab
             "traced %d steps; open the file in %s in ui.perfetto.dev or chrome://tracing", num_steps, folder / FOLDER
         )
 
-    schedule = profiler.schedule(wait=SKIPPED - 1, warmup=1, active=num_steps, repeat=1)
+    schedule = profiler.schedule(wait=skipped - 1, warmup=1, active=num_steps, repeat=1)
     with profiler.profile(schedule=schedule, on_trace_ready=write, record_shapes=True) as trace:
         yield trace.step

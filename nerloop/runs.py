@@ -36,6 +36,7 @@ CHECKPOINTS, MODEL, IDENTITY = "checkpoints", "model", "identity.json"
 FREE_TO_CHANGE = (
     "run.",
     "collator.",
+    "train.cuda_graphs",  # they change no number
     "data.train",  # files may move; their fingerprints are compared
     "data.validation",
     "data.test",

@@ -10,7 +10,9 @@ import contextlib
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from nerloop.config import Config, validate
@@ -68,10 +70,9 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
 
     from nerloop import checkpoint, hardware, report, runs
     from nerloop.batching import dropout_seed
+    from nerloop.descent import Descent, fetching
     from nerloop.finish import finish
     from nerloop.interruption import Interruption
-    from nerloop.model import logits_of, token_loss
-    from nerloop.optimizer import clip
     from nerloop.profiling import profiling
     from nerloop.schedule import learning_rate
     from nerloop.task import Task, read_dataset
@@ -118,22 +119,32 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
              accelerator.num_processes, "float32" if precision == "no" else precision)  # fmt: skip
 
-    parameters = [p for p in master.parameters() if p.requires_grad]
-    max_norm = config.train.max_grad_norm or float("inf")
-    first_bad = torch.full((), -1, device=accelerator.device)  # step whose gradient was not finite
+    descent = Descent(accelerator, weights, model, optimizer, config.train.max_grad_norm, config.train.cuda_graphs)
     saved, skipped_in_a_row, first_step_seconds = progress.step, 0, 0.0
     meter = Meter()
     train_seconds, clock = progress.seconds, time.perf_counter()
 
     is_main = accelerator.is_main_process
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    traced = profiling(config.run.profile, run.folder, is_main=is_main)
+    num_before = descent.num_unsteady(num_steps - progress.step - config.run.profile)
+    traced = profiling(config.run.profile, run.folder, is_main=is_main, skipped=num_before)
     with run.keeping_status(is_main), tracked as tracker, traced as end_of_step:
+        due: list[Callable[[], None]] = []  # figures that are to be told, of one step at most
 
-        def stop_if_not_finite() -> None:
-            if (bad := int(first_bad)) >= 0:
+        def stop_if_not_finite(bad: int) -> None:
+            if bad >= 0:
                 where = ", ".join(task.locations(plan[bad])[:8])
                 raise TrainingError(f"step {bad + 1}: the gradient is not finite; its sentences (8 at most): {where}")
+
+        def tell(step: int, lr: float, num_labelled: int, fetch: Callable[[], list[float]]) -> None:
+            bad, loss, grad_norm = fetch()
+            stop_if_not_finite(int(bad))
+            figures = {"epoch": plan.epoch_at(step), "loss": loss / max(1, num_labelled), "grad_norm": grad_norm}
+            tracker.log(step, {**figures, "lr": lr, "timing": meter.read()})
+
+        def tell_due() -> None:
+            while due:
+                due.pop()()
 
         def evaluate(step: int) -> None:
             """Score the validation split; note whether it is the best, and keep the weights if so."""
@@ -157,7 +168,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
 
         @meter.paused()
         def save(step: int) -> None:
-            stop_if_not_finite()
+            stop_if_not_finite(int(descent.first_bad))
             progress.step = step
             progress.seconds = train_seconds + time.perf_counter() - clock
             if accelerator.is_main_process:
@@ -173,8 +184,11 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
         step = progress.step
         while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
             is_last, is_stopping = step == num_steps, interruption.is_agreed()
-            if step > progress.evaluated and task.is_evaluation_due(step) and "validation" in task.splits:
-                stop_if_not_finite()
+            is_evaluation_due = step > progress.evaluated and task.is_evaluation_due(step)
+            if is_evaluation_due or is_last or is_stopping or task.is_save_due(step):
+                tell_due()
+            if is_evaluation_due and "validation" in task.splits:
+                stop_if_not_finite(int(descent.first_bad))
                 try:
                     evaluate(step)
                 except Interrupted:  # a resumed run makes up for it
@@ -195,29 +209,16 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             torch.manual_seed(dropout_seed(config.train.seed, step, accelerator.process_index))
             lr = learning_rate(step, num_steps=num_steps, peak=task.peak_learning_rate,
                                warmup_ratio=config.train.warmup_ratio, schedule=config.train.schedule)  # fmt: skip
-            for group in optimizer.param_groups:
-                group["lr"] = lr
             micro_batches = this.micro_batches[accelerator.process_index]
+            # DDP averages over the processes; their number takes that back.
+            scale = accelerator.num_processes / max(1, this.num_labelled)
             loss_sum = torch.zeros((), device=accelerator.device, dtype=master.dtype)
             for i, indices in enumerate(micro_batches):
-                batch = task.collate(indices).to(accelerator.device, weights.model.dtype)
+                batch = task.collate(indices)
                 meter.count(batch, int(plan.atoms.lengths[list(indices)].sum()))
-                is_last_forward = i + 1 == len(micro_batches)
-                with contextlib.nullcontext() if is_last_forward else accelerator.no_sync(model):
-                    with accelerator.autocast():
-                        logits = logits_of(model, batch)
-                    loss = token_loss(logits, batch.labels)
-                    # DDP averages over the processes; their number takes that back.
-                    accelerator.backward(loss * (accelerator.num_processes / max(1, this.num_labelled)))
-                if accelerator.num_processes == 1 or is_last_forward:
-                    weights.collect_gradients()
-                loss_sum += loss.detach()
-            grad_norm = clip(accelerator, optimizer, parameters, max_norm)
-            if scaler is None:  # the update is skipped on the device; the host is told with the next figure that is due
-                first_bad = torch.where((first_bad < 0) & ~torch.isfinite(grad_norm), step, first_bad)
-            optimizer.step()
-            optimizer.zero_grad()
-            weights.publish()
+                loss_sum += descent.add_gradient(batch, scale, is_last=i + 1 == len(micro_batches))
+            grad_norm = descent.update(step, lr)
+            tell_due()  # of the step before, now that a GPU has this one to do
             if scaler is not None and optimizer.step_was_skipped:  # an overflow: the scaler tries a smaller scale
                 skipped_in_a_row += 1
                 if skipped_in_a_row == MAX_SKIPPED_UPDATES:
@@ -232,17 +233,17 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
                 loss_sum.item()
                 first_step_seconds = time.perf_counter() - STARTED
             if step % config.run.log_every == 0 or step == num_steps:
-                stop_if_not_finite()
-                loss_value = float(accelerator.reduce(loss_sum)) / max(1, this.num_labelled)
-                tracker.log(step, {"epoch": plan.epoch_at(step), "loss": loss_value, "grad_norm": float(grad_norm),
-                                   "lr": lr, "timing": meter.read()})  # fmt: skip
+                fetch = fetching([descent.first_bad, accelerator.reduce(loss_sum), grad_norm])
+                due.append(partial(tell, step, lr, this.num_labelled, fetch))
+                if accelerator.device.type == "cpu":
+                    tell_due()
             tracker.advance(step)
             end_of_step()
 
         train_seconds += time.perf_counter() - clock
         timing = {"train_seconds": train_seconds, **meter.total(), "first_step_seconds": first_step_seconds}
         tracker.end_bar()
-        return finish(config, task, run, model, progress, step, timing, tracker)
+        return finish(config, task, run, model, progress, step, timing | descent.timing, tracker)
 
 
 if __name__ == "__main__":

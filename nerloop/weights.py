@@ -58,6 +58,11 @@ class Weights:
         if targets:
             torch._foreach_copy_(targets, sources)
 
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The memory that the master's gradients are in whenever there are any; empty at first, and without bf16."""
+        return list(self._gradients.values())
+
     def _gradient(self, index: int, parameter: Tensor) -> Tensor:
         if index not in self._gradients:
             self._gradients[index] = parameter.new_empty(parameter.shape)

@@ -194,6 +194,22 @@ def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
     return caplog
 
 
+@pytest.fixture(scope="session")
+def recorded_graphs() -> type:
+    """Return Graphs that need no GPU: they record by calling the work, and replay it by calling it again."""
+    from nerloop.graphs import Graphs
+
+    class Recorded(Graphs):
+        recordings = 0
+
+        def _record(self, work):
+            self.recordings += 1
+            work()  # for what it sets; a GPU computes nothing while it records
+            return work
+
+    return Recorded
+
+
 @pytest.fixture
 def make_tiny_model():
     return save_tiny_model

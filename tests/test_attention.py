@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nerloop import attention
-from nerloop.attention import Layout, attend, few_shapes, laid_out
+from nerloop.attention import Layout, attend, few_borders, few_shapes, laid_out
 from nerloop.collators.pack import Pack
 from nerloop.model import logits_of
 from nerloop.probe import choose_collator
@@ -209,12 +209,14 @@ def _forget_trials():
     attention.can_attend_flat.cache_clear()
 
 
-def flat(q, k, v, layout, scaling, dropout, *, borders=None):
+def flat(q, k, v, layout, scaling, dropout, window=None, *, borders=None):
     parts = [x.split(borders or layout.borders.diff().tolist()) for x in (q, k, v)]
-    attended = [
-        torch.nn.functional.scaled_dot_product_attention(*(x.transpose(0, 1) for x in qkv), scale=scaling)
-        for qkv in zip(*parts, strict=True)
-    ]
+    attended = []
+    for qkv in zip(*parts, strict=True):
+        at = torch.arange(len(qkv[0]))
+        is_seen = (at[:, None] - at).abs() < (window or len(at) + 1)
+        heads = (x.transpose(0, 1) for x in qkv)
+        attended.append(torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=is_seen, scale=scaling))
     return torch.cat([x.transpose(0, 1) for x in attended])
 
 
@@ -228,7 +230,7 @@ def test_a_kernel_that_attends_within_sentences_is_used(monkeypatch):
 
 
 def test_a_kernel_that_attends_across_sentences_is_not(monkeypatch):
-    monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a, borders=[60]))
+    monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a, borders=[70]))
     assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
 
 
@@ -246,6 +248,55 @@ def test_the_trial_of_a_kernel_draws_nothing_from_the_run(monkeypatch):
 def test_a_kernel_without_a_gradient_is_not(monkeypatch):
     monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a).detach())
     assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is False
+
+
+def test_a_kernel_that_sees_further_than_a_window_is_used_without_one(monkeypatch):
+    monkeypatch.setattr(attention, "_attend_flat", lambda *a: flat(*a[:6]))
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8, is_windowed=True) is False
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8) is True
+    monkeypatch.setattr(attention, "_attend_flat", flat)
+    attention.can_attend_flat.cache_clear()
+    assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8, is_windowed=True) is True
+
+
+@pytest.mark.parametrize("is_windowed", [False, True])
+def test_the_trial_of_a_kernel_can_be_made_by_an_evaluation(monkeypatch, is_windowed):
+    monkeypatch.setattr(attention, "_attend_flat", flat)
+    with torch.inference_mode():
+        assert attention.can_attend_flat(torch.device("cpu"), torch.bfloat16, 8, is_windowed=is_windowed) is True
+
+
+@pytest.mark.parametrize(
+    ("lengths", "width", "borders", "longest"),
+    [
+        ([3, 2], 5, [0, 3, 5, 5], 128),
+        ([3, 2], 8, [0, 3, 5, 8], 128),
+        ([5] * 8, 48, [0, 5, 10, 15, 20, 25, 30, 35, 40, 48, 48], 128),
+        ([5] * 9, 48, [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 48], 128),
+        ([129], 136, [0, 129, 136], 256),
+        ([1], 200, [0, 1, 200], 256),
+        ([300, 7], 384, [0, 300, 307, 384], 512),
+    ],
+)
+def test_there_are_few_numbers_of_borders_and_few_bounds_of_lengths(lengths, width, borders, longest):
+    found, bound = few_borders(lengths, width)
+    assert (found.tolist(), bound, found.dtype) == (borders, longest, torch.int32)
+
+
+def test_sentences_of_no_subword_change_no_output():
+    lengths, width = [3, 17, 1, 4, 9, 2, 5, 8], 56
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, width, 2, 4, dtype=torch.float64)
+    plain = Layout.of(lengths, width)
+    few = Layout(plain.lengths, width, *few_borders(lengths, width))
+    assert (len(plain.borders), len(few.borders)) == (10, 11)
+    assert torch.equal(flat(q, k, v, few, 0.5, 0.0), flat(q, k, v, plain, 0.5, 0.0))
+
+
+def test_without_lengths_there_are_no_stacks():
+    layout = Layout(np.zeros(0, np.int64), 8, torch.tensor([0, 3, 8], dtype=torch.int32), 128)
+    with pytest.raises(NotImplementedError, match="lengths"):
+        _ = layout.stacks
 
 
 def test_borders_are_where_sentences_start_and_the_last_ends():

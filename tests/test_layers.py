@@ -12,13 +12,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nerloop"
 # Bottom up. What is in one layer imports only from layers below, and from itself.
 LAYERS = [
     {"types", "errors", "libc"},
-    {"dropout", "kernels", "plugins", "schedule", "store", "tags", "weights"},
+    {"dropout", "graphs", "kernels", "plugins", "schedule", "store", "tags", "weights"},
     {"attention", "fusion"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},
     {"config"},
     {"settings", "hardware", "inspection", "interruption", "lock", "model", "profiling"},
     {"features", "probe", "optimizer"},
-    {"checkpoint", "inference", "demo", "contracts", "pipeline_score"},
+    {"checkpoint", "descent", "inference", "demo", "contracts", "pipeline_score"},
     {"runs", "report"},
     {"tracking"},
     {"task"},

@@ -49,6 +49,7 @@ class Pack:
         self.width = width
         self.position_offset = position_offset
         self.layout = layout
+        self._widths = {"per_octave": 16, "least": 8}  # of a row without padding
 
     def alternatives(self) -> list[Pack]:
         """Return what else to try on a model that disagrees: positions behind the padding id, other layouts."""
@@ -64,6 +65,10 @@ class Pack:
         """Make a model ready for the layout; sentences in padded rows it takes as before."""
         if self.layout == "unpadded":
             attention.use(model)
+            if (
+                model.device.type == "cuda"
+            ):  # the fewer, the sooner a graph of one is met again; and empty cells are cheap
+                self._widths = {"per_octave": 8, "least": 128}
         elif self.layout == "block_mask":
             attention.keep_block_masks_from_embeddings(model)
 
@@ -76,7 +81,7 @@ class Pack:
 
         lengths = [len(f) for f in features]
         *starts, end = [0, *itertools.accumulate(lengths)]
-        tail = attention.few_shapes(end, 16, least=8) - end
+        tail = attention.few_shapes(end, **self._widths) - end
         within = np.concatenate([*(np.arange(n) for n in lengths), np.zeros(tail, np.int64)])
         positions = within + (self.position_offset or 0)
         ids = np.concatenate([*(f.input_ids for f in features), np.full(tail, self._pad_id)])
