@@ -59,8 +59,7 @@ class Descent:
         import torch
 
         self.graphs = graphs
-        self._scale = torch.zeros((), device=self._device, dtype=torch.float64)
-        self._lr = torch.zeros((), device=self._device)
+        self._scale, self._lr = torch.zeros((), device=self._device), torch.zeros((), device=self._device)
         self._step = torch.zeros((), device=self._device, dtype=torch.int64)
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr
@@ -109,7 +108,8 @@ class Descent:
         self._is_first = True
         if self.graphs is None:
             for group in self._optimizer.param_groups:
-                group["lr"] = lr
+                # On a GPU rounded as the tensor is that a graph reads it from, so that graphs change no bit.
+                group["lr"] = lr if self._device.type == "cpu" else float(np.float32(lr))
             return self._update(step)
         self._lr.fill_(lr)
         self._step.fill_(step)

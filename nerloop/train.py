@@ -181,6 +181,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
                 run.set_status("running", step=step, num_steps=num_steps)
             accelerator.wait_for_everyone()
 
+        model.train()  # an evaluation leaves it so; to tell a large model's modules takes a while
         step = progress.step
         while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
             is_last, is_stopping = step == num_steps, interruption.is_agreed()
@@ -204,7 +205,6 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             if is_stopping:
                 raise Interrupted(f"{interruption.signal or 'a signal to another process'}: stopped after step {step}")
 
-            model.train()
             this = plan[step]
             torch.manual_seed(dropout_seed(config.train.seed, step, accelerator.process_index))
             lr = learning_rate(step, num_steps=num_steps, peak=task.peak_learning_rate,

@@ -100,7 +100,7 @@ def test_recorded_steps_are_those_without_graphs_to_the_bit(
 def test_with_and_without_graphs_a_step_is_the_same_but_for_how_the_rates_are_rounded(
     model, wordpiece, by_borders, make_model, recorded_graphs
 ):
-    """Graphs find them in float32 tensors."""
+    """Graphs find them in float32 tensors; without, a CPU's stay as they are."""
     collator = prepared(Pack(wordpiece), model)
     other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
     attention.use(other)

@@ -2,17 +2,21 @@
 
     python tests/benchmarks/gpu.py --json gpu.json
 
-Right: logits and gradients of sentences side by side against those of each alone, in float64, fp32 and bf16, and what
-the kernel for all sentences at once gives. Fast, for an encoder of bert-base's shape with random weights: samples a
-second against the plain loop in fp32 and bf16, a step's time over its limit, the share of the matmul peak at 16,000
-subwords a step, and how long the device idles in steady state, read from a trace of `run.profile`.
+Right: logits and gradients of sentences side by side against those of each alone, in float64, fp32 and bf16, and
+whether the kernel for all sentences at once gives them; losses and weights after 20 steps with dropout, recorded as
+CUDA graphs and not, to the bit with deterministic kernels. Fast, for an encoder of bert-base's shape with random
+weights: samples a second against the plain loop in fp32 and bf16, recording included; with and without graphs
+(`train.cuda_graphs`) a step's time over its limit, the share of the matmul peak at 16,000 subwords a step, and how long
+the device idles in steady state, read from a trace of `run.profile`.
 
 Not run by its authors on a GPU so far.
 """
 
 import argparse
 import gzip
+import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -35,7 +39,8 @@ from turns import (
 )
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 5e-2}  # relative, over all logits or all gradients
-WARMUP, STEPS = 10, 60
+WARMUP, STEPS = 10, 200
+TRACED = 240  # steps of a run with a trace, which begins when about all graphs are recorded
 PEAK_SUBWORDS = 16_000
 
 
@@ -77,11 +82,69 @@ def check(model_folder: str, device: str = "cuda") -> list[dict[str, Any]]:
             gradient = torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
             found[kind] = (torch.cat(logits).double(), gradient)
         apart = [float((a - b).norm() / b.norm()) for a, b in zip(found["pack"], found["pad"], strict=True)]
-        flat = attention.can_attend_flat(torch.device(device), dtype, config.hidden_size // config.num_attention_heads)
-        rows.append({"type": name, "logits": apart[0], "gradients": apart[1], "one_kernel": flat,
+        kind = (torch.device(device), dtype, config.hidden_size // config.num_attention_heads)
+        rows.append({"type": name, "logits": apart[0], "gradients": apart[1],
+                     "one_kernel": attention.can_attend_flat(*kind),
+                     "one_kernel_for_windows": attention.can_attend_flat(*kind, is_windowed=True),
                      "is_right": max(apart) <= tolerance})  # fmt: skip
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
+
+
+def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
+    """Return what becomes of 20 steps of 2 micro-batches by graphs and by the same steps without."""
+    import numpy as np
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    from nerloop import plugins
+    from nerloop.config import ModelSettings
+    from nerloop.descent import Descent
+    from nerloop.hardware import make_accelerator
+    from nerloop.model import load_tokenizer
+    from nerloop.optimizer import build_optimizer
+    from nerloop.types import Feature
+    from nerloop.weights import Weights
+
+    tokenizer = load_tokenizer(ModelSettings(name_or_path=model_folder))
+    config = AutoConfig.from_pretrained(model_folder, num_labels=9, num_hidden_layers=4)
+    sides: list[tuple[list[float], torch.Tensor]] = []
+    numbers: list[int] = []
+    for is_on in (True, False):
+        accelerator = make_accelerator("bf16", deterministic=True)
+        torch.manual_seed(0)
+        master = AutoModelForTokenClassification.from_config(config).to(device)
+        collator = plugins.build("collator", "pack", tokenizer)
+        collator.prepare(master)
+        weights = Weights.of(master, "bf16")
+        model, optimizer = accelerator.prepare(weights.model, build_optimizer(master, 0.01, "bf16"))
+        descent = Descent(accelerator, weights, model, optimizer, 1.0, with_graphs=True)
+        if descent.graphs is None:
+            sys.exit("found no CUDA graphs to check")
+        descent.graphs._is_on = is_on
+        model.train()
+        random, losses = np.random.RandomState(0), []
+        for step in range(20):
+            torch.manual_seed(step)
+            for is_last in (False, True):
+                features = []
+                for atom, length in enumerate(random.randint(3, 60, 32)):
+                    ids, labels = random.randint(1000, 20000, length), random.randint(0, 9, length)
+                    features.append(Feature(ids, labels, np.full(length, -1), atom, (atom,), (int(length),)))
+                losses.append(float(descent.add_gradient(collator(features), 1e-3, is_last=is_last)))
+            descent.update(step, 1e-4)
+        numbers.append(len(descent.graphs))
+        sides.append((losses, torch.cat([p.detach().flatten() for p in master.parameters()])))
+    torch.use_deterministic_algorithms(False)
+    (losses, found), (same_losses, same) = sides
+    row = {
+        "type": "graphs",
+        "graphs": numbers[0],
+        "losses": max(abs(a - b) / b for a, b in zip(losses, same_losses, strict=True)),
+        "weights": float((found - same).norm() / same.norm()),
+    }
+    row["is_right"] = numbers[0] > 1 and losses == same_losses and torch.equal(found, same)
+    print(row, file=sys.stderr, flush=True)
+    return row
 
 
 def make_base(folder: Path, tokenizer_folder: str) -> str:
@@ -94,10 +157,13 @@ def make_base(folder: Path, tokenizer_folder: str) -> str:
     return str(folder)
 
 
-def train_ours(model: str, data: str, batch_size: int, *flags: str) -> tuple[list[dict[str, float]], Path]:
+def train_ours(
+    model: str, data: str, batch_size: int, *flags: str, steps: int = STEPS
+) -> tuple[list[dict[str, float]], Path]:
     """Return the timings of steps behind the warm-up, and the run's folder."""
     run = Path(tempfile.mkdtemp(), "run")
-    return train(model, data, batch_size, "bf16", *flags, steps=STEPS, warmup=WARMUP, run=run), run
+    flags = (*flags, "--train.save_every", "1000000")  # but at the end: it is no part of a step
+    return train(model, data, batch_size, "bf16", *flags, steps=steps, warmup=WARMUP, run=run), run
 
 
 def compare_speed(model: str, data: str, few: str, rounds: int) -> list[dict[str, Any]]:
@@ -161,7 +227,10 @@ def main() -> None:
         sys.exit("found no CUDA device")
     if arguments.tokenizer is None:
         parser.error("--tokenizer: found none, expected a folder")
-    figures: dict[str, Any] = {"right": check(arguments.tokenizer)}
+    # First, since PyTorch reads with the first matrix product what deterministic ones need; the rest goes without it.
+    of_graphs = check_graphs(arguments.tokenizer)
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    figures: dict[str, Any] = {"right": [of_graphs, *check(arguments.tokenizer)]}
     with tempfile.TemporaryDirectory() as temporary:
         model = make_base(Path(temporary, "model"), arguments.tokenizer)
         few = write_few(arguments.data, temporary)
@@ -169,17 +238,20 @@ def main() -> None:
         figures["train"] = compare_speed(model, arguments.data, few, arguments.rounds)
         flops, copied = measure_rates()
         layers, everything = 12 * 12 * 768**2, 12 * 12 * 768**2 + 31_000 * 768  # bert-base: 7.1M a layer, embeddings
-        for batch_size in (32, PEAK_SUBWORDS // 25):
-            timings, run = train_ours(model, arguments.data, batch_size, "--run.profile", "20")
+        for batch_size, graphs in itertools.product((32, PEAK_SUBWORDS // 25), ("true", "false")):
+            flags = ("--run.profile", "20", "--train.cuda_graphs", graphs)
+            timings, run = train_ours(model, arguments.data, batch_size, *flags, steps=TRACED)
             rate = statistics.median(t["subwords_per_second"] for t in timings)
             samples = statistics.median(t["samples_per_second"] for t in timings)
             seconds = batch_size / samples
             limit = 6 * layers * rate * seconds / flops + 34 * everything / copied
-            row = {"batch_size": batch_size, "subwords_a_step": rate * seconds, "step_seconds": seconds,
-                   "over_limit": seconds / limit, "share_of_peak": 6 * layers * rate / flops,
-                   "idle_share": idle_share(run)}  # fmt: skip
+            results = json.loads((run / "results.json").read_text())
+            row = {"batch_size": batch_size, "graphs": graphs, "subwords_a_step": rate * seconds,
+                   "step_seconds": seconds, "over_limit": seconds / limit, "share_of_peak": 6 * layers * rate / flops,
+                   "idle_share": idle_share(run), "samples_per_second_in_all": samples_per_second(timings),
+                   "capture_seconds": results["timing"].get("capture_seconds", 0.0)}  # fmt: skip
             figures.setdefault("steps", []).append(row)
-            print({k: round(v, 4) for k, v in row.items()}, flush=True)
+            print({k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()}, flush=True)
     finish(figures, arguments.json)
     sys.exit(0 if all(row["is_right"] for row in figures["right"]) else 1)
 

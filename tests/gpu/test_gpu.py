@@ -1,14 +1,20 @@
 """What only a CUDA device can show: `pytest -m gpu`. One device is enough."""
 
 import json
+import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nerloop.train import train
 
 pytestmark = pytest.mark.gpu
+
+# PyTorch reads it with the first matrix product of the process, whose test may ask for nothing of the kind.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +80,195 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(config):
     train(replace(resumed, run=replace(resumed.run, resume=str(first))))
     a, b = weights(whole), weights(resumed)
     assert all(bool((a[name] == b[name]).all()) for name in a)
+
+
+# CUDA graphs: `train.cuda_graphs`. The runs are of 20 steps of 8 sentences in bf16, with the model's own dropout.
+
+
+def steps_of(config, folder: str, *, cuda_graphs: bool, **train_settings):
+    settings = {"mixed_precision": "bf16", "max_steps": 20, "save_every": 5, "eval_every": 10, **train_settings}
+    config = changed(config, folder, cuda_graphs=cuda_graphs, **settings)
+    return replace(config, run=replace(config.run, log_every=1, keep_checkpoints=9))
+
+
+def tensors(config, step: int = 20) -> dict:
+    """Return weights and moments of a checkpoint."""
+    from safetensors.torch import load_file
+
+    folder = Path(config.run.dir, "checkpoints", f"step-{step}")
+    return {**load_file(str(folder / "model.safetensors")), **load_file(str(folder / "optimizer.safetensors"))}
+
+
+def assert_equal(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    assert len(a) > 60
+    assert [name for name in a if not (a[name] == b[name]).all()] == []
+
+
+@pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
+def test_runs_with_and_without_graphs_end_with_the_same_bits(config, caplog, gradient_accumulation_steps):
+    settings = {"deterministic": True, "gradient_accumulation_steps": gradient_accumulation_steps}
+    on, off = (steps_of(config, f"graphs-{on}", cuda_graphs=on, **settings) for on in (True, False))
+    assert train(on)["timing"]["capture_seconds"] > 0
+    assert "capture_seconds" not in train(off)["timing"]
+    assert [line for line in caplog.messages if "CUDA graphs" in line] == []
+    assert losses(on) == losses(off)
+    assert_equal(tensors(on), tensors(off))
+
+
+def test_without_deterministic_kernels_graphs_are_used_too(config, caplog):
+    on = steps_of(config, "on", cuda_graphs=True)
+    assert train(on)["timing"]["capture_seconds"] > 0
+    assert [line for line in caplog.messages if "CUDA graphs" in line] == []
+    off = steps_of(config, "off", cuda_graphs=False)
+    train(off)
+    assert losses(on) == pytest.approx(losses(off), rel=2e-2)
+
+
+def test_a_run_with_graphs_that_is_resumed_ends_with_the_same_bits(config):
+    """Its first steps find no graph, where the undisturbed run replays."""
+    whole = steps_of(config, "whole", cuda_graphs=True, deterministic=True)
+    train(whole)
+    resumed = steps_of(config, "resumed", cuda_graphs=True, deterministic=True)
+    train(resumed)
+    first = Path(resumed.run.dir, "checkpoints", "step-10")
+    train(replace(resumed, run=replace(resumed.run, resume=str(first))))
+    assert_equal(tensors(whole), tensors(resumed))
+
+
+def test_where_recording_fails_training_goes_on_as_without(config, caplog, monkeypatch):
+    """The device is asked for a number while it records: what CUDA says to that ends the recording, not the run."""
+    import torch
+
+    from nerloop import descent
+
+    token_loss = descent.token_loss
+
+    def asking(logits, labels):
+        loss = token_loss(logits, labels)
+        if torch.cuda.is_current_stream_capturing():
+            loss.item()
+        return loss
+
+    whole = steps_of(config, "whole", cuda_graphs=True, deterministic=True)
+    train(whole)
+    monkeypatch.setattr(descent, "token_loss", asking)
+    failing = steps_of(config, "failing", cuda_graphs=True, deterministic=True)
+    caplog.set_level(logging.WARNING, "nerloop")
+    train(failing)
+    assert sum("CUDA graphs don't work here, training goes on without them" in m for m in caplog.messages) == 1
+    assert_equal(tensors(whole), tensors(failing))
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert torch.rand(3, device="cuda").isfinite().all()  # the generator draws again
+
+
+def descent_of(config, model, *, with_graphs: bool, deterministic: bool = False):
+    """Return a Descent, its weights and the collator for a model on the device, in bf16."""
+    from nerloop.collators.pack import Pack
+    from nerloop.config import ModelSettings
+    from nerloop.descent import Descent
+    from nerloop.hardware import make_accelerator
+    from nerloop.model import load_tokenizer
+    from nerloop.optimizer import build_optimizer
+    from nerloop.weights import Weights
+
+    accelerator = make_accelerator("bf16", deterministic=deterministic)
+    model.to(accelerator.device)
+    collator = Pack(load_tokenizer(ModelSettings(name_or_path=config.model.name_or_path)))
+    collator.prepare(model)
+    weights = Weights.of(model, "bf16")
+    prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(model, 0.01, "bf16"))
+    prepared.train()
+    return Descent(accelerator, weights, prepared, optimizer, 1.0, with_graphs), weights, collator
+
+
+def features(step: int, lengths=(3, 60, 17, 40, 5, 31)):
+    from nerloop.types import Feature
+
+    random = np.random.RandomState(step)
+    found = []
+    for i, n in enumerate(random.permutation(lengths)):
+        labels = random.randint(0, 5, n)
+        found.append(Feature(random.randint(5, 90, n), labels, np.arange(n), i, (i,), (int(n),)))
+    return found
+
+
+KINDS = {
+    "bert": {},
+    "roberta": {"pad_token_id": 1},
+    "distilbert": {},
+    "modernbert": {"pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 0, "cls_token_id": 0, "sep_token_id": 0,
+                   "local_attention": 16, "global_attn_every_n_layers": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("with_graphs", [True, False])
+def test_steps_of_these_encoders_wait_for_nothing(config, make_model, kind, with_graphs, caplog):
+    """The first one tries kernels, the second one records: these may wait."""
+    import torch
+
+    descent, _, collator = descent_of(config, make_model(kind, **KINDS[kind]), with_graphs=with_graphs)
+    total = torch.zeros((), device="cuda")
+    for step in range(6):
+        torch.manual_seed(step)
+        torch.cuda.set_sync_debug_mode("error" if step >= 2 else "default")
+        try:
+            total += descent.add_gradient(collator(features(step)), 1 / 156, is_last=True)
+            norm = descent.update(step, 1e-3)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert 0 < float(norm) < 1e6
+    assert 0 < float(total) < 1e6
+    assert caplog.messages == []
+    assert not with_graphs or len(descent.graphs) == 2
+
+
+def test_gradients_and_updates_by_graphs_are_those_without_to_the_bit(config, make_model, caplog):
+    """Compared where both have their rates in tensors: one records nothing."""
+    import torch
+
+    try:
+        ends = []
+        for is_on in (True, False):
+            options = {"with_graphs": True, "deterministic": True}
+            descent, weights, collator = descent_of(config, make_model("bert"), **options)
+            descent.graphs._is_on = is_on
+            figures = []
+            for step in range(20):
+                torch.manual_seed(step)
+                loss = torch.zeros((), device="cuda")
+                loss += descent.add_gradient(collator(features(step)), 1 / 312, is_last=False)
+                loss += descent.add_gradient(collator(features(step + 99)), 1 / 312, is_last=True)
+                gradients = [g.clone() for g in weights.gradients]
+                figures.append((float(loss), float(descent.update(step, 1e-3))))
+            assert len(descent.graphs) == (3 if is_on else 0)
+            ends.append((figures, gradients, [p.detach().clone() for p in weights.master.parameters()]))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert caplog.messages == []
+    (figures, *found), (same_figures, *same) = ends
+    assert figures == same_figures
+    assert all(torch.equal(a, b) for x, y in zip(found, same, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_sentences_side_by_side_have_the_gradient_of_padded_ones_by_graphs_too(config, make_model):
+    import torch
+
+    from nerloop.collators.pad import Pad
+
+    options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    gradients = []
+    for is_padded in (False, True):
+        descent, weights, collator = descent_of(config, make_model("bert", **options), with_graphs=not is_padded)
+        collator = Pad(collator._tokenizer) if is_padded else collator
+        for step in range(4):
+            descent.add_gradient(collator(features(step)), 1 / 156, is_last=True)
+            gradients.append(torch.cat([p.grad.flatten() for p in weights.master.parameters() if p.grad is not None]))
+            for parameter in weights.master.parameters():  # as an update does, but the weights stay
+                parameter.grad = None
+            descent._is_first = True
+        if not is_padded:
+            assert len(descent.graphs) == 1
+    for packed, padded in zip(gradients[:4], gradients[4:], strict=True):
+        assert float((packed - padded).norm() / padded.norm()) < 0.05
