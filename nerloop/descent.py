@@ -12,7 +12,7 @@ import numpy as np
 from nerloop.attention import Layout, few_borders
 from nerloop.graphs import Graphs
 from nerloop.model import logits_of, token_loss
-from nerloop.optimizer import clip
+from nerloop.optimizer import clip, takes_gradients_of_model
 from nerloop.profiling import SKIPPED
 from nerloop.types import MicroBatch, Tensor
 from nerloop.weights import Weights
@@ -44,6 +44,7 @@ class Descent:
         import torch
 
         self._accelerator, self._weights, self._model, self._optimizer = accelerator, weights, model, optimizer
+        self._takes_gradients = takes_gradients_of_model(optimizer)  # and publishes the weights
         self._max_norm = max_norm or float("inf")
         self._device = accelerator.device
         self._parameters = [p for p in weights.master.parameters() if p.requires_grad]
@@ -80,7 +81,8 @@ class Descent:
         """
         is_first, self._is_first = self._is_first, False
         if self.graphs is None or not batch.is_unpadded:
-            return self._add_gradient(self._sent(batch), scale, is_last=is_last)
+            is_only = is_last and (is_first or self._accelerator.num_processes > 1)
+            return self._add_gradient(self._sent(batch), scale, is_last=is_last, is_only=is_only)
         width, names = batch.labels.shape[1], tuple(batch.inputs)
         borders, longest = few_borders([place.length for place in batch.places], width)
 
@@ -119,7 +121,13 @@ class Descent:
         return batch.to(self._device, self._weights.model.dtype)
 
     def _add_gradient(
-        self, batch: MicroBatch, scale: float | Tensor, *, is_last: bool, layout: Layout | None = None
+        self,
+        batch: MicroBatch,
+        scale: float | Tensor,
+        *,
+        is_last: bool,
+        is_only: bool = False,  # what the model adds its gradients to is clear
+        layout: Layout | None = None,
     ) -> Tensor:
         accelerator = self._accelerator
         with contextlib.nullcontext() if is_last else accelerator.no_sync(self._model):
@@ -127,7 +135,8 @@ class Descent:
                 logits = logits_of(self._model, batch, layout)
             loss = token_loss(logits, batch.labels)
             accelerator.backward(loss * scale)
-        if accelerator.num_processes == 1 or is_last:
+        is_taken = is_only and self._takes_gradients
+        if not is_taken and (accelerator.num_processes == 1 or is_last):
             self._weights.collect_gradients()
         return loss.detach()
 
@@ -140,7 +149,8 @@ class Descent:
             self.first_bad.copy_(torch.where(is_first_bad, step, self.first_bad))
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self._weights.publish()
+        if not self._takes_gradients:
+            self._weights.publish()
         return norm
 
     def _recorded_update(self) -> Tensor:

@@ -9,6 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* bf16: to the nearest, ties to even. The NaNs that arithmetic makes stay NaN. */
+static inline uint16_t rounded(float x)
+{
+    union { float value; uint32_t bits; } y = {.value = x};
+    return (uint16_t)((y.bits + 0x7fff + ((y.bits >> 16) & 1)) >> 16);
+}
+
 #if BF16
 typedef uint16_t T;
 static inline float from(T x)
@@ -16,12 +23,7 @@ static inline float from(T x)
     union { uint32_t bits; float value; } y = {.bits = (uint32_t)x << 16};
     return y.value;
 }
-static inline T to(float x)
-{
-    /* To the nearest, ties to even. The NaNs that arithmetic makes stay NaN. */
-    union { float value; uint32_t bits; } y = {.value = x};
-    return (T)((y.bits + 0x7fff + ((y.bits >> 16) & 1)) >> 16);
-}
+static inline T to(float x) { return rounded(x); }
 #else
 typedef float T;
 static inline float from(T x) { return x; }
@@ -403,5 +405,54 @@ void attend_gradient(const Task *task, const Heads *query, const Heads *key, con
             store(*of_value, of_v, head, start, n, task->width, 1.0f);
         }
         free(memory);
+    }
+}
+
+/* Some numbers of a parameter in training: float32 weight and moments, the gradient, and the weight that computes. */
+typedef struct {
+    float *weight, *mean, *square;
+    const T *gradient;
+    uint16_t *published; /* bf16 */
+    int64_t n;
+    double step, decay; /* the step that it is, from 1; what it decays by in units of the learning rate */
+} Part;
+
+/* The sum of the squares of each part's gradient: (parts,). */
+void sums_of_squares(const Part *parts, int64_t count, double *sums, int64_t threads)
+{
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
+    for (int64_t i = 0; i < count; i++) {
+        const T *restrict gradient = parts[i].gradient;
+        int64_t n = parts[i].n;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < n; j++)
+            sum += from(gradient[j]) * from(gradient[j]);
+        sums[i] = sum;
+    }
+}
+
+/* AdamW (Loshchilov and Hutter, 2019), as PyTorch's fused one computes it, of gradients times a factor; the weight goes
+ * out in bf16, too. */
+void update(const Part *parts, int64_t count, double rate, double beta1, double beta2, double epsilon, double factor,
+            int64_t threads)
+{
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
+    for (int64_t i = 0; i < count; i++) {
+        float *restrict weight = parts[i].weight, *restrict mean = parts[i].mean, *restrict square = parts[i].square;
+        const T *restrict gradient = parts[i].gradient;
+        uint16_t *restrict published = parts[i].published;
+        float size = rate / (1.0 - pow(beta1, parts[i].step)), root = sqrt(1.0 - pow(beta2, parts[i].step));
+        float remains = 1.0 - rate * parts[i].decay, tiny = epsilon, scale = factor;
+        float one = 1.0 - beta1, two = beta2, other = 1.0 - beta2;
+        int64_t n = parts[i].n;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+            float g = from(gradient[j]) * scale;
+            mean[j] += one * (g - mean[j]);
+            square[j] = two * square[j] + other * g * g;
+            weight[j] = remains * weight[j] - size * mean[j] / (sqrtf(square[j]) / root + tiny);
+            published[j] = rounded(weight[j]);
+        }
     }
 }

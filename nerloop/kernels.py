@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import platform
 import shlex
@@ -17,9 +18,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from nerloop.types import Tensor
 
@@ -29,6 +33,9 @@ FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-
 NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
 MAX_SECONDS = 60
 FAR = 1 << 40  # a window that no sentence is as long as
+PART = 1 << 14  # numbers of a parameter that are updated at a time
+ADDRESSES = ("weight", "mean", "square", "gradient", "published")
+PARTS = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n")] + [("step", np.float64), ("decay", np.float64)])
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +144,47 @@ def add_and_norm_gradient(
     return of_x, of_residual, of_weight, of_bias
 
 
+class Parts:
+    """Parameters in training, cut into parts that fit into a core's cache, the same for any number of threads."""
+
+    def __init__(self, parameters: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]) -> None:
+        """Take float32 weight and moments, gradient, and bf16 weight of each; all gradients are of one type."""
+        self._like = parameters[0][3]
+        assert all(tensor.is_contiguous() for tensors in parameters for tensor in tensors)
+        self._tensors = parameters  # so that what the addresses stand for stays
+        sizes = np.array([tensors[0].numel() for tensors in parameters])
+        counts = -(-sizes // PART)
+        self._owners = np.repeat(np.arange(len(sizes)), counts)
+        starts = PART * (np.arange(len(self._owners)) - np.repeat(np.cumsum(counts) - counts, counts))
+        self._parts = np.zeros(len(self._owners), dtype=PARTS)
+        for column, name in enumerate(ADDRESSES):
+            addresses = np.array([tensors[column].data_ptr() for tensors in parameters], dtype=np.int64)
+            self._parts[name] = addresses[self._owners] + starts * parameters[0][column].element_size()
+        self._parts["n"] = np.minimum(PART, sizes[self._owners] - starts)
+
+    def norm(self) -> float:
+        """Return the norm of all gradients together."""
+        sums = np.zeros(len(self._parts))
+        _run("sums_of_squares", self._like, self._parts, len(self._parts), sums, *_ends())
+        return math.sqrt(sums.sum())
+
+    def update(
+        self,
+        steps: Sequence[float],
+        decays: Sequence[float],
+        *,
+        rate: float,
+        betas: tuple[float, float],
+        epsilon: float,
+        factor: float,
+    ) -> None:
+        """Move each parameter by its gradient times a factor; its step counts from 1."""
+        self._parts["step"] = np.asarray(steps, dtype=np.float64)[self._owners]
+        self._parts["decay"] = np.asarray(decays, dtype=np.float64)[self._owners]
+        numbers = map(ctypes.c_double, (rate, *betas, epsilon, factor))
+        _run("update", self._like, self._parts, len(self._parts), *numbers, *_ends())
+
+
 def _rows_of(x: Tensor) -> tuple[int, int]:
     """Return rows and width of (..., width)."""
     return x.numel() // max(1, x.shape[-1]), x.shape[-1]
@@ -202,6 +250,8 @@ def _run(name: str, like: Tensor, *arguments: Any) -> None:
 def _as_c(argument: Any) -> Any:
     if hasattr(argument, "data_ptr"):
         return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, np.ndarray):
+        return ctypes.c_void_p(argument.ctypes.data)
     return ctypes.c_int64(argument) if type(argument) is int else argument
 
 

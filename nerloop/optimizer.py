@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from nerloop import kernels
 from nerloop.model import parameter_groups
 from nerloop.types import Tensor
+from nerloop.weights import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -13,15 +16,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def build_optimizer(model: nn.Module, weight_decay: float, precision: str) -> torch.optim.Optimizer:
+def build_optimizer(weights: Weights, weight_decay: float, precision: str) -> torch.optim.Optimizer:
     """Return AdamW: fused, which scales gradients and skips updates whose `found_inf` is set, but in fp16.
 
     There the scaler calls a fused optimizer's step always, and accelerate, which looks whether it was called, takes no
-    update for a skipped one.
+    update for a skipped one. In bf16 on a CPU with kernels it is one of a single pass.
     """
     import torch
 
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, fused=precision != "fp16")
+    groups = parameter_groups(weights.master, weight_decay)
+    tensors = [*weights.master.parameters(), *weights.model.parameters()]
+    if precision == "bf16" and all(kernels.can(tensor) and tensor.is_contiguous() for tensor in tensors):
+        one_pass: torch.optim.Optimizer = _one_pass()(groups, weights)
+        return one_pass
+    return torch.optim.AdamW(groups, lr=0.0, fused=precision != "fp16")
+
+
+def takes_gradients_of_model(optimizer: Any) -> bool:
+    """Whether an optimizer takes the gradients of one backward where the model left them, and publishes the weights."""
+    return isinstance(_unwrapped(optimizer), _one_pass())
 
 
 def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter], max_norm: float) -> Tensor:
@@ -35,8 +48,85 @@ def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter
     if accelerator.scaler is not None:
         norm: Tensor = accelerator.clip_grad_norm_(parameters, max_norm)
         return norm
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    adamw = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    adamw = _unwrapped(optimizer)
+    if takes_gradients_of_model(adamw):
+        norm = adamw.norm()
+    else:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     adamw.grad_scale = torch.clamp(norm / max_norm, min=1.0).float()
     adamw.found_inf = (~torch.isfinite(norm)).float()
     return norm
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    return getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+
+
+@cache
+def _one_pass() -> Any:
+    import torch
+
+    class OnePassAdamW(torch.optim.AdamW):
+        """AdamW on a CPU: from gradients in bf16 to weights in bf16 in one pass over moments and float32 weights.
+
+        PyTorch's takes float32 gradients, and leaves the casts of gradients and weights to two more passes. Its state
+        is the same.
+        """
+
+        grad_scale: Tensor | None = None
+        found_inf: Tensor | None = None
+
+        def __init__(self, groups: list[dict[str, Any]], weights: Weights) -> None:
+            super().__init__(groups, lr=0.0)
+            self._computing = dict(zip(weights.master.parameters(), weights.model.parameters(), strict=True))
+            self._known: tuple[list[nn.Parameter], kernels.Parts] | None = None  # of the step under way
+
+        def norm(self) -> Tensor:
+            """Return the norm of all gradients."""
+            _, parts = self._known = self._look()
+            return torch.tensor(parts.norm())
+
+        @torch.no_grad()
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
+            """Move the weights by the gradients over `grad_scale`, unless `found_inf`, and publish them."""
+            if self.found_inf:
+                return
+            moved, parts = self._known or self._look()
+            counts = [self.state[p]["step"] for p in moved]
+            torch._foreach_add_(counts, 1)
+            decays = {p: group["weight_decay"] for group in self.param_groups for p in group["params"]}
+            group = self.param_groups[0]  # whose rate, betas and epsilon are those of all
+            parts.update(
+                [float(count) for count in counts],
+                [decays[p] for p in moved],
+                rate=float(group["lr"]),
+                betas=group["betas"],
+                epsilon=group["eps"],
+                factor=1.0 if self.grad_scale is None else 1.0 / float(self.grad_scale),
+            )
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            """Let go of the gradients."""
+            self._known = None
+            super().zero_grad(set_to_none)
+            for parameter in self._computing.values():
+                parameter.grad = None
+
+        def _look(self) -> tuple[list[nn.Parameter], kernels.Parts]:
+            """Return the parameters that have a gradient, here or in the model, and their parts."""
+            moved, parts = [], []
+            for parameter in (p for group in self.param_groups for p in group["params"]):
+                computing = self._computing[parameter]
+                gradient = computing.grad if parameter.grad is None else parameter.grad
+                if gradient is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
+                moved.append(parameter)
+                tensors = (state["exp_avg"], state["exp_avg_sq"], gradient.contiguous())
+                parts.append((parameter.detach(), *tensors, computing.detach()))
+            return moved, kernels.Parts(parts)
+
+    return OnePassAdamW

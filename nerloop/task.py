@@ -155,14 +155,15 @@ class Task:
         if windows > 0:
             log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
         report_sharing(plan)
+        weights = Weights.of(model, precision)
         return Task(
             config=config,
             labels=labels,
             scheme=scheme,
             precision=precision,
             tokenizer=tokenizer,
-            weights=Weights.of(model, precision),
-            optimizer=build_optimizer(model, config.train.weight_decay, precision),
+            weights=weights,
+            optimizer=build_optimizer(weights, config.train.weight_decay, precision),
             collator=collator,
             evaluator=evaluator,
             tagger=Tagger(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nerloop import attention
+from nerloop import attention, kernels
 from nerloop.collators.pack import Pack
 from nerloop.collators.pad import Pad
 from nerloop.descent import UNSTEADY, Descent, fetching
@@ -18,6 +18,12 @@ from nerloop.weights import Weights
 
 # The lengths of two micro-batches a step; a training takes them in turn.
 STEPS = [[[3, 17], [20, 21, 5]], [[4, 17], [19, 5]], [[2, 20], [22, 20, 4]], [[9, 9, 3], [24]]]
+
+
+@pytest.fixture(autouse=True)
+def no_kernels(monkeypatch):
+    """On a GPU there are none of those for CPUs."""
+    monkeypatch.setattr(kernels, "can", lambda *_: False)
 
 
 def feature(length, number):
@@ -37,7 +43,7 @@ def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_ste
     """Return the losses, the norms, the graphs and the weights of a training of some steps."""
     accelerator = make_accelerator(precision)
     weights = Weights.of(model, precision)
-    prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(model, 0.01, precision))
+    prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, precision))
     descent = Descent(accelerator, weights, prepared, optimizer, 1.0, True)
     assert descent.graphs is None  # there is no GPU
     if kind is not None:
@@ -140,7 +146,7 @@ def test_micro_batches_add_up(make_model, wordpiece, precision):
     for model, split in ((whole, [[3, 17, 20, 9]]), (parts, [[3, 17], [20], [9]])):
         accelerator = make_accelerator(precision)
         weights = Weights.of(model, precision)
-        optimizer = build_optimizer(model, 0.01, precision)
+        optimizer = build_optimizer(weights, 0.01, precision)
         descent = Descent(accelerator, weights, weights.model, optimizer)
         for i, lengths in enumerate(split):
             batch = Pad(wordpiece)([feature(n, 0) for n in lengths])
@@ -154,7 +160,7 @@ def test_the_first_step_that_is_not_finite_is_told_and_changes_nothing(make_mode
     model = make_model("bert")
     accelerator = make_accelerator("no")
     weights = Weights.of(model, "no")
-    descent = Descent(accelerator, weights, model, build_optimizer(model, 0.01, "no"), 1.0)
+    descent = Descent(accelerator, weights, model, build_optimizer(weights, 0.01, "no"), 1.0)
     batch = Pad(wordpiece)([feature(9, 0)])
     before = model.classifier.weight.detach().clone()
     for step, scale in enumerate((float("nan"), float("inf"))):
@@ -172,7 +178,8 @@ def test_scalars_are_fetched_as_they_are():
 def test_a_trace_waits_for_graphs_as_far_as_the_run_goes(make_model, recorded_graphs):
     model = make_model("bert")
     accelerator = make_accelerator("bf16")
-    descent = Descent(accelerator, Weights.of(model, "bf16"), model, build_optimizer(model, 0.01, "bf16"))
+    weights = Weights.of(model, "bf16")
+    descent = Descent(accelerator, weights, model, build_optimizer(weights, 0.01, "bf16"))
     assert (descent.num_unsteady(1000), descent.timing) == (5, {})
     descent.use(recorded_graphs(accelerator.device, []))
     assert [descent.num_unsteady(n) for n in (1000, 60, 2)] == [UNSTEADY, 60, 5]

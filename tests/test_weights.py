@@ -64,7 +64,7 @@ class NoScaler:
 def stepped(gradient: float, max_norm: float) -> tuple[float, float]:
     """Return the norm of a gradient, and the first moment that an update with it leaves in the optimizer."""
     layer = torch.nn.Linear(4, 1, bias=False)
-    optimizer = build_optimizer(layer, 0.0, "no")
+    optimizer = build_optimizer(Weights(layer, layer), 0.0, "no")
     layer.weight.grad = torch.full((1, 4), gradient)
     norm = clip(NoScaler(), optimizer, list(layer.parameters()), max_norm)
     optimizer.step()

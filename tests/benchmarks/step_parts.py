@@ -30,7 +30,7 @@ def work(arguments: argparse.Namespace) -> None:
     from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
     from nerloop.interruption import Interruption
     from nerloop.model import logits_of, token_loss
-    from nerloop.optimizer import clip
+    from nerloop.optimizer import clip, takes_gradients_of_model
     from nerloop.task import Task, read_dataset
 
     config = Config(
@@ -44,6 +44,7 @@ def work(arguments: argparse.Namespace) -> None:
     weights, parameters = task.weights, list(task.weights.master.parameters())
     model, optimizer = accelerator.prepare(weights.model, task.optimizer)
     model.train()
+    is_one_pass = takes_gradients_of_model(optimizer)
     found: dict[str, list[float]] = defaultdict(list)
     for number in range(arguments.warmup + arguments.steps):
         step, clock = task.plan[number], time.perf_counter()
@@ -64,7 +65,8 @@ def work(arguments: argparse.Namespace) -> None:
             end_of("forward")
             accelerator.backward(loss / max(1, step.num_labelled))
             end_of("backward")
-            weights.collect_gradients()
+            if not is_one_pass:
+                weights.collect_gradients()
             end_of("collect gradients")
         clip(accelerator, optimizer, parameters, 1.0)
         end_of("norm")
@@ -73,7 +75,8 @@ def work(arguments: argparse.Namespace) -> None:
         optimizer.step()
         optimizer.zero_grad()
         end_of("update")
-        weights.publish()
+        if not is_one_pass:
+            weights.publish()
         end_of("cast weights")
         parts["page faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
         if number >= arguments.warmup:

@@ -233,14 +233,16 @@ def test_in_fp16_an_update_that_overflows_is_seen_as_skipped(config):
     from accelerate.optimizer import AcceleratedOptimizer
 
     from nerloop.task import build_optimizer
+    from nerloop.weights import Weights
 
     Accelerator(cpu=True)
     layer = torch.nn.Linear(2, 1)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    inner = build_optimizer(layer, config, "fp16")
+    weights = Weights(layer, layer)
+    inner = build_optimizer(weights, config, "fp16")
     optimizer = AcceleratedOptimizer(inner, device_placement=False, scaler=scaler)
     scaler.scale(layer(torch.ones(1, 2)).sum() * float("inf")).backward()
     optimizer.step()
     assert optimizer.step_was_skipped
     assert scaler.get_scale() == 512.0
-    assert build_optimizer(layer, config, "bf16").defaults["fused"]
+    assert build_optimizer(weights, config, "no").defaults["fused"]
