@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nerloop.embedding import let_decay
 from nerloop.model import parameter_groups
 from nerloop.types import Tensor
 
@@ -21,7 +22,9 @@ def build_optimizer(model: nn.Module, weight_decay: float, precision: str) -> to
     """
     import torch
 
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, fused=precision != "fp16")
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, fused=precision != "fp16")
+    let_decay(model, optimizer)
+    return optimizer
 
 
 def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter], max_norm: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from nerloop.alignment.first import MAX_LENGTH
 from nerloop.alignment.windows import special_tokens
 from nerloop.collators import Collator
 from nerloop.collators.pad import Pad
+from nerloop.embedding import narrow, narrowed, widen
 from nerloop.errors import ModelError
 from nerloop.model import feature_logits, logits_of
 from nerloop.types import IGNORE, Feature, MicroBatch, Tokenizer
@@ -96,6 +97,27 @@ def probe_features(tokenizer: Tokenizer) -> list[Feature]:
         ignored = np.full(len(ids), IGNORE, dtype=np.int64)
         features.append(Feature(ids, ignored, np.full(len(ids), -1), atom, (atom,), (length,)))
     return features
+
+
+def narrow_embedding(
+    model: PreTrainedModel, used_ids: np.ndarray, collator: Collator, tokenizer: Tokenizer
+) -> list[Any]:
+    """Narrow a model's embedding (nerloop/embedding.py) if its logits stay what they are; return it, or nothing."""
+    import torch
+
+    batch, training = collator(probe_features(tokenizer)[-2:]), model.training
+    model.eval()
+    with torch.no_grad():
+        expected = feature_logits(model, batch)
+        if narrow(model, used_ids):
+            try:
+                is_same = all(map(torch.equal, feature_logits(model, batch), expected))
+            except Exception:  # whatever a model raises that looks into its embedding's weight by itself
+                is_same = False
+            if not is_same:
+                widen(model)
+    model.train(training)
+    return narrowed(model)
 
 
 def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokenizer) -> list[str]:

@@ -32,7 +32,7 @@ from nerloop.inspection.parts import Part, is_line_per_token
 from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model
 from nerloop.optimizer import build_optimizer
-from nerloop.probe import choose_collator, freeze_unused
+from nerloop.probe import choose_collator, freeze_unused, narrow_embedding
 from nerloop.store import Cache, code_fingerprint, fingerprint
 from nerloop.tags import Scheme, labels_of, scheme_of
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
@@ -139,6 +139,10 @@ class Task:
         features = hardware.local_main_first(
             accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
         )
+        if config.collator.name in plugins.BUILT_IN["collator"]:  # one of one's own may put other subwords in
+            used_ids = np.union1d(features["train"].used_ids, tokenizer.all_special_ids)
+            for embedding in narrow_embedding(model, used_ids, collator, tokenizer):
+                log.info("of %d embeddings %d occur in training", embedding.num_embeddings, len(embedding.used))
         atoms = features["train"].atoms
         plan = Plan(
             atoms,
