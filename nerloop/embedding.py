@@ -1,8 +1,8 @@
 """An embedding of which only the rows that the training text has are trained, since no other row ever has a gradient.
 
 Half of the weights of a small encoder, and three quarters of XLM-R's, are rows of subwords that most texts don't have.
-AdamW does no more to such a row, whose moments stay zero, than to let its weights decay by the same factor in each step.
-That factor is kept instead, and the optimizer, the norm and the processes among themselves have less to move.
+AdamW does no more to such a row, whose moments stay zero, than to let it decay by the same factor as all others in each
+step. That factor is kept instead, and the optimizer, the norm and the processes among themselves have less to move.
 (Abdaoui et al., Load What You Need, 2020, take such rows out of multilingual models for good; here they come back.)
 """
 
@@ -27,8 +27,8 @@ MOST_USED = 0.5
 def narrow(model: PreTrainedModel, used_ids: np.ndarray) -> bool:
     """Let a model train no other rows of its input embedding than these, in place; return whether it is done.
 
-    It is not where most rows are used, and where the embedding is more than a table that nothing else looks into. In
-    training mode the model can then take these ids alone; else it takes all, as before.
+    It is not where most rows are used, and where the embedding is not a plain table of its own. In training mode the
+    model can then take these ids alone, which are to be in order; else it takes all, as before.
     """
     from torch import nn
 
@@ -39,18 +39,19 @@ def narrow(model: PreTrainedModel, used_ids: np.ndarray) -> bool:
     plain = type(table) is nn.Embedding and table.max_norm is None and not (table.sparse or table.scale_grad_by_freq)
     if not plain or not table.weight.requires_grad or len(used_ids) > MOST_USED * table.num_embeddings:
         return False
+    if used_ids[-1] >= table.num_embeddings:  # whoever made such an id is told by the plain table
+        return False
     if sum(p is table.weight for module in model.modules() for p in module._parameters.values()) > 1:
         return False
-    return _replace(model, table, _narrow_embedding()(table, used_ids))
+    table.__class__ = _narrow_embedding()
+    table.split(used_ids)
+    return True
 
 
 def widen(model: nn.Module) -> None:
     """Give a model that was narrowed its plain embedding back, in place."""
-    from torch import nn
-
     for module in narrowed(model):
-        weight = module.whole_weight()
-        _replace(model, module, nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=module.padding_idx))
+        module.join()
 
 
 def narrowed(model: nn.Module) -> list[Any]:
@@ -60,20 +61,16 @@ def narrowed(model: nn.Module) -> list[Any]:
 
 def let_decay(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Let the rows that are not trained decay with each step of an optimizer as those do that are."""
-    for module in narrowed(model):
-        group = next(g for g in optimizer.param_groups if any(p is module.used for p in g["params"]))
+    modules = narrowed(model)
 
-        def after_step(*_: Any, module: Any = module, group: dict[str, Any] = group) -> None:
-            module.decay(group["lr"] * group["weight_decay"])
+    def after_step(stepped: Any, *_: Any) -> None:
+        for module in modules:
+            # Looked up each time: accelerate puts other groups in the place of those that the optimizer was made with.
+            group = next(g for g in stepped.param_groups if any(p is module.used for p in g["params"]))
+            module.decay(group["lr"] * group["weight_decay"], getattr(stepped, "found_inf", None))
 
+    if modules:
         optimizer.register_step_post_hook(after_step)
-
-
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> bool:
-    places = [(parent, name) for parent in model.modules() for name, m in parent._modules.items() if m is old]
-    for parent, name in places:
-        setattr(parent, name, new.train(old.training))
-    return bool(places)
 
 
 @cache
@@ -82,49 +79,73 @@ def _narrow_embedding() -> Any:
     from torch import nn
     from torch.nn import functional
 
-    class NarrowEmbedding(nn.Module):
+    class NarrowEmbedding(nn.Embedding):
         """nn.Embedding, its rows in two: those that are used, and the rest with the share of it that has decayed.
 
-        The parameter is not called `weight`, so that who looks into the table by itself fails instead of misreading it.
+        There is no `weight`, so that who looks into the table by itself fails instead of misreading it.
         """
 
-        place: Tensor
-        rest: Tensor
+        used: nn.Parameter  # (used ids, width)
+        used_ids: Tensor
+        rest: Tensor  # (ids, width): all rows as they were, for their places; what is used is out of date
         decayed: Tensor
+        place: Tensor  # of each id among the used ones, or -1
+        used_padding: int | None
 
-        def __init__(self, table: nn.Embedding, used_ids: np.ndarray) -> None:
-            super().__init__()
-            weight = table.weight.detach()
+        def split(self, used_ids: np.ndarray) -> None:
+            """Take the rows apart that a plain table has in one."""
+            weight = self.weight.detach()
             ids = torch.from_numpy(np.asarray(used_ids, dtype=np.int64)).to(weight.device)
-            place = torch.full((table.num_embeddings,), -1, dtype=torch.int64, device=weight.device)
+            place = torch.full((self.num_embeddings,), -1, dtype=torch.int64, device=weight.device)
             place[ids] = torch.arange(len(ids), device=weight.device)
-            self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
-            self.padding_idx = table.padding_idx
+            del self.weight
             self.used = nn.Parameter(weight[ids])
-            self.register_buffer("rest", weight.clone())  # all rows, for their places; what is used is out of date
+            self.register_buffer("used_ids", ids)
+            self.register_buffer("rest", weight)
             self.register_buffer("decayed", torch.zeros((), dtype=weight.dtype, device=weight.device))
-            self.register_buffer("place", place, persistent=False)  # of each id among the used ones, or -1
-            padding = -1 if table.padding_idx is None else int(place[table.padding_idx])
-            self._used_padding = None if padding < 0 else padding
+            self.register_buffer("place", place, persistent=False)
+            padding = -1 if self.padding_idx is None else int(place[self.padding_idx])
+            self.used_padding = None if padding < 0 else padding
+
+        def join(self) -> None:
+            """Become a plain table again."""
+            weight = self.whole_weight()
+            for name in ("used", "used_ids", "rest", "decayed", "place", "used_padding"):
+                delattr(self, name)
+            self.__class__ = nn.Embedding  # type: ignore[assignment]
+            self.weight = nn.Parameter(weight)
 
         def forward(self, ids: Tensor) -> Tensor:
             """Return the rows of ids, (..., width)."""
-            place = self.place[ids]
+            place = self.place.index_select(0, ids.flatten()).view_as(ids)  # which takes no id below 0 for one
             if self.training:
-                return functional.embedding(place, self.used, padding_idx=self._used_padding)
+                return functional.embedding(place, self.used, self.used_padding)
+            rows = functional.embedding(place.clamp(min=0), self.used, self.used_padding)
             # The rest is cast last, as it is once it is saved with all the others.
-            rest = (self.rest[ids] * (1 - self.decayed)).to(self.used.dtype)
-            return torch.where((place < 0)[..., None], rest, functional.embedding(place.clamp(min=0), self.used))
+            rest = (self.rest[ids] * (1 - self.decayed)).to(rows.dtype)
+            return torch.where((place < 0)[..., None], rest, rows)
 
-        def decay(self, share: float) -> None:
-            """Let a share of what is left of the rest decay. The sum of the shares is exact where their factor is not."""
-            self.decayed += (1 - self.decayed) * share
+        def decay(self, share: float, is_skipped: Tensor | None = None) -> None:
+            """Let a share of what is left of the rest decay, unless the step was skipped, which the device alone knows.
+
+            What has gone is summed up, not what is left: near 1 the small shares would be rounded away.
+            """
+            more = (1 - self.decayed) * share
+            self.decayed.add_(more if is_skipped is None else torch.where(is_skipped > 0, 0, more))
 
         def whole_weight(self) -> Tensor:
             """Return all rows, (ids, width), as they would be had they been trained together."""
             weight = (self.rest * (1 - self.decayed)).to(self.used.dtype)
-            is_used = self.place >= 0
-            weight[is_used] = self.used.detach()[self.place[is_used]]
+            weight[self.used_ids] = self.used.detach()
             return weight
+
+        def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+            # Rows of other ids would fit where they are as many.
+            ids = state.get(f"{prefix}used_ids")
+            if ids is not None and torch.equal(ids.to(self.used_ids.device), self.used_ids):
+                super()._load_from_state_dict(state, prefix, *others)
+            else:
+                errors: list[str] = others[-1]
+                errors.append("other embeddings were trained there, by another nerloop or collator")
 
     return NarrowEmbedding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from nerloop.alignment.first import MAX_LENGTH
 from nerloop.alignment.windows import special_tokens
 from nerloop.collators import Collator
 from nerloop.collators.pad import Pad
-from nerloop.embedding import narrow, narrowed, widen
+from nerloop.embedding import narrow, widen
 from nerloop.errors import ModelError
 from nerloop.model import feature_logits, logits_of
-from nerloop.types import IGNORE, Feature, MicroBatch, Tokenizer
+from nerloop.types import IGNORE, Feature, MicroBatch, Tensor, Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,25 +99,38 @@ def probe_features(tokenizer: Tokenizer) -> list[Feature]:
     return features
 
 
-def narrow_embedding(
-    model: PreTrainedModel, used_ids: np.ndarray, collator: Collator, tokenizer: Tokenizer
-) -> list[Any]:
-    """Narrow a model's embedding (nerloop/embedding.py) if its logits stay what they are; return it, or nothing."""
+def is_narrowable(
+    model: PreTrainedModel, used_ids: np.ndarray, feature: Feature, collator: Collator, tokenizer: Tokenizer
+) -> bool:
+    """Whether a model can be narrowed (nerloop/embedding.py) and computes what it did: of any ids, and in training.
+
+    `feature` is one to train on. A model that looks into its embedding's weight by itself, which is then not there,
+    can't.
+    """
     import torch
 
-    batch, training = collator(probe_features(tokenizer)[-2:]), model.training
-    model.eval()
-    with torch.no_grad():
-        expected = feature_logits(model, batch)
-        if narrow(model, used_ids):
-            try:
-                is_same = all(map(torch.equal, feature_logits(model, batch), expected))
-            except Exception:  # whatever a model raises that looks into its embedding's weight by itself
-                is_same = False
-            if not is_same:
-                widen(model)
+    def logits() -> list[Tensor]:
+        found = []
+        for is_training, features in ((False, probe_features(tokenizer)[-2:]), (True, [feature])):
+            model.train(is_training)
+            torch.manual_seed(0)  # the same dropout
+            found += feature_logits(model, collator(features))
+        return found
+
+    training, device = model.training, model.device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if not narrow(model, used_ids):
+            return False
+        try:
+            found = logits()
+        except Exception:  # whatever a model raises whose embedding is not what it expects
+            return False
+        finally:
+            widen(model)
+            model.train(training)
+        expected = logits()
     model.train(training)
-    return narrowed(model)
+    return all(map(torch.equal, found, expected))
 
 
 def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokenizer) -> list[str]:

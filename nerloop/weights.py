@@ -31,7 +31,7 @@ class Weights:
         """Return the weights of a model for a precision ("bf16" or another one)."""
         if precision != "bf16":
             return Weights(master, master)
-        # Buffers are no weights: what there is of them in a model of transformers are tables that stay as they are.
+        # Buffers are one and the same: tables that stay as they are, and how far an embedding's untrained rows decayed.
         model = copy.deepcopy(master, {id(buffer): buffer for buffer in master.buffers()})
         cast_parameters(model)
         return Weights(master, model)
