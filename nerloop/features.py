@@ -69,6 +69,11 @@ class Features(Sequence[Feature]):
         """How many examples and atoms there are up to the end of each chunk that was split in one call."""
         return [(num_examples, num_atoms) for num_examples, num_atoms in self._table.about["facts"]["chunks"]]
 
+    @property
+    def used_ids(self) -> np.ndarray:
+        """The ids of the subwords that occur in any feature, in order."""
+        return np.array(self._table.about["facts"]["used_ids"], dtype=np.int64)
+
     @cached_property
     def atoms(self) -> Atoms:
         """The atoms, without a look at any feature: 16 bytes of memory a sentence."""
@@ -94,9 +99,13 @@ def build_features(
 
     def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
         chunks: list[tuple[int, int]] = []
+        is_used = np.zeros(0, dtype=bool)  # by id
         for rows in batched(split_in_chunks(examples, alignment, chunks)):
-            add(pa.record_batch(_arrays(rows), schema=schema))
-        return {"chunks": chunks}
+            add(pa.record_batch(columns := _arrays(rows), schema=schema))
+            ids = _mapped(columns[LISTS.index("input_ids")].values)
+            is_used = np.pad(is_used, (0, max(0, ids.max(initial=-1) + 1 - len(is_used))))
+            is_used[ids] = True
+        return {"chunks": chunks, "used_ids": is_used.nonzero()[0].tolist()}
 
     data = examples.key if isinstance(examples, StoredExamples) else None
     key = fingerprint(data, made_by) if data and made_by else None

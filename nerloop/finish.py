@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nerloop import checkpoint, demo, report
 from nerloop.config import Config
+from nerloop.embedding import widen
 from nerloop.evaluators.seqeval import scores
 from nerloop.inference import NERLOOP_JSON, Split
 from nerloop.pipeline_score import STRATEGIES, count_pipeline
@@ -74,6 +75,7 @@ def finish(
 
 def save_model(folder: Path, config: Config, task: Task, model: PreTrainedModel, results: dict[str, Any]) -> None:
     """Write a plain transformers model, its tokenizer, its card, and how nerloop decodes it, whole or not at all."""
+    widen(model)
 
     def write(beside: Path) -> None:
         model.save_pretrained(str(beside))

@@ -50,6 +50,7 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size > 1:
@@ -63,7 +64,12 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
     is_cpu_asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     join_after_restart()
     AcceleratorState._reset_state()  # a second training in one notebook may want another precision
+    ddp = DistributedDataParallelKwargs(
+        broadcast_buffers=False,  # they are the same on all processes: none of our models' learns
+        gradient_as_bucket_view=True,  # what is summed up over the processes needs no copy
+    )
     accelerator = Accelerator(
+        kwargs_handlers=[ddp],
         mixed_precision="fp16" if precision == "fp16" else "no",  # bf16 and float64 are the weights' own (weights.py)
         gradient_accumulation_steps=1,  # the loop divides by the tokens of the whole step itself
         cpu=is_cpu_asked_for or (world_size > 1 and not has_accelerator()),

@@ -414,7 +414,7 @@ typedef struct {
     const T *gradient;
     uint16_t *published; /* bf16 */
     int64_t n;
-    double step, decay; /* the step that it is, from 1; what it decays by in units of the learning rate */
+    double step, rate, decay; /* the step that it is, from 1; learning rate, weight decay */
 } Part;
 
 /* The sum of the squares of each part's gradient: (parts,). */
@@ -434,7 +434,7 @@ void sums_of_squares(const Part *parts, int64_t count, double *sums, int64_t thr
 
 /* AdamW (Loshchilov and Hutter, 2019), as PyTorch's fused one computes it, of gradients times a factor; the weight goes
  * out in bf16, too. */
-void update(const Part *parts, int64_t count, double rate, double beta1, double beta2, double epsilon, double factor,
+void update(const Part *parts, int64_t count, double beta1, double beta2, double epsilon, double factor,
             int64_t threads)
 {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
@@ -442,8 +442,8 @@ void update(const Part *parts, int64_t count, double rate, double beta1, double 
         float *restrict weight = parts[i].weight, *restrict mean = parts[i].mean, *restrict square = parts[i].square;
         const T *restrict gradient = parts[i].gradient;
         uint16_t *restrict published = parts[i].published;
-        float size = rate / (1.0 - pow(beta1, parts[i].step)), root = sqrt(1.0 - pow(beta2, parts[i].step));
-        float remains = 1.0 - rate * parts[i].decay, tiny = epsilon, scale = factor;
+        float size = parts[i].rate / (1.0 - pow(beta1, parts[i].step)), root = sqrt(1.0 - pow(beta2, parts[i].step));
+        float remains = 1.0 - parts[i].rate * parts[i].decay, tiny = epsilon, scale = factor;
         float one = 1.0 - beta1, two = beta2, other = 1.0 - beta2;
         int64_t n = parts[i].n;
 #pragma omp simd

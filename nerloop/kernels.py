@@ -35,7 +35,8 @@ MAX_SECONDS = 60
 FAR = 1 << 40  # a window that no sentence is as long as
 PART = 1 << 14  # numbers of a parameter that are updated at a time
 ADDRESSES = ("weight", "mean", "square", "gradient", "published")
-PARTS = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n")] + [("step", np.float64), ("decay", np.float64)])
+NUMBERS = ("step", "rate", "decay")
+PARTS = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n")] + [(name, np.float64) for name in NUMBERS])
 
 log = logging.getLogger(__name__)
 
@@ -169,19 +170,13 @@ class Parts:
         return math.sqrt(sums.sum())
 
     def update(
-        self,
-        steps: Sequence[float],
-        decays: Sequence[float],
-        *,
-        rate: float,
-        betas: tuple[float, float],
-        epsilon: float,
-        factor: float,
-    ) -> None:
-        """Move each parameter by its gradient times a factor; its step counts from 1."""
-        self._parts["step"] = np.asarray(steps, dtype=np.float64)[self._owners]
-        self._parts["decay"] = np.asarray(decays, dtype=np.float64)[self._owners]
-        numbers = map(ctypes.c_double, (rate, *betas, epsilon, factor))
+        self, steps: Sequence[float], rates: Sequence[float], decays: Sequence[float],
+        *, betas: tuple[float, float], epsilon: float, factor: float,
+    ) -> None:  # fmt: skip
+        """Move each parameter by its gradient times a factor; given are its step, from 1, learning rate and decay."""
+        for name, values in zip(NUMBERS, (steps, rates, decays), strict=True):
+            self._parts[name] = np.asarray(values, dtype=np.float64)[self._owners]
+        numbers = map(ctypes.c_double, (*betas, epsilon, factor))
         _run("update", self._like, self._parts, len(self._parts), *numbers, *_ends())
 
 

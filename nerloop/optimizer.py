@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nerloop import kernels
+from nerloop.embedding import let_decay
 from nerloop.model import parameter_groups
 from nerloop.types import Tensor
 from nerloop.weights import Weights
@@ -26,10 +27,13 @@ def build_optimizer(weights: Weights, weight_decay: float, precision: str) -> to
 
     groups = parameter_groups(weights.master, weight_decay)
     tensors = [*weights.master.parameters(), *weights.model.parameters()]
+    optimizer: torch.optim.Optimizer
     if precision == "bf16" and all(kernels.can(tensor) and tensor.is_contiguous() for tensor in tensors):
-        one_pass: torch.optim.Optimizer = _one_pass()(groups, weights)
-        return one_pass
-    return torch.optim.AdamW(groups, lr=0.0, fused=precision != "fp16")
+        optimizer = _one_pass()(groups, weights)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=0.0, fused=precision != "fp16")
+    let_decay(weights.master, optimizer)
+    return optimizer
 
 
 def takes_gradients_of_model(optimizer: Any) -> bool:
@@ -94,14 +98,13 @@ def _one_pass() -> Any:
             moved, parts = self._known or self._look()
             counts = [self.state[p]["step"] for p in moved]
             torch._foreach_add_(counts, 1)
-            decays = {p: group["weight_decay"] for group in self.param_groups for p in group["params"]}
-            group = self.param_groups[0]  # whose rate, betas and epsilon are those of all
+            groups = {p: group for group in self.param_groups for p in group["params"]}
             parts.update(
                 [float(count) for count in counts],
-                [decays[p] for p in moved],
-                rate=float(group["lr"]),
-                betas=group["betas"],
-                epsilon=group["eps"],
+                [float(groups[p]["lr"]) for p in moved],
+                [groups[p]["weight_decay"] for p in moved],
+                betas=self.param_groups[0]["betas"],  # and epsilon: those of all
+                epsilon=self.param_groups[0]["eps"],
                 factor=1.0 if self.grad_scale is None else 1.0 / float(self.grad_scale),
             )
 

@@ -11,9 +11,10 @@ from nerloop.alignment.first import MAX_LENGTH
 from nerloop.alignment.windows import special_tokens
 from nerloop.collators import Collator
 from nerloop.collators.pad import Pad
+from nerloop.embedding import narrow, widen
 from nerloop.errors import ModelError
 from nerloop.model import feature_logits, logits_of
-from nerloop.types import IGNORE, Feature, MicroBatch, Tokenizer
+from nerloop.types import IGNORE, Feature, MicroBatch, Tensor, Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,10 +72,15 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
         return f"{RAISED} {type(error).__name__}: {' '.join(str(error).split())[:100]}"
     finally:
         model.train(training)
-    largest = max(float(logits.abs().max()) for logits in expected)
-    apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+    apart, largest = _apart(found, expected)
     # Written so that NaN counts as apart.
     return "" if apart <= TOLERANCE * largest else f"{DIFFER} {apart:.1e} (the largest is {largest:.1e})"
+
+
+def _apart(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[float, float]:
+    """Return how far apart logits are at most, and the largest of those that are expected."""
+    apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+    return apart, max(float(logits.abs().max()) for logits in expected)
 
 
 def _last_position(batch: MicroBatch) -> int:
@@ -96,6 +102,41 @@ def probe_features(tokenizer: Tokenizer) -> list[Feature]:
         ignored = np.full(len(ids), IGNORE, dtype=np.int64)
         features.append(Feature(ids, ignored, np.full(len(ids), -1), atom, (atom,), (length,)))
     return features
+
+
+def is_narrowable(
+    model: PreTrainedModel, used_ids: np.ndarray, feature: Feature, collator: Collator, tokenizer: Tokenizer
+) -> bool:
+    """Whether a model can be narrowed (nerloop/embedding.py) and computes what it did: of any ids, and in training.
+
+    `feature` is one to train on. A model that looks into its embedding's weight by itself, which is then not there,
+    can't.
+    """
+    import torch
+
+    def logits() -> list[Tensor]:
+        found = []
+        for is_training, features in ((False, probe_features(tokenizer)[-2:]), (True, [feature])):
+            model.train(is_training)
+            torch.manual_seed(0)  # the same dropout
+            found += feature_logits(model, collator(features))
+        return found
+
+    training, device = model.training, model.device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if not narrow(model, used_ids):
+            return False
+        try:
+            found = logits()
+        except Exception:  # whatever a model raises whose embedding is not what it expects
+            return False
+        finally:
+            widen(model)
+            model.train(training)
+        expected = logits()
+    model.train(training)
+    apart, largest = _apart(found, expected)
+    return apart <= TOLERANCE * largest  # not "equal": a resumed run must come to the same answer on any device
 
 
 def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokenizer) -> list[str]:

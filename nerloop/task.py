@@ -19,6 +19,7 @@ from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data import Dataset, TextOptions, read_files
 from nerloop.data.statistics import Statistics
+from nerloop.embedding import narrow
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluators import Evaluator
 from nerloop.features import Features, build_features, recipe
@@ -32,7 +33,7 @@ from nerloop.inspection.parts import Part, is_line_per_token
 from nerloop.interruption import Interruption
 from nerloop.model import load_model, load_tokenizer, new_model
 from nerloop.optimizer import build_optimizer
-from nerloop.probe import choose_collator, freeze_unused
+from nerloop.probe import choose_collator, freeze_unused, is_narrowable
 from nerloop.store import Cache, code_fingerprint, fingerprint
 from nerloop.tags import Scheme, labels_of, scheme_of
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
@@ -139,6 +140,8 @@ class Task:
         features = hardware.local_main_first(
             accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
         )
+        if config.collator.name in plugins.BUILT_IN["collator"]:  # one of one's own may put other subwords in
+            narrow_embedding(model, features["train"], collator, tokenizer, accelerator)
         atoms = features["train"].atoms
         plan = Plan(
             atoms,
@@ -332,6 +335,23 @@ def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel)
     if reason:
         log.warning("warning: %s changes what this model computes: %s; padding", config.collator.name, reason)
     return chosen
+
+
+def narrow_embedding(
+    model: PreTrainedModel, features: Features, collator: Collator, tokenizer: Tokenizer, accelerator: Accelerator
+) -> None:
+    """Let the model train the embeddings alone that occur in training, where that pays and is all the same to it."""
+    fill_in = tokenizer.pad_token_id or 0  # of the collators, also where the tokenizer has none
+    used_ids = np.union1d(features.used_ids, [fill_in, *tokenizer.all_special_ids])
+    feature = features[int(np.argmin(features.atoms.lengths))]
+    # One process decides: weights of other shapes on another one would never add up.
+    if hardware.main_decides(accelerator, lambda: is_narrowable(model, used_ids, feature, collator, tokenizer)):
+        narrow(model, used_ids)
+        log.info(
+            "the training text has %d of the model's %d subwords: their embeddings are trained, all others only decay, "
+            "as they would anyway",
+            len(used_ids), model.get_input_embeddings().num_embeddings,
+        )  # fmt: skip
 
 
 def check_best_metric(config: Config, evaluator: Evaluator) -> None:

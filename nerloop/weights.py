@@ -31,7 +31,8 @@ class Weights:
         """Return the weights of a model for a precision ("bf16" or another one)."""
         if precision != "bf16":
             return Weights(master, master)
-        model = copy.deepcopy(master)
+        # Buffers are one and the same: tables that stay as they are, and how far an embedding's untrained rows decayed.
+        model = copy.deepcopy(master, {id(buffer): buffer for buffer in master.buffers()})
         cast_parameters(model)
         return Weights(master, model)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nerloop import features as module
+from nerloop import store
 from nerloop.alignment.all import All
 from nerloop.alignment.first import First
 from nerloop.batching import Atoms
@@ -51,6 +52,7 @@ def test_features_from_the_cache_are_those_of_the_alignment(cache, tokenizer, al
     found = build_features(stored, aligned, cache, made_by)
     assert_same(found, expected)
     assert_same(found[3:9], expected[3:9])
+    assert found.used_ids.tolist() == sorted({i for f in expected for i in f.input_ids.tolist()})
     atoms, direct = found.atoms, Atoms.of(expected)
     for name in ("sentences", "offsets", "lengths", "labelled"):
         assert getattr(atoms, name).tolist() == getattr(direct, name).tolist()
@@ -63,6 +65,7 @@ def test_features_of_plain_examples_are_not_kept(cache, wordpiece):
     assert (len(found), list(cache.folder.iterdir())) == (1, [])
     assert len(build_features([], aligned)) == 0
     assert build_features([], aligned).atoms.offsets.tolist() == [0]
+    assert build_features([], aligned).used_ids.tolist() == []
 
 
 def test_recipe_tells_apart_all_that_features_depend_on(wordpiece, byte_level):
@@ -81,6 +84,14 @@ def test_recipe_does_not_depend_on_what_the_tokenizer_was_used_for(wordpiece):
     before = recipe(Plugin("first"), First(wordpiece, LABELS), wordpiece, LABELS)
     wordpiece(["a b", "c"], padding=True, truncation=True, max_length=3)
     assert recipe(Plugin("first"), First(wordpiece, LABELS), wordpiece, LABELS) == before
+
+
+def test_recipe_depends_on_the_code_that_writes_features(wordpiece, monkeypatch):
+    found = []
+    for changed in ("", "features.py"):
+        monkeypatch.setattr(module, "code_fingerprint", lambda *names, changed=changed: str(changed in names))
+        found.append(recipe(Plugin("first"), First(wordpiece, LABELS), wordpiece, LABELS))
+    assert found[0] != found[1]
 
 
 class Inheriting(First):
@@ -138,10 +149,14 @@ def test_documents_stay_together_where_an_alignment_needs_them(monkeypatch):
     assert [f.atom for f in found] == list(range(11))
 
 
-def test_features_are_a_sequence_over_batches(cache, wordpiece, monkeypatch):
+def write_in_batches(monkeypatch, size: int) -> None:
     for name in ("nerloop.store.ROWS", "nerloop.features.ROWS"):
-        monkeypatch.setattr(name, 4)
-    monkeypatch.setattr(module, "batched", lambda rows: __import__("nerloop.store").store.batched(rows, 4))
+        monkeypatch.setattr(name, size)
+    monkeypatch.setattr(module, "batched", lambda rows: store.batched(rows, size))
+
+
+def test_features_are_a_sequence_over_batches(cache, wordpiece, monkeypatch):
+    write_in_batches(monkeypatch, 4)
     examples = [Example(("Anna",) * n) for n in range(11)]
     found = build_features(examples, First(wordpiece, LABELS), cache)
     assert isinstance(found, Features)
@@ -149,3 +164,9 @@ def test_features_are_a_sequence_over_batches(cache, wordpiece, monkeypatch):
     assert found[-1].num_tokens == (10,)
     with pytest.raises(IndexError):
         found[11]
+
+
+def test_the_ids_that_are_used_are_those_of_all_batches(wordpiece, monkeypatch):
+    write_in_batches(monkeypatch, 1)
+    found = build_features([Example((word,)) for word in ("York", "Anna", "New")], First(wordpiece, LABELS))
+    assert found.used_ids.tolist() == [2, 3, 7, 8, 13]  # [CLS], [SEP], New, York, Anna

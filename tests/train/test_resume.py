@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from nerloop import checkpoint
 from nerloop import train as train_module
@@ -48,6 +49,8 @@ def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, monkeyp
     interrupted(broken, monkeypatch, at_step=at_step)
     resumed = train(in_folder(config, "broken", resume="auto"))
     a, b = Path(config.run.dir), Path(broken.run.dir)
+    tensors = load_file(str(a / "checkpoints/step-14/model.safetensors"))
+    assert 0 < float(tensors["bert.embeddings.word_embeddings.decayed"]) < 1e-3  # its embedding is a narrow one
     for name in ("model/model.safetensors", "checkpoints/step-14/model.safetensors",
                  "checkpoints/step-14/optimizer.safetensors", "predictions.test.conll"):  # fmt: skip
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
