@@ -281,8 +281,9 @@ def attend(
         flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
         return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate, sliding_window)[None], None
     if rate < 1.0 and len(_layout.lengths) and kernels.can(query, key, value) and query.shape[3] == value.shape[3]:
-        heads = [x[0].repeat_interleave(num_heads // x.shape[1], dim=0) if x.shape[1] != num_heads else x[0]
-                 for x in (query, key, value)]  # fmt: skip
+        # Not x[0], whose gradient would be copied into zeros.
+        heads = [x.squeeze(0).repeat_interleave(num_heads // x.shape[1], dim=0) if x.shape[1] != num_heads
+                 else x.squeeze(0) for x in (query, key, value)]  # fmt: skip
         task = kernels.Attention(
             _layout.borders, len(_layout.lengths), _layout.num_subwords, _layout.longest,
             scaling or query.shape[3] ** -0.5, sliding_window, kernels.Dropping.of(rate),
