@@ -473,8 +473,8 @@ def _functions() -> Functions:
 
         @staticmethod
         def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, task: kernels.Attention) -> Tensor:
-            output, logarithms = task.forward(q, k, v, with_gradient=any(ctx.needs_input_grad))
-            ctx.save_for_backward(q, k, v, logarithms)
+            output, statistics = task.forward(q, k, v, with_gradient=any(ctx.needs_input_grad))
+            ctx.save_for_backward(q, k, v, statistics)
             ctx.task = task
             return output
 

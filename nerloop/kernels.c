@@ -255,12 +255,32 @@ static void store(Heads x, const float *restrict in, int64_t head, int64_t first
             out[c] = to(in[i * row + c] * factor);
     }
 }
-/* (n, m) to (m, n). */
+/* (n, m) to (m, n), both multiples of LANES: the halves of a block's rows are shuffled into each other until columns
+ * are rows. */
 static void transpose(float *restrict out, const float *restrict in, int64_t n, int64_t m)
 {
-    for (int64_t c = 0; c < m; c++)
-        for (int64_t i = 0; i < n; i++)
-            out[c * n + i] = in[i * m + c];
+    typedef int32_t Places __attribute__((vector_size(LANES * sizeof(int32_t))));
+    Places low, high;
+    for (int j = 0; j < LANES; j++) {
+        low[j] = j / 2 + j % 2 * LANES;
+        high[j] = low[j] + LANES / 2;
+    }
+    for (int64_t i = 0; i < n; i += LANES)
+        for (int64_t c = 0; c < m; c += LANES) {
+            Lanes rows[LANES], shuffled[LANES];
+            for (int r = 0; r < LANES; r++)
+                rows[r] = *(const Lanes *)(in + (i + r) * m + c);
+            for (int done = 1; done < LANES; done *= 2) {
+#pragma GCC unroll 16
+                for (int r = 0; r < LANES / 2; r++) {
+                    shuffled[2 * r] = __builtin_shuffle(rows[r], rows[r + LANES / 2], low);
+                    shuffled[2 * r + 1] = __builtin_shuffle(rows[r], rows[r + LANES / 2], high);
+                }
+                memcpy(rows, shuffled, sizeof rows);
+            }
+            for (int r = 0; r < LANES; r++)
+                *(Lanes *)(out + (c + r) * n + i) = rows[r];
+        }
 }
 
 typedef struct {
@@ -273,10 +293,10 @@ typedef struct {
     int64_t threads;
 } Task;
 
-/* Attention within each sentence: output, and the logarithm of the sum of exponentials, (subwords, heads), which the
- * gradient needs (may be null). */
+/* Attention within each sentence: output, and statistics, (subwords, heads, 2), which the gradient needs (may be null):
+ * the largest score, and 1 / the sum of exponentials. */
 void attend(const Task *task, const Heads *query, const Heads *key, const Heads *value, const Heads *output,
-            float *restrict logarithms)
+            float *restrict statistics)
 {
     int64_t wide = up(task->width, LANES), most_long = up(task->longest, LANES);
     float scale = scale_of(task->threshold);
@@ -296,33 +316,36 @@ void attend(const Task *task, const Heads *query, const Heads *key, const Heads 
                 int64_t rows = least(BLOCK, n - first);
                 load(q, *query, head, start + first, rows, task->width, task->scaling);
                 product(s, long_, q, wide, 1, kt, long_, up(rows, ROWS), long_, task->width, 0);
+                int width = long_; /* 32 bits, of which a vector compares more */
                 for (int64_t i = 0; i < rows; i++) {
                     float *row = s + i * long_, largest = -INFINITY, sum = 0.0f;
-                    int64_t from_ = most(0, first + i - task->window + 1), to_ = least(n, first + i + task->window);
+                    int from_ = most(0, first + i - task->window + 1), to_ = least(n, first + i + task->window);
                     int64_t at = (start + first + i) * task->heads + head;
                     uint32_t own = key_of(task->seed, at);
 #pragma omp simd reduction(max : largest)
-                    for (int64_t j = 0; j < long_; j++) {
+                    for (int j = 0; j < width; j++) {
                         float one = j >= from_ && j < to_ ? row[j] : -INFINITY;
                         largest = one > largest ? one : largest;
                     }
 #pragma omp simd reduction(+ : sum)
-                    for (int64_t j = 0; j < long_; j++) {
+                    for (int j = 0; j < width; j++) {
                         float one = exponential(row[j] - largest);
                         one = j >= from_ && j < to_ ? one : 0.0f;
                         sum += one;
                         row[j] = one;
                     }
-                    if (logarithms)
-                        logarithms[at] = largest + logf(sum);
                     float factor = 1.0f / sum;
+                    if (statistics) {
+                        statistics[2 * at] = largest;
+                        statistics[2 * at + 1] = factor;
+                    }
                     if (task->threshold) {
 #pragma omp simd
-                        for (int64_t j = 0; j < long_; j++)
+                        for (int j = 0; j < width; j++)
                             row[j] *= factor * kept(own, j, task->threshold, scale);
                     } else {
 #pragma omp simd
-                        for (int64_t j = 0; j < long_; j++)
+                        for (int j = 0; j < width; j++)
                             row[j] *= factor;
                     }
                 }
@@ -336,7 +359,7 @@ void attend(const Task *task, const Heads *query, const Heads *key, const Heads 
 
 /* The gradients of attend. */
 void attend_gradient(const Task *task, const Heads *query, const Heads *key, const Heads *value,
-                     const float *restrict logarithms, const Heads *of_output, const Heads *of_query,
+                     const float *restrict statistics, const Heads *of_output, const Heads *of_query,
                      const Heads *of_key, const Heads *of_value)
 {
     int64_t wide = up(task->width, LANES), most_long = up(task->longest, LANES);
@@ -362,16 +385,17 @@ void attend_gradient(const Task *task, const Heads *query, const Heads *key, con
                 load(of_o, *of_output, head, start + first, rows, task->width, 1.0f);
                 product(p, long_, q, wide, 1, kt, long_, rows_up, long_, task->width, 0);
                 product(of_s, long_, of_o, wide, 1, vt, long_, rows_up, long_, task->width, 0);
+                int width = long_; /* 32 bits, of which a vector compares more */
                 for (int64_t i = 0; i < rows; i++) {
                     float *restrict share = p + i * long_, *restrict gradient = of_s + i * long_, along = 0.0f;
-                    int64_t from_ = most(0, first + i - task->window + 1), to_ = least(n, first + i + task->window);
+                    int from_ = most(0, first + i - task->window + 1), to_ = least(n, first + i + task->window);
                     int64_t at = (start + first + i) * task->heads + head;
                     uint32_t own = key_of(task->seed, at);
-                    float logarithm = logarithms[at];
+                    float largest = statistics[2 * at], share_of_one = statistics[2 * at + 1];
                     if (task->threshold) {
 #pragma omp simd reduction(+ : along)
-                        for (int64_t j = 0; j < long_; j++) {
-                            float one = exponential(share[j] - logarithm);
+                        for (int j = 0; j < width; j++) {
+                            float one = exponential(share[j] - largest) * share_of_one;
                             one = j >= from_ && j < to_ ? one : 0.0f;
                             float factor = kept(own, j, task->threshold, scale);
                             along += one * factor * gradient[j];
@@ -379,20 +403,20 @@ void attend_gradient(const Task *task, const Heads *query, const Heads *key, con
                             share[j] = one;
                         }
 #pragma omp simd
-                        for (int64_t j = 0; j < long_; j++) {
+                        for (int j = 0; j < width; j++) {
                             gradient[j] -= share[j] * along;
                             share[j] *= kept(own, j, task->threshold, scale);
                         }
                     } else {
 #pragma omp simd reduction(+ : along)
-                        for (int64_t j = 0; j < long_; j++) {
-                            float one = exponential(share[j] - logarithm);
+                        for (int j = 0; j < width; j++) {
+                            float one = exponential(share[j] - largest) * share_of_one;
                             one = j >= from_ && j < to_ ? one : 0.0f;
                             along += one * gradient[j];
                             share[j] = one;
                         }
 #pragma omp simd
-                        for (int64_t j = 0; j < long_; j++)
+                        for (int j = 0; j < width; j++)
                             gradient[j] = share[j] * (gradient[j] - along);
                     }
                 }

@@ -209,15 +209,15 @@ class Attention(NamedTuple):
         import torch
 
         output = self._empty(q)
-        logarithms = q.new_empty(q.shape[1], q.shape[0], dtype=torch.float32) if with_gradient else None
-        _run("attend", q, self._task(q), *map(_Heads.of, (q, k, v, output)), logarithms)
-        return output, logarithms
+        statistics = q.new_empty(q.shape[1], q.shape[0], 2, dtype=torch.float32) if with_gradient else None
+        _run("attend", q, self._task(q), *map(_Heads.of, (q, k, v, output)), statistics)
+        return output, statistics
 
-    def backward(self, q: Tensor, k: Tensor, v: Tensor, logarithms: Tensor, of_output: Tensor) -> tuple[Tensor, ...]:
+    def backward(self, q: Tensor, k: Tensor, v: Tensor, statistics: Tensor, of_output: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of q, k and v for that of the output."""
         of_output = of_output if of_output.stride(2) == 1 else of_output.contiguous()
         gradients = tuple(self._empty(x) for x in (q, k, v))
-        given = (*map(_Heads.of, (q, k, v)), logarithms, *map(_Heads.of, (of_output, *gradients)))
+        given = (*map(_Heads.of, (q, k, v)), statistics, *map(_Heads.of, (of_output, *gradients)))
         _run("attend_gradient", q, self._task(q), *given)
         return gradients
 

@@ -176,13 +176,13 @@ def attended_alone(q, k, v, lengths, scaling=0.3, window=None, factors=None):
 def test_attention_and_its_gradients_are_those_of_each_sentence_alone(lengths, width, window, dtype):
     *heads, of_output = heads_of(lengths, width, dtype)
     task = task_of(lengths, window=window)
-    output, logarithms = task.forward(*heads, with_gradient=True)
+    output, statistics = task.forward(*heads, with_gradient=True)
     wide = [x.double().requires_grad_() for x in heads]
     wanted = attended_alone(*wide, lengths, window=window)
     gradients = torch.autograd.grad((wanted * of_output).sum(), wide)
     assert output.shape == of_output.shape
     assert is_close(output, wanted.detach(), dtype)
-    for found, gradient in zip(task.backward(*heads, logarithms, of_output), gradients, strict=True):
+    for found, gradient in zip(task.backward(*heads, statistics, of_output), gradients, strict=True):
         assert is_close(found, gradient, dtype)
 
 
@@ -201,12 +201,12 @@ def test_attention_drops_shares_and_the_gradient_knows_which():
     assert float(is_dropped.double().mean()) == pytest.approx(p, abs=0.01)
     *heads, of_output = heads_of(lengths, 32, torch.float32, seed=1)
     q, k = q[..., :32], k[..., :32]
-    output, logarithms = task.forward(q, k, heads[2], with_gradient=True)
+    output, statistics = task.forward(q, k, heads[2], with_gradient=True)
     wide = [x.double().requires_grad_() for x in (q, k, heads[2])]
     wanted = attended_alone(*wide, lengths, factors=factors)
     gradients = torch.autograd.grad((wanted * of_output).sum(), wide)
     assert is_close(output, wanted.detach(), torch.float32)
-    for found, gradient in zip(task.backward(q, k, heads[2], logarithms, of_output), gradients, strict=True):
+    for found, gradient in zip(task.backward(q, k, heads[2], statistics, of_output), gradients, strict=True):
         assert is_close(found, gradient, torch.float32)
 
 
@@ -217,18 +217,18 @@ def test_scores_far_from_zero_do_not_overflow_or_vanish(shift):
     q, k = q.clone(), k.clone()
     q[..., 0], k[..., 0] = 1.0, shift
     task = task_of(lengths, scaling=1.0)
-    output, logarithms = task.forward(q, k, v, with_gradient=True)
+    output, statistics = task.forward(q, k, v, with_gradient=True)
     wide = [x.double() for x in (q, k, v)]
     assert float((output - attended_alone(*wide, lengths, scaling=1.0)).abs().max()) < 0.01  # scores are right to 1e-3
-    assert all(bool(g.isfinite().all()) for g in task.backward(q, k, v, logarithms, of_output))
+    assert all(bool(g.isfinite().all()) for g in task.backward(q, k, v, statistics, of_output))
 
 
 def test_behind_the_last_sentence_output_and_gradients_are_zero():
     lengths = [3, 9]
     q, k, v, of_output = heads_of(lengths, 16, torch.float32, extra=5)
     task = task_of(lengths)
-    output, logarithms = task.forward(q, k, v, with_gradient=True)
-    found = [output, *task.backward(q, k, v, logarithms, of_output)]
+    output, statistics = task.forward(q, k, v, with_gradient=True)
+    found = [output, *task.backward(q, k, v, statistics, of_output)]
     assert all(x.shape == (3, 17, 16) for x in found)
     assert all(not x[:, 12:].any() and x[:, :12].all() for x in found)
 
@@ -238,13 +238,13 @@ def test_heads_may_lie_in_any_order_in_memory():
     *heads, of_output = heads_of(lengths, 16, torch.float32)
     packed = [x.contiguous() for x in heads]  # head by head
     task = task_of(lengths)
-    output, logarithms = task.forward(*heads, with_gradient=True)
+    output, statistics = task.forward(*heads, with_gradient=True)
     assert heads[0].stride() != packed[0].stride()
     assert torch.equal(task.forward(*packed, with_gradient=False)[0], output)
-    expected = task.backward(*heads, logarithms, of_output)
+    expected = task.backward(*heads, statistics, of_output)
     spread = of_output.transpose(1, 2).contiguous().transpose(1, 2)
     assert spread.stride(2) != 1
-    for found, wanted in zip(task.backward(*packed, logarithms, spread), expected, strict=True):
+    for found, wanted in zip(task.backward(*packed, statistics, spread), expected, strict=True):
         assert torch.equal(found, wanted)
 
 
@@ -258,10 +258,10 @@ def test_the_number_of_threads_changes_nothing_but_sums_over_rows(threads):
     for number in (1, 2, 3):
         threads(number)
         task = task_of(lengths, dropping=dropping)
-        output, logarithms = task.forward(q, k, v, with_gradient=True)
+        output, of_scores = task.forward(q, k, v, with_gradient=True)
         y, total, statistics = kernels.add_and_norm(x, of_y, weight, bias, 1e-5, dropping)
         of_x, of_residual, of_weight, of_bias = kernels.add_and_norm_gradient(of_y, total, statistics, weight, dropping)
-        alike = [output, *task.backward(q, k, v, logarithms, of_output), y, total, of_x, of_residual]
+        alike = [output, *task.backward(q, k, v, of_scores, of_output), y, total, of_x, of_residual]
         alike += [kernels.drop(x, dropping), *kernels.gelu(x, with_slope=True)]
         found.append((alike, of_weight, of_bias))
     for alike, of_weight, of_bias in found[1:]:
