@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nerloop.attention import Layout, few_borders
 from nerloop.graphs import Graphs
+from nerloop.layout import Layout, few_borders
 from nerloop.model import logits_of, token_loss
 from nerloop.optimizer import clip, takes_gradients_of_model
 from nerloop.profiling import SKIPPED

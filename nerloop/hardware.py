@@ -218,6 +218,17 @@ def memory_gib() -> float:
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes there, KiB here
 
 
+def computed_on(accelerator: Accelerator) -> dict[str, Any]:
+    """Return what a resumed run must have as it was to go on to the same bits, on the same kind of machine."""
+    import torch
+
+    return {
+        "num_processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "kernels": kernels.can(torch.empty(1, device=accelerator.device)),
+    }
+
+
 def environment(accelerator: Accelerator, precision: str) -> dict[str, Any]:
     """Return what a run can be told by, for environment.json: versions, commit, hardware, processes, threads."""
     import torch
@@ -229,8 +240,7 @@ def environment(accelerator: Accelerator, precision: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "num_processes": accelerator.num_processes,
+        **computed_on(accelerator),
         "num_machines": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         "distributed_type": str(accelerator.distributed_type.value),
         "precision": precision,

@@ -65,7 +65,7 @@ class _Task(ctypes.Structure):
         ("scaling", ctypes.c_float),
         ("threshold", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
-        ("threads", ctypes.c_int),
+        ("threads", ctypes.c_int64),
     ]
 
 

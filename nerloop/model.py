@@ -15,6 +15,7 @@ from nerloop import attention
 from nerloop.config import ModelSettings
 from nerloop.data.hub import is_path
 from nerloop.errors import ModelError, shorten
+from nerloop.layout import Layout
 from nerloop.tags import OUTSIDE
 from nerloop.types import IGNORE, MicroBatch, Tensor, Tokenizer
 
@@ -179,13 +180,13 @@ def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str])
     return kept
 
 
-def logits_of(model: Any, batch: MicroBatch, layout: attention.Layout | None = None) -> Tensor:
+def logits_of(model: Any, batch: MicroBatch, layout: Layout | None = None) -> Tensor:
     """Return the logits, (rows, width, labels); without padding, in a layout other than the batch's own if given."""
     with contextlib.ExitStack() as stack:
         if batch.is_unpadded:
             if layout is None:
                 lengths = [place.length for place in batch.places]
-                layout = attention.Layout.of(lengths, batch.labels.shape[1], batch.labels.device)
+                layout = Layout.of(lengths, batch.labels.shape[1], batch.labels.device)
             stack.enter_context(attention.laid_out(layout))
         logits: Tensor = model(**batch.inputs).logits
     return logits

@@ -105,7 +105,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     scaler = accelerator.scaler
     plan, num_steps = task.plan, task.num_steps
     progress = runs.Progress()
-    computed_on = {"num_processes": accelerator.num_processes, "threads": torch.get_num_threads()}
+    computed_on = hardware.computed_on(accelerator)
     if run.resume_from is not None:
         checkpoint.load_checkpoint(run.resume_from, master, optimizer.optimizer)
         weights.publish()
@@ -114,8 +114,8 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
         log.info("resumed from %s", run.resume_from)
-        if any(state[name] != value for name, value in computed_on.items()):
-            log.warning("warning: resumed on other processes or threads: equal up to rounding, not to the bit")
+        if others := [name for name, value in computed_on.items() if state.get(name) != value]:
+            log.warning("warning: resumed with other %s: equal up to rounding and dropout", ", ".join(others))
     log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
              accelerator.num_processes, "float32" if precision == "no" else precision)  # fmt: skip
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nerloop import attention
-from nerloop.attention import Layout, attend, few_borders, few_shapes, laid_out
+from nerloop.attention import attend, laid_out
 from nerloop.collators.pack import Pack
+from nerloop.layout import Layout, few_borders, few_shapes
 from nerloop.model import logits_of
 from nerloop.probe import choose_collator
 from nerloop.types import Feature

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nerloop"
 # Bottom up. What is in one layer imports only from layers below, and from itself.
 LAYERS = [
     {"types", "errors", "libc"},
-    {"dropout", "embedding", "graphs", "kernels", "plugins", "schedule", "store", "tags", "weights"},
+    {"dropout", "embedding", "graphs", "kernels", "layout", "plugins", "schedule", "store", "tags", "weights"},
     {"attention", "fusion"},
     {"data", "alignment", "batching", "collators", "decoding", "evaluators"},
     {"config"},

@@ -10,6 +10,7 @@ import numpy as np
 
 from nerloop import attention
 from nerloop.errors import ConfigError
+from nerloop.layout import few_shapes
 from nerloop.plugins import did_you_mean
 from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
 
@@ -81,7 +82,7 @@ class Pack:
 
         lengths = [len(f) for f in features]
         *starts, end = [0, *itertools.accumulate(lengths)]
-        tail = attention.few_shapes(end, **self._widths) - end
+        tail = few_shapes(end, **self._widths) - end
         within = np.concatenate([*(np.arange(n) for n in lengths), np.zeros(tail, np.int64)])
         positions = within + (self.position_offset or 0)
         ids = np.concatenate([*(f.input_ids for f in features), np.full(tail, self._pad_id)])

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from nerloop import checkpoint
@@ -41,9 +42,13 @@ def in_folder(config, name: str, **run):
     return replace(config, run=replace(config.run, dir=str(Path(config.run.dir).with_name(name)), **run))
 
 
-@pytest.mark.parametrize("at_step", [3, 9, 13], ids=["before any checkpoint", "mid-epoch", "before the end"])
-def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, monkeypatch, at_step):
-    config = replace(config, train=replace(config.train, save_every=4, eval_every=3))
+@pytest.mark.parametrize(
+    ("at_step", "precision"),
+    [(3, "no"), (9, "no"), (13, "no"), (9, "bf16")],
+    ids=["before any checkpoint", "mid-epoch", "before the end", "bf16"],
+)
+def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, monkeypatch, at_step, precision):
+    config = replace(config, train=replace(config.train, save_every=4, eval_every=3, mixed_precision=precision))
     whole = train(config)
     broken = in_folder(config, "broken")
     interrupted(broken, monkeypatch, at_step=at_step)
@@ -129,3 +134,15 @@ def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, monkeypatch)
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
     a, b = Path(config.run.dir), Path(config.run.dir).with_name("elsewhere")
     assert without_timing(a / "metrics.jsonl") == without_timing(b / "metrics.jsonl")
+
+
+def test_what_a_run_is_resumed_with_that_it_did_not_have_is_said(config, monkeypatch, capsys):
+    from nerloop import kernels
+
+    if not kernels.can(torch.empty(1)):
+        pytest.skip("no C compiler on this machine")
+    config = replace(config, train=replace(config.train, save_every=4))
+    interrupted(config, monkeypatch, at_step=9)
+    monkeypatch.setattr(kernels, "can", lambda *_: False)
+    train(replace(config, run=replace(config.run, resume="auto")))
+    assert "resumed with other kernels: equal up to rounding and dropout" in capsys.readouterr().err
