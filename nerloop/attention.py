@@ -2,8 +2,8 @@
 
 Models of transformers look up their attention by name (`AttentionInterface`), so none has to be changed: under the name
 NAME it is `attend`. On CPUs a kernel of ours takes the sentences as they lie (nerloop/kernels.c); on CUDA devices, in
-bf16 and fp16, FlashAttention's for sequences of different lengths does, where a trial shows that it can. Elsewhere those
-of about the same length are attended to together, as a stack with little padding; all else in the model works on
+bf16 and fp16, FlashAttention's for sequences of different lengths does, where a trial shows that it can. Elsewhere
+those of about the same length are attended to together, as a stack with little padding; all else in the model works on
 subwords by themselves and sees no padding at all.
 """
 
