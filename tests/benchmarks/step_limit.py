@@ -6,7 +6,9 @@ limit = 6 x encoder parameters without embeddings x subwords / measured bf16 mat
       + bytes that the update moves / measured copy rate
 
 An update by AdamW reads float32 weights, gradients and both moments and writes weights and moments: 28 bytes a
-parameter, and casting the weights for the next step 6 more. Rates are the best of what matrices of the model's own
+parameter, and casting the weights for the next step 6 more. A second, lower limit counts what nerloop's own has to
+move: 30 bytes (gradients are bf16, read for their norm and for the update) of the parameters that are trained, without
+the embeddings that training has not. Rates are the best of what matrices of the model's own
 widths and larger squares reach, in turn with the steps.
 """
 
@@ -18,6 +20,7 @@ import time
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from turns import default_data, default_model, finish, median_and_spread, train
 
 WARMUP = 5
@@ -51,14 +54,17 @@ def count_parameters(model: str) -> tuple[int, int]:
     return total - embedded, total
 
 
-def time_steps(arguments: argparse.Namespace) -> list[tuple[float, float]]:
-    """Return seconds and subwords of steps, five at a time."""
+def time_steps(arguments: argparse.Namespace) -> tuple[list[tuple[float, float]], int]:
+    """Return seconds and subwords of steps, five at a time, and how many parameters were trained."""
     size, steps = arguments.batch_size, {"steps": arguments.steps, "warmup": WARMUP}
     with tempfile.TemporaryDirectory() as folder:
         timings = train(arguments.model, arguments.data, size, "bf16", **steps, run=Path(folder, "run"))
-    return [
+        (file,) = Path(folder).glob(f"run/checkpoints/step-{arguments.steps + WARMUP}/optimizer.safetensors")
+        trained = sum(tensor.numel() for name, tensor in load_file(str(file)).items() if name.startswith("exp_avg:"))
+    steps_taken = [
         (size / t["samples_per_second"], size * t["subwords_per_second"] / t["samples_per_second"]) for t in timings
     ]
+    return steps_taken, trained
 
 
 def main() -> None:
@@ -74,18 +80,20 @@ def main() -> None:
     rows = []
     for _ in range(arguments.rounds):
         flops, copied = measure_rates()
-        steps = time_steps(arguments)
+        steps, trained = time_steps(arguments)
         seconds = statistics.median(s for s, _ in steps)
         subwords = statistics.mean(n for _, n in steps)
-        products, update = 6 * in_layers * subwords / flops, 34 * in_all / copied
+        products, update, least = 6 * in_layers * subwords / flops, 34 * in_all / copied, 30 * trained / copied
         rows.append({"seconds": seconds, "subwords": subwords, "gflops": flops / 1e9, "gb_per_second": copied / 1e9,
-                     "products": products, "update": update, "ratio": seconds / (products + update)})  # fmt: skip
+                     "products": products, "update": update, "ratio": seconds / (products + update),
+                     "trained": trained, "least": least, "over_least": seconds / (products + least)})  # fmt: skip
         print({k: round(v, 4) for k, v in rows[-1].items()}, file=sys.stderr, flush=True)
     print("| what | median (range) |\n|---|---:|")
     for name, text, factor in (
         ("seconds", "step, ms", 1e3), ("products", "its matrix products alone, ms", 1e3),
         ("update", "its update alone, ms", 1e3), ("gflops", "bf16 matmul, GFLOP/s", 1.0),
         ("gb_per_second", "copy, GB/s", 1.0), ("ratio", "step over limit", 1.0),
+        ("least", "the update of what is trained alone, ms", 1e3), ("over_least", "step over that limit", 1.0),
     ):  # fmt: skip
         print(f"| {text} | {median_and_spread([factor * row[name] for row in rows])} |")
     finish({"step_limit": rows, "parameters": {"layers": in_layers, "all": in_all}}, arguments.json)
