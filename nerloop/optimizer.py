@@ -107,6 +107,8 @@ def _one_pass() -> Any:
                 epsilon=self.param_groups[0]["eps"],
                 factor=1.0 if self.grad_scale is None else 1.0 / float(self.grad_scale),
             )
+            # PyTorch does not see what a kernel writes, and others go by versions, such as packed weights (fusion.py).
+            torch.autograd.graph.increment_version([t for p in moved for t in (p, self._computing[p])])
 
         def zero_grad(self, set_to_none: bool = True) -> None:
             """Let go of the gradients."""

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nerloop import kernels
 from nerloop.collators.pad import Pad
 from nerloop.descent import Descent
+from nerloop.fusion import fuse
 from nerloop.hardware import make_accelerator
 from nerloop.optimizer import build_optimizer, clip, takes_gradients_of_model
 from nerloop.types import Feature
@@ -99,6 +101,23 @@ def test_the_weights_that_compute_are_those_that_are_trained():
     assert not torch.equal(weights.model.large.weight, before.large.weight)
     assert torch.equal(weights.model.unused.weight, before.unused.weight)
     assert all(p.grad is None for pair in pairs for p in pair)
+
+
+@needs_kernels
+def test_what_an_update_moves_has_a_new_version():
+    """PyTorch does not see a kernel write; weights that are laid out for evaluation would be those of an old step."""
+    weights = weights_of()
+    fuse(weights.model)
+    optimizer = build_optimizer(weights, 0.1, "bf16")
+    x, versions = torch.randn(3, 200).bfloat16(), [p._version for p in weights.master.parameters()]
+    for step in range(2):
+        with torch.no_grad():
+            found = weights.model.large(x)
+        assert torch.equal(found, functional.linear(x, weights.model.large.weight, weights.model.large.bias).detach())
+        give_gradients(weights, step)
+        step_with(optimizer, weights)
+    moved = [n != v for n, v in zip([p._version for p in weights.master.parameters()], versions, strict=True)]
+    assert moved == [True] * 4 + [False] * 2
 
 
 @needs_kernels
