@@ -111,10 +111,14 @@ def attend(
     if _is_flat(query, sliding_window):
         flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
         return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate, sliding_window)[None], None
-    if rate < 1.0 and len(_layout.lengths) and kernels.can(query, key, value) and query.shape[3] == value.shape[3]:
+    is_as_laid_out = query.shape[2:] == key.shape[2:] == value.shape[2:] and num_subwords == _layout.width
+    if rate < 1.0 and len(_layout.lengths) and is_as_laid_out and kernels.can(query, key, value):
         # Not x[0], whose gradient would be copied into zeros.
-        heads = [x.squeeze(0).repeat_interleave(num_heads // x.shape[1], dim=0) if x.shape[1] != num_heads
-                 else x.squeeze(0) for x in (query, key, value)]  # fmt: skip
+        heads = [
+            x.squeeze(0) if x.shape[1] == num_heads else x.squeeze(0).repeat_interleave(num_heads // x.shape[1], dim=0)
+            for x in (query, key, value)
+        ]
+        heads = [x if x.stride(2) == 1 else x.contiguous() for x in heads]  # fmt: skip
         task = kernels.Attention(
             _layout.borders, len(_layout.lengths), _layout.num_subwords, _layout.longest,
             scaling or query.shape[3] ** -0.5, sliding_window, kernels.Dropping.of(rate),
@@ -242,6 +246,7 @@ class Functions(NamedTuple):
 def _functions() -> Functions:
     import torch
     from torch.autograd import Function
+    from torch.autograd.function import once_differentiable
 
     class Stacked(Function):
         """(subwords * heads, width) to (cells * heads, width); nothing attends to padding, so no gradient is its."""
@@ -310,6 +315,7 @@ def _functions() -> Functions:
             return output
 
         @staticmethod
+        @once_differentiable
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             return *ctx.task.backward(*ctx.saved_tensors, gradient), None
 

@@ -25,9 +25,7 @@ def fuse(model: nn.Module) -> None:
     """Replace the modules of a model on the CPU, in place."""
     from torch import nn
 
-    ends = {type(module): module for module in model.modules() if _has_parts_of_block_end(module)}
-    ends = {kind: module for kind, module in ends.items() if is_block_end(module)}
-    for module in model.modules():
+    for module in list(model.modules()):
         kind: Any = type(module)
         if kind is nn.Dropout:
             module.__class__ = _classes().dropout
@@ -35,7 +33,7 @@ def fuse(model: nn.Module) -> None:
             module.__class__ = _classes().linear
         elif _is_gelu(module):
             module.__class__ = _fused(kind, _classes().gelu)
-        elif kind in ends and _has_parts_of_block_end(module):
+        elif not isinstance(module, _classes().block_end) and _has_parts_of_block_end(module) and is_block_end(module):
             module.__class__ = _fused(kind, _classes().block_end)
 
 
@@ -203,11 +201,12 @@ def _classes() -> Classes:
         def forward(self: Any, x: Tensor, residual: Tensor) -> Tensor:
             """Return LayerNorm(dropout(dense(x)) + residual)."""
             p = self.dropout.p if self.dropout.training else 0.0
-            norm = self.LayerNorm
-            if p == 1.0 or not kernels.can(residual, norm.weight, norm.bias, self.dense.weight):
-                return super().forward(x, residual)  # type: ignore[misc, no-any-return]
+            norm, x = self.LayerNorm, self.dense(x)
+            if p == 1.0 or x.shape != residual.shape or not kernels.can(x, residual, norm.weight, norm.bias):
+                plain: Tensor = norm(self.dropout(x) + residual)
+                return plain
             ended: Tensor = _functions().ended.apply(
-                self.dense(x), residual, norm.weight, norm.bias, norm.eps, kernels.Dropping.of(p)
+                x, residual, norm.weight, norm.bias, norm.eps, kernels.Dropping.of(p)
             )
             return ended
 
@@ -225,6 +224,7 @@ class Functions(NamedTuple):
 @cache
 def _functions() -> Functions:
     from torch.autograd import Function
+    from torch.autograd.function import once_differentiable
 
     class Dropped(Function):
         """Dropout; the gradient is dropped by the same draw."""
@@ -235,6 +235,7 @@ def _functions() -> Functions:
             return kernels.drop(x, dropping)
 
         @staticmethod
+        @once_differentiable
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
             return kernels.drop(gradient, ctx.dropping), None
 
@@ -248,6 +249,7 @@ def _functions() -> Functions:
             return y
 
         @staticmethod
+        @once_differentiable
         def backward(ctx: Any, gradient: Tensor) -> Tensor:
             slope: Tensor = ctx.saved_tensors[0]
             return gradient * slope
@@ -266,6 +268,7 @@ def _functions() -> Functions:
             return y
 
         @staticmethod
+        @once_differentiable
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             total, statistics, weight = ctx.saved_tensors
             return *kernels.add_and_norm_gradient(gradient, total, statistics, weight, ctx.dropping), None, None

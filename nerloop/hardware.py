@@ -81,8 +81,24 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
         )
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-        kernels.start()  # the compiler works while more is imported and read
+        kernels.start(with_bf16=precision == "bf16")  # the compiler works while more is imported and read
+        agree_on_kernels(accelerator)
     return accelerator
+
+
+def agree_on_kernels(accelerator: Accelerator) -> None:
+    """Do without kernels where one process has none: what they round in other ways would never be made equal again."""
+    import torch
+    from accelerate.utils import gather_object
+
+    if accelerator.num_processes == 1:
+        return
+    found = gather_object([all(kernels.can(torch.empty(1, dtype=t)) for t in (torch.float32, torch.bfloat16))])
+    if not all(found):
+        kernels.switch_off()
+    if any(found) and not all(found):
+        log.warning("warning: %d of %d processes have no kernels of our own; none uses them", found.count(False),
+                    len(found))  # fmt: skip
 
 
 def join_after_restart() -> None:

@@ -48,7 +48,7 @@ static inline float exponential(float x)
     int is_small = x < -87.0f;
     x = is_small ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
-    float n = rintf(x * 1.44269504f);
+    float n = rintf(x * 1.44269504f), whole = n == n ? n : 0.0f;
     float r = x - n * 0.693359375f + n * 2.12194440e-4f;
     float y = 1.9875691500e-4f;
     y = y * r + 1.3981999507e-3f;
@@ -56,7 +56,7 @@ static inline float exponential(float x)
     y = y * r + 4.1665795894e-2f;
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
-    union { int32_t bits; float value; } power = {.bits = ((int32_t)n + 127) * (1 << 23)};
+    union { uint32_t bits; float value; } power = {.bits = (uint32_t)((int32_t)whole + 127) << 23};
     return is_small ? 0.0f : (y * r * r + r + 1.0f) * power.value;
 }
 
@@ -229,6 +229,15 @@ product(float *restrict out, int64_t out_row, const float *restrict a, int64_t a
         }
 }
 
+/* Numbers to work in, side by side with the lines of the cache. */
+static float *memory_for(int64_t numbers)
+{
+    float *memory = aligned_alloc(64, up(numbers * sizeof(float), 64));
+    if (!memory)
+        abort();
+    return memory;
+}
+
 /* The heads of subwords, (heads, subwords, width), by steps between heads and subwords. */
 typedef struct {
     T *at;
@@ -302,7 +311,7 @@ void attend(const Task *task, const Heads *query, const Heads *key, const Heads 
     float scale = scale_of(task->threshold);
 #pragma omp parallel num_threads(task->threads)
     {
-        float *memory = aligned_alloc(64, sizeof(float) * (3 * most_long * wide + BLOCK * (2 * wide + most_long)));
+        float *memory = memory_for(3 * most_long * wide + BLOCK * (2 * wide + most_long));
         float *k = memory, *kt = k + most_long * wide, *v = kt + most_long * wide;
         float *q = v + most_long * wide, *o = q + BLOCK * wide, *s = o + BLOCK * wide;
 #pragma omp for schedule(dynamic)
@@ -366,7 +375,7 @@ void attend_gradient(const Task *task, const Heads *query, const Heads *key, con
     float scale = scale_of(task->threshold);
 #pragma omp parallel num_threads(task->threads)
     {
-        float *memory = aligned_alloc(64, sizeof(float) * (6 * most_long * wide + BLOCK * (3 * wide + 2 * most_long)));
+        float *memory = memory_for(6 * most_long * wide + BLOCK * (3 * wide + 2 * most_long));
         float *k = memory, *kt = k + most_long * wide, *v = kt + most_long * wide, *vt = v + most_long * wide;
         float *of_k = vt + most_long * wide, *of_v = of_k + most_long * wide;
         float *q = of_v + most_long * wide, *of_o = q + BLOCK * wide, *of_q = of_o + BLOCK * wide;

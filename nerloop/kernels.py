@@ -3,7 +3,7 @@
 PyTorch's operations take a pass each, and a small encoder spends more time between its matrix products than in them.
 The file is compiled by the machine's own C compiler while a process starts (a second, beside the imports), into a
 folder of its own that is gone once it is loaded: nothing is kept that could be out of date or tampered with. Without
-a compiler, or with NERLOOP_KERNELS=off, PyTorch's operations do it all, to the same effect.
+GCC, or with NERLOOP_KERNELS=off, PyTorch's operations do it all, to the same effect.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,13 +49,22 @@ class _Compilation(NamedTuple):
     process: subprocess.Popen[bytes]
 
 
+@dataclass
+class _Switch:
+    is_off: bool = False
+
+
+_switch = _Switch()
+
+
 class _Heads(ctypes.Structure):
     _fields_ = [("at", ctypes.c_void_p), ("head", ctypes.c_int64), ("subword", ctypes.c_int64)]
 
     @staticmethod
     def of(x: Tensor) -> Any:
         """Take (heads, subwords, width), whose numbers of a head and subword lie side by side."""
-        assert x.stride(2) == 1
+        if x.stride(2) != 1:
+            raise ValueError(f"expected numbers side by side, found a stride of {x.stride(2)}")
         return ctypes.byref(_Heads(x.data_ptr(), x.stride(0), x.stride(1)))
 
 
@@ -84,18 +94,23 @@ class Dropping(NamedTuple):
         return Dropping(threshold, int(torch.randint(2**63 - 1, ())) if threshold else 0)
 
 
-def start() -> None:
-    """Start the compilers, if there are any."""
-    for name in TYPES:
+def start(*, with_bf16: bool) -> None:
+    """Start the compilers for float32 and, if asked for, bf16, where there are any."""
+    for name in list(TYPES) if with_bf16 else ["torch.float32"]:
         _compilation(name)
+
+
+def switch_off() -> None:
+    """Do without kernels from now on."""
+    _switch.is_off = True
 
 
 def can(x: Tensor, *others: Tensor) -> bool:
     """Whether there are kernels for tensors: all on the CPU and of one type that is float32 or bf16."""
     return (
-        x.device.type == "cpu"
-        and str(x.dtype) in TYPES
-        and all(other.dtype == x.dtype for other in others)
+        str(x.dtype) in TYPES
+        and all(tensor.device.type == "cpu" and tensor.dtype == x.dtype for tensor in (x, *others))
+        and not _switch.is_off
         and _library(str(x.dtype)) is not None
     )
 
@@ -250,6 +265,7 @@ def _as_c(argument: Any) -> Any:
     return ctypes.c_int64(argument) if type(argument) is int else argument
 
 
+@cache
 def _compiler() -> list[str]:
     return shlex.split(os.environ.get("CC") or "cc")
 
@@ -257,13 +273,21 @@ def _compiler() -> list[str]:
 @cache
 def _compilation(name: str) -> _Compilation | None:
     """Start the compiler for a type. None where there is none, or where it is not wanted."""
-    is_off = os.environ.get("NERLOOP_KERNELS", "").lower() == "off"
-    if is_off or sys.platform != "linux" or shutil.which(_compiler()[0]) is None:
+    if os.environ.get("NERLOOP_KERNELS", "").lower() == "off" or sys.platform != "linux":
         return None
-    folder = tempfile.TemporaryDirectory(prefix="nerloop-kernels-")
-    flags = [*FLAGS, *NATIVE.get(platform.machine(), ()), f"-DBF16={TYPES[name]}"]
-    command = [*_compiler(), *flags, str(SOURCE), "-o", f"{folder.name}/kernels.o"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    folder = None
+    try:
+        if not _compiler() or shutil.which(_compiler()[0]) is None:
+            return None
+        folder = tempfile.TemporaryDirectory(prefix="nerloop-kernels-")
+        flags = [*FLAGS, *NATIVE.get(platform.machine(), ()), f"-DBF16={TYPES[name]}"]
+        command = [*_compiler(), *flags, str(SOURCE), "-o", f"{folder.name}/kernels.o"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except (OSError, ValueError) as error:
+        if folder is not None:
+            folder.cleanup()
+        _report(str(error))
+        return None
     return _Compilation(folder, process)
 
 
@@ -277,16 +301,24 @@ def _library(name: str) -> Any:
     folder, process = compilation
     try:
         said, _ = process.communicate(timeout=MAX_SECONDS)
-        if process.returncode:
-            raise OSError(said.decode(errors="replace"))
         # Linked by itself: with -fopenmp it would bring along another pool of threads, which fights with PyTorch's.
         linked = f"{folder.name}/kernels.so"
         command = [*_compiler(), "-shared", f"{folder.name}/kernels.o", "-lm", "-o", linked]
-        subprocess.run(command, check=True, capture_output=True, timeout=MAX_SECONDS, stdin=subprocess.DEVNULL)
+        if not process.returncode:
+            link = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            process = subprocess.Popen(command, **link)  # type: ignore[call-overload]
+            said, _ = process.communicate(timeout=MAX_SECONDS)
+        if process.returncode:
+            lines = said.decode(errors="replace").splitlines()
+            raise OSError(next((line for line in lines if "error" in line), f"{_compiler()[0]} failed"))
         return ctypes.CDLL(linked)
     except (OSError, subprocess.SubprocessError) as error:
         process.kill()
-        log.info("no kernels of our own on this CPU, which costs speed alone: %s", " ".join(str(error).split())[:200])
+        _report(str(error))
         return None
     finally:
         folder.cleanup()
+
+
+def _report(problem: str) -> None:
+    log.info("no kernels of our own on this CPU, which costs speed alone: %s", " ".join(problem.split())[:200])

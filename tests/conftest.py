@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import string
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,13 @@ def data_folder() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture
+def with_kernels() -> None:
+    """Skip where there is no compiler for the kernels; where there is one, what they fail with is to be seen."""
+    if sys.platform != "linux" or shutil.which("cc") is None or os.environ.get("NERLOOP_KERNELS") == "off":
+        pytest.skip("no C compiler on this machine, or not wanted")
 
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")

@@ -19,8 +19,8 @@ def means(request, monkeypatch):
     """With nerloop's own kernels, and with PyTorch's operations alone."""
     if request.param == "operations":
         monkeypatch.setattr(kernels, "can", lambda *tensors: False)
-    elif not kernels.can(torch.empty(1)):
-        pytest.skip("no C compiler on this machine")
+    else:
+        request.getfixturevalue("with_kernels")
     return request.param
 
 
@@ -162,9 +162,8 @@ def test_of_activations_the_exact_gelu_is_replaced(activation, expected):
     assert type(model[0]).__name__.startswith("Fused") is expected
 
 
+@pytest.mark.usefixtures("with_kernels")
 def test_without_a_gradient_nothing_is_kept_for_it(monkeypatch):
-    if not kernels.can(torch.empty(1)):
-        pytest.skip("no C compiler on this machine")
     asked = []
     real = kernels.gelu
     monkeypatch.setattr(
@@ -215,3 +214,32 @@ def test_packed_weights_go_with_those_that_they_were_made_of():
     assert len(fusion._packings()) == before + 1
     del layer
     assert len(fusion._packings()) == before
+
+
+def test_fusing_twice_is_fusing_once(make_model):
+    model = make_model("bert")
+    fuse(model)
+    kinds = [type(module) for module in model.modules()]
+    fuse(model)
+    assert [type(module) for module in model.modules()] == kinds
+
+
+@pytest.mark.parametrize("wrong", ["shape", "type"])
+def test_what_a_kernel_would_misread_is_left_to_pytorch(wrong, means):
+    torch.manual_seed(0)
+    module = End(lambda m, x, r: m.LayerNorm(m.dropout(m.dense(x)) + r)).eval()
+    plain = copy.deepcopy(module)
+    fuse(module)
+    x, residual = torch.randn(3, 5, 12), torch.randn(1, 5, 8) if wrong == "shape" else torch.randn(3, 5, 8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=wrong == "type"):
+        found, wanted = module(x, residual), plain(x, residual)
+    assert found.dtype == wanted.dtype
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.usefixtures("with_kernels")
+def test_second_derivatives_are_refused_instead_of_wrong():
+    x = torch.randn(5, requires_grad=True)
+    (slope,) = torch.autograd.grad(fusion.gelu(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 
 import pytest
 import torch
@@ -13,9 +12,7 @@ from torch.nn import functional
 from nerloop import kernels
 from nerloop.kernels import Attention, Dropping
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("cc") is None or not kernels.can(torch.empty(1)), reason="no C compiler on this machine"
-)
+pytestmark = pytest.mark.usefixtures("with_kernels")
 TYPES = [torch.float32, torch.bfloat16]
 NOTHING = Dropping(0, 0)
 EPSILON = {torch.float32: 2e-6, torch.bfloat16: 6e-3}
@@ -35,12 +32,19 @@ def threads():
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+def test_with_a_compiler_there_are_kernels(dtype):
+    """What else the tests of kernels skip for, this one fails for."""
+    assert kernels.can(torch.ones(1, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_which_tensors_there_are_kernels_for(dtype):
     x = torch.ones(3, dtype=dtype)
     assert kernels.can(x, x)
     assert not kernels.can(x, x.half())
     assert not kernels.can(x.double())
     assert not kernels.can(x.to("meta"))
+    assert not kernels.can(x, x.to("meta"))
 
 
 def test_gelu_of_every_bf16_number_is_the_nearest_or_next_to_it():
@@ -302,16 +306,17 @@ def test_what_is_not_finite_stays_so(bad, dtype):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """No kernels have been asked for yet."""
-    for remembered in (kernels._library, kernels._compilation):
+    for remembered in (kernels._library, kernels._compilation, kernels._compiler):
         remembered.cache_clear()
     yield monkeypatch
-    for remembered in (kernels._library, kernels._compilation):
+    monkeypatch.undo()
+    for remembered in (kernels._library, kernels._compilation, kernels._compiler):
         remembered.cache_clear()
 
 
 def test_they_can_be_switched_off(uncompiled):
     uncompiled.setenv("NERLOOP_KERNELS", "off")
-    kernels.start()
+    kernels.start(with_bf16=True)
     assert not kernels.can(torch.ones(1))
 
 
@@ -320,6 +325,39 @@ def test_without_a_compiler_there_are_none_and_nothing_is_said(uncompiled, caplo
     with caplog.at_level(logging.DEBUG):
         assert not kernels.can(torch.ones(1))
     assert caplog.messages == []
+
+
+def test_they_can_be_switched_off_later(uncompiled):
+    uncompiled.setattr(kernels, "_switch", kernels._Switch())
+    assert kernels.can(torch.ones(1))
+    kernels.switch_off()
+    assert not kernels.can(torch.ones(1))
+
+
+@pytest.mark.parametrize("odd", [" ", "'", "/"])
+def test_an_odd_name_of_a_compiler_is_none(uncompiled, odd):
+    uncompiled.setenv("CC", odd)
+    assert not kernels.can(torch.ones(1))
+
+
+def test_without_a_folder_to_work_in_there_are_none(uncompiled, tmp_path, caplog):
+    uncompiled.setattr("tempfile.tempdir", str(tmp_path / "no such folder"))
+    with caplog.at_level(logging.INFO, logger="nerloop"):
+        assert not kernels.can(torch.ones(1))
+    assert len(caplog.messages) == 1
+
+
+def test_a_file_that_can_be_compiled_but_not_linked_is_reported(uncompiled, tmp_path, caplog):
+    source = tmp_path / "kernels.c"
+    source.write_text("int main(void) { return 0; }")
+    uncompiled.setattr(kernels, "SOURCE", source)
+    uncompiled.setattr(kernels, "FLAGS", ("-c", "-fno-pic"))
+    real = "int there; int *gone(void) { return &there; }"
+    source.write_text(real)
+    with caplog.at_level(logging.INFO, logger="nerloop"):
+        assert not kernels.can(torch.ones(1))
+    (line,) = caplog.messages
+    assert "error" in line or "failed" in line
 
 
 def test_a_compiler_that_fails_is_reported_in_one_line(uncompiled, caplog):
@@ -334,8 +372,10 @@ def test_a_compiler_that_fails_is_reported_in_one_line(uncompiled, caplog):
 
 def test_nothing_stays_on_the_disk(uncompiled, tmp_path):
     uncompiled.setattr("tempfile.tempdir", str(tmp_path))
-    kernels.start()
-    assert len(os.listdir(tmp_path)) == 2  # at work, one folder a type
+    kernels.start(with_bf16=False)
+    assert len(os.listdir(tmp_path)) == 1  # at work
+    kernels.start(with_bf16=True)
+    assert len(os.listdir(tmp_path)) == 2
     assert kernels.can(torch.ones(1))
     assert kernels.can(torch.ones(1, dtype=torch.bfloat16))
     assert os.listdir(tmp_path) == []

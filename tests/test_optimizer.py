@@ -19,7 +19,7 @@ from nerloop.optimizer import build_optimizer, clip, takes_gradients_of_model
 from nerloop.types import Feature
 from nerloop.weights import Weights
 
-needs_kernels = pytest.mark.skipif(not kernels.can(torch.empty(1)), reason="no C compiler on this machine")
+needs_kernels = pytest.mark.usefixtures("with_kernels")
 
 
 class NoScaler:

@@ -116,7 +116,7 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
         collator = plugins.build("collator", "pack", tokenizer)
         collator.prepare(master)
         weights = Weights.of(master, "bf16")
-        model, optimizer = accelerator.prepare(weights.model, build_optimizer(master, 0.01, "bf16"))
+        model, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
         descent = Descent(accelerator, weights, model, optimizer, 1.0, with_graphs=True)
         if descent.graphs is None:
             sys.exit("found no CUDA graphs to check")

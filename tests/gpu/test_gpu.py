@@ -177,7 +177,7 @@ def descent_of(config, model, *, with_graphs: bool, deterministic: bool = False)
     collator = Pack(load_tokenizer(ModelSettings(name_or_path=config.model.name_or_path)))
     collator.prepare(model)
     weights = Weights.of(model, "bf16")
-    prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(model, 0.01, "bf16"))
+    prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
     prepared.train()
     return Descent(accelerator, weights, prepared, optimizer, 1.0, with_graphs), weights, collator
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from nerloop import checkpoint
@@ -136,11 +135,10 @@ def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, monkeypatch)
     assert without_timing(a / "metrics.jsonl") == without_timing(b / "metrics.jsonl")
 
 
+@pytest.mark.usefixtures("with_kernels")
 def test_what_a_run_is_resumed_with_that_it_did_not_have_is_said(config, monkeypatch, capsys):
     from nerloop import kernels
 
-    if not kernels.can(torch.empty(1)):
-        pytest.skip("no C compiler on this machine")
     config = replace(config, train=replace(config.train, save_every=4))
     interrupted(config, monkeypatch, at_step=9)
     monkeypatch.setattr(kernels, "can", lambda *_: False)
