@@ -80,7 +80,7 @@ def check(model_folder: str, device: str = "cuda") -> list[dict[str, Any]]:
             logits = [one for group in groups for one in feature_logits(model, collator(group))]
             torch.stack([one.float().square().sum() for one in logits]).sum().backward()
             gradient = torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
-            found[kind] = (torch.cat(logits).double(), gradient)
+            found[kind] = (torch.cat(logits).detach().double(), gradient)
         apart = [float((a - b).norm() / b.norm()) for a, b in zip(found["pack"], found["pad"], strict=True)]
         kind = (torch.device(device), dtype, config.hidden_size // config.num_attention_heads)
         rows.append({"type": name, "logits": apart[0], "gradients": apart[1],
