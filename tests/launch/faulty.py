@@ -289,6 +289,8 @@ def train_with_kills(
             if is_point:  # the main process dies; the others are given the time to see that for themselves
                 launch.wait()
                 hits.append(f"faulty: killed at {kill.at}\n" in launch.stderr)
+                if not hits[-1]:  # for who reads why a test has failed
+                    print(f"kill {i + 1}, at {kill.at}, hit nothing:\n{launch.stderr[-4000:]}")
                 continue
             if kill.at == LOOP:
                 launch.wait_for_step()
