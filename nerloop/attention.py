@@ -113,12 +113,8 @@ def attend(
         return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate, sliding_window)[None], None
     is_as_laid_out = query.shape[2:] == key.shape[2:] == value.shape[2:] and num_subwords == _layout.width
     if rate < 1.0 and len(_layout.lengths) and is_as_laid_out and kernels.can(query, key, value):
-        # Not x[0], whose gradient would be copied into zeros.
-        heads = [
-            x.squeeze(0) if x.shape[1] == num_heads else x.squeeze(0).repeat_interleave(num_heads // x.shape[1], dim=0)
-            for x in (query, key, value)
-        ]
-        heads = [x if x.stride(2) == 1 else x.contiguous() for x in heads]  # fmt: skip
+        heads = [_heads(x, num_heads) for x in (query, key, value)]
+        heads = [x if x.stride(2) == 1 else x.contiguous() for x in heads]
         task = kernels.Attention(
             _layout.borders, len(_layout.lengths), _layout.num_subwords, _layout.longest,
             scaling or query.shape[3] ** -0.5, sliding_window, kernels.Dropping.of(rate),
@@ -226,11 +222,16 @@ def _mask_of(stack: Stack, sliding_window: int | None, like: Tensor) -> Tensor |
     return mask if mask is None else mask.to(like.dtype)
 
 
-def _by_head(x: Tensor, num_heads: int) -> Tensor:
-    """Return (subwords * heads, width); heads that several share are repeated."""
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    """Return (heads, subwords, width) of one row; heads that several share are repeated."""
     if x.shape[1] != num_heads:
         x = x.repeat_interleave(num_heads // x.shape[1], dim=1)
-    return x[0].transpose(0, 1).flatten(0, 1)
+    return x.squeeze(0)  # not x[0], whose gradient would be copied into zeros
+
+
+def _by_head(x: Tensor, num_heads: int) -> Tensor:
+    """Return (subwords * heads, width)."""
+    return _heads(x, num_heads).transpose(0, 1).flatten(0, 1)
 
 
 class Functions(NamedTuple):

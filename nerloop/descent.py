@@ -12,7 +12,7 @@ import numpy as np
 from nerloop.graphs import Graphs
 from nerloop.layout import Layout, few_borders
 from nerloop.model import logits_of, token_loss
-from nerloop.optimizer import clip, takes_gradients_of_model
+from nerloop.optimizer import clip, takes_gradients_of_model, unwrapped
 from nerloop.profiling import SKIPPED
 from nerloop.types import MicroBatch, Tensor
 from nerloop.weights import Weights
@@ -166,7 +166,7 @@ class Descent:
     def _moved(self) -> Sequence[Sequence[Tensor]]:
         """Return what an update changes: gradients, which it scales, weights, the optimizer's state."""
         state: dict[str, list[Tensor]] = defaultdict(list)
-        for tensors in getattr(self._optimizer, "optimizer", self._optimizer).state.values():
+        for tensors in unwrapped(self._optimizer).state.values():
             for name, tensor in tensors.items():
                 state[name].append(tensor)
         master, model = self._weights.master, self._weights.model

@@ -82,18 +82,19 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
     if accelerator.device.type == "cpu":
         keep_freed_memory()
         kernels.start(with_bf16=precision == "bf16")  # the compiler works while more is imported and read
-        agree_on_kernels(accelerator)
+        agree_on_kernels(accelerator, with_bf16=precision == "bf16")
     return accelerator
 
 
-def agree_on_kernels(accelerator: Accelerator) -> None:
+def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
     """Do without kernels where one process has none: what they round in other ways would never be made equal again."""
     import torch
     from accelerate.utils import gather_object
 
     if accelerator.num_processes == 1:
         return
-    found = gather_object([all(kernels.can(torch.empty(1, dtype=t)) for t in (torch.float32, torch.bfloat16))])
+    types = [torch.float32, torch.bfloat16] if with_bf16 else [torch.float32]
+    found = gather_object([all(kernels.can(torch.empty(1, dtype=dtype)) for dtype in types)])
     if not all(found):
         kernels.switch_off()
     if any(found) and not all(found):

@@ -38,7 +38,7 @@ def build_optimizer(weights: Weights, weight_decay: float, precision: str) -> to
 
 def takes_gradients_of_model(optimizer: Any) -> bool:
     """Whether an optimizer takes the gradients of one backward where the model left them, and publishes the weights."""
-    return isinstance(_unwrapped(optimizer), _one_pass())
+    return isinstance(unwrapped(optimizer), _one_pass())
 
 
 def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter], max_norm: float) -> Tensor:
@@ -52,7 +52,7 @@ def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter
     if accelerator.scaler is not None:
         norm: Tensor = accelerator.clip_grad_norm_(parameters, max_norm)
         return norm
-    adamw = _unwrapped(optimizer)
+    adamw = unwrapped(optimizer)
     if takes_gradients_of_model(adamw):
         norm = adamw.norm()
     else:
@@ -62,8 +62,9 @@ def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter
     return norm
 
 
-def _unwrapped(optimizer: Any) -> Any:
-    return getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+def unwrapped(optimizer: Any) -> Any:
+    """Return the optimizer that accelerate has wrapped, or itself."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 @cache
