@@ -28,7 +28,7 @@ from nerloop.collators import Collator
 from nerloop.decoding import Decoding
 from nerloop.errors import PluginError, shorten
 from nerloop.evaluators import Counts, Evaluator
-from nerloop.probe import choose_collator
+from nerloop.model.compat import choose_collator
 from nerloop.tags import Scheme
 from nerloop.types import IGNORE, Example, Feature, Tokenizer
 

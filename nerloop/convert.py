@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.data import TextOptions
-from nerloop.data.columns import DOCUMENT, escape
 from nerloop.data.formats import FORMATS, TEXT_READERS, check_format, format_of, read_format, read_records
+from nerloop.data.json_stream import read_values
 from nerloop.data.lines import file_errors
-from nerloop.data.notes import Notes
 from nerloop.data.offsets import UNITS
+from nerloop.data.read_warnings import Notes
+from nerloop.data.readers.columns import DOCUMENT, escape
 from nerloop.data.records import DISCONTINUOUS, OVERLAPS, TextRecord, read_examples
-from nerloop.data.text import Offsets
-from nerloop.data.values import read_values
+from nerloop.data.segmentation import Offsets
 from nerloop.errors import STOPPED, DataError, Interrupted, NerloopError, shorten
 from nerloop.tags import to_spans
 from nerloop.types import Example, Span

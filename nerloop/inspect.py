@@ -21,7 +21,7 @@ from nerloop.data import TextOptions, read_files
 from nerloop.data.formats import FORMATS
 from nerloop.data.offsets import UNITS
 from nerloop.data.records import DISCONTINUOUS, OVERLAPS
-from nerloop.data.text import DEFAULT_RULE
+from nerloop.data.segmentation import DEFAULT_RULE
 from nerloop.errors import STOPPED, ConfigError, DataError, Interrupted, NerloopError, shorten
 from nerloop.types import Example
 
@@ -171,8 +171,8 @@ def _tokenizer(arguments: argparse.Namespace) -> tuple[Any, Any]:
         return None, None
     from nerloop.config import ModelSettings
     from nerloop.inspection.subwords import Limit
-    from nerloop.model import load_limited_tokenizer
-    from nerloop.tracking import quiet_libraries
+    from nerloop.model.load import load_limited_tokenizer
+    from nerloop.run.logging import quiet_libraries
 
     quiet_libraries()
     logging.getLogger("nerloop").setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ BUILT_IN = {
         "document": "nerloop.alignment.document.Document",
     },
     "collator": {"pack": "nerloop.collators.pack.Pack", "pad": "nerloop.collators.pad.Pad"},
-    "decoding": {"viterbi": "nerloop.decoding.Viterbi", "argmax": "nerloop.decoding.Argmax"},
+    "decoding": {"viterbi": "nerloop.decoding.viterbi.Viterbi", "argmax": "nerloop.decoding.argmax.Argmax"},
     "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},
 }
 

@@ -23,11 +23,11 @@ from nerloop.config import ModelSettings, Plugin
 from nerloop.data import TextOptions, format_of, iterate_files
 from nerloop.data.formats import FORMATS, SUFFIXES, TEXT_READERS
 from nerloop.data.lines import open_lines
-from nerloop.data.statistics import Statistics
-from nerloop.data.text import DEFAULT_RULE, RULES, read_text
+from nerloop.data.segmentation import DEFAULT_RULE, RULES, read_text
+from nerloop.data.tag_counts import Statistics
 from nerloop.errors import STOPPED, DataError, Interrupted, ModelError, NerloopError, PluginError
+from nerloop.evaluation.predictor import NERLOOP_JSON
 from nerloop.evaluators import Counts
-from nerloop.inference import NERLOOP_JSON
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
 from nerloop.types import Example
@@ -37,17 +37,17 @@ log = logging.getLogger("nerloop.predict")  # not __name__: this file is run as 
 
 def main() -> None:
     """Parse the command line, tag, write; leave with the exit code."""
-    from nerloop import hardware
+    from nerloop.distributed import collectives
 
     try:
         predict(_arguments(sys.argv[1:]))
-        hardware.leave()
+        collectives.leave()
     except NerloopError as error:
-        if hardware.speaks():
+        if collectives.speaks():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        if hardware.speaks():
+        if collectives.speaks():
             print(STOPPED, file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
@@ -85,20 +85,26 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Tag what the arguments name and write it, some thousand sentences at a time. Raises NerloopError."""
-    from nerloop import hardware, report
-    from nerloop.features import in_chunks
-    from nerloop.inference import Split
-    from nerloop.tracking import release_log, set_up_logging
+    from nerloop.batching.features import in_chunks
+    from nerloop.distributed import collectives
+    from nerloop.distributed import launch as hardware
+    from nerloop.evaluation import prediction_files
+    from nerloop.evaluation import tables as report
+    from nerloop.evaluation.predictor import Split
+    from nerloop.run import malloc
+    from nerloop.run.logging import release_log, set_up_logging
 
     ours = read_settings(arguments)
     precision = ours["mixed_precision"]
-    if precision == "fp16" and not hardware.has_accelerator():
+    if precision == "fp16" and not precision.has_accelerator():
         precision = "no"
     accelerator = hardware.make_accelerator(precision)
+    if accelerator.device.type == "cpu":
+        malloc.keep_freed_memory()
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
     source = Source.of(arguments, ours["tokenizer"])
-    known = hardware.main_decides(accelerator, source.look_through)
+    known = collectives.main_decides(accelerator, source.look_through)
     tagger, model, evaluator = load(arguments.model, ours, accelerator, precision)
     if isinstance(tagger.alignment, Document) and (
         problem := what_stands_alone(known.num_without_document, known.num_sentences, "the input")
@@ -111,10 +117,12 @@ def predict(arguments: argparse.Namespace) -> None:
         print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)
     counts: dict[str, Counts] = {name: Counter() for name in tagger.decodings}
     with _writing(arguments.output if is_main else os.devnull) as write_lines:
-        write = report.writer(write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain)
+        write = prediction_files.writer(
+            write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain
+        )
         chunks = in_chunks(source.read(), tagger.alignment)
         # By the main process alone: standard input can be read once.
-        while chunk := hardware.main_decides(accelerator, lambda: next(chunks, [])):
+        while chunk := collectives.main_decides(accelerator, lambda: next(chunks, [])):
             # Features without labels: gold tags may be none of the model's.
             split = Split.of([replace(e, tags=()) for e in chunk], tagger.alignment, tagger.collator)
             found = tagger.tag_in_order(model, replace(split, examples=chunk), write, evaluator if has_gold else None)
@@ -220,7 +228,7 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         if ours["mixed_precision"] not in ("no", "bf16", "fp16", "float64"):
             raise ValueError(f"mixed_precision {ours['mixed_precision']!r}")
     except OSError as error:
-        from nerloop.runs import MODEL
+        from nerloop.run.folder import MODEL
 
         inside = Path(arguments.model, MODEL)
         instead = f", such as {inside}" if Path(inside, NERLOOP_JSON).exists() else " that nerloop saved"
@@ -248,11 +256,11 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) -> tuple[Any, Any, Any]:
     """Return tagger, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
-    from nerloop.fusion import fuse
-    from nerloop.inference import Tagger, build_decodings
-    from nerloop.model import load_saved, load_tokenizer
-    from nerloop.probe import choose_collator
-    from nerloop.weights import cast_parameters
+    from nerloop.evaluation.predictor import Tagger, build_decodings
+    from nerloop.kernels.modules import fuse
+    from nerloop.model.compat import choose_collator
+    from nerloop.model.load import load_saved, load_tokenizer
+    from nerloop.optim.master_weights import cast_parameters
 
     settings = ModelSettings(name_or_path=folder)
     tokenizer = load_tokenizer(settings)

@@ -17,7 +17,7 @@ from typing import Any
 
 from nerloop.config import Config, validate
 from nerloop.errors import Interrupted, NerloopError, TrainingError
-from nerloop.lock import FolderLock
+from nerloop.run.lock import FolderLock
 
 STARTED = time.perf_counter()  # the time to the first step counts from here: imports are a part of the wait
 MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
@@ -27,28 +27,30 @@ log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "_
 
 def main() -> None:
     """Parse the command line, train, print the report; leave with the exit code."""
-    from nerloop import hardware, interruption, settings
+    from nerloop.config import parse as settings
+    from nerloop.distributed import collectives
+    from nerloop.run import signals as interruption
 
     interruption.end_at_once_on_signals()
     interruption.follow_launcher()
     try:
         train(settings.parse(sys.argv[1:]))
-        hardware.leave()
+        collectives.leave()
     except KeyboardInterrupt:  # a second Ctrl-C, while the step of the first is finished and saved
         print("nerloop: stopped at once; --run.resume auto goes on from the last checkpoint", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     except Interrupted as stop:
         interruption.ignore_signals()
-        if hardware.speaks():
+        if collectives.speaks():
             print(f"nerloop: {stop}", file=sys.stderr)
-        hardware.leave()
+        collectives.leave()
         sys.exit(stop.exit_code)
     except NerloopError as error:
-        if hardware.speaks():
+        if collectives.speaks():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except RuntimeError as error:
-        if not hardware.is_lost_peer(error):
+        if not collectives.is_lost_peer(error):
             raise
         print(
             "nerloop: error: another process of this launch has ended, and says above why if it could", file=sys.stderr
@@ -68,28 +70,37 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     import torch
     from accelerate.utils import set_seed
 
-    from nerloop import checkpoint, hardware, report, runs
-    from nerloop.batching import dropout_seed
-    from nerloop.descent import Descent, fetching
-    from nerloop.finish import finish
-    from nerloop.interruption import Interruption
-    from nerloop.profiling import profiling
-    from nerloop.schedule import learning_rate
-    from nerloop.task import Task, read_dataset
-    from nerloop.tracking import Meter, Tracker, release_log, set_up_logging
+    from nerloop.batching.plan import dropout_seed
+    from nerloop.distributed import collectives
+    from nerloop.distributed import launch as hardware
+    from nerloop.distributed.precision import hint_at_bf16
+    from nerloop.evaluation import tables as report
+    from nerloop.optim.schedule import learning_rate
+    from nerloop.optim.step import Descent, fetching
+    from nerloop.run import atomic, checkpoint, environment, malloc
+    from nerloop.run import folder as runs
+    from nerloop.run.logging import release_log, set_up_logging
+    from nerloop.run.meter import Meter
+    from nerloop.run.profiling import SKIPPED, profiling
+    from nerloop.run.signals import Interruption
+    from nerloop.run.tracking import Tracker
+    from nerloop.training.finalize import finish
+    from nerloop.training.setup import Task, read_dataset
 
     accelerator, precision = hardware.start(config)
+    if accelerator.device.type == "cpu":
+        malloc.keep_freed_memory()
     set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
-    hardware.hint_at_bf16(config, precision)
+    hint_at_bf16(config, precision)
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
-    hardware.main_decides(accelerator, lambda: runs.check_free(config))  # before anything takes long
+    collectives.main_decides(accelerator, lambda: runs.check_free(config))  # before anything takes long
     dataset = read_dataset(config)
     interruption = Interruption(accelerator.num_processes)
     task = Task.build(config, dataset, precision, accelerator, interruption)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
     held.enter_context(interruption)  # from here on there is a run to leave in order
     lock = held.enter_context(FolderLock())
-    run = hardware.main_decides(accelerator, lambda: runs.open_run(config, identity, lock))
+    run = collectives.main_decides(accelerator, lambda: runs.open_run(config, identity, lock))
     release_log()
     if run.results is not None:
         log.info("%s is done", run.folder)
@@ -97,15 +108,15 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             print(report.final_report(run.results, run.folder, is_demo=config.is_demo))
         return run.results
     if accelerator.is_main_process:
-        checkpoint.write_json(
-            run.folder / runs.ENVIRONMENT, {**hardware.environment(accelerator, precision), **identity}
+        atomic.write_json(
+            run.folder / runs.ENVIRONMENT, {**environment.environment(accelerator, precision), **identity}
         )
     weights, master = task.weights, task.weights.master
     model, optimizer = accelerator.prepare(weights.model, task.optimizer)
     scaler = accelerator.scaler
     plan, num_steps = task.plan, task.num_steps
     progress = runs.Progress()
-    computed_on = hardware.computed_on(accelerator)
+    computed_on = environment.computed_on(accelerator)
     if run.resume_from is not None:
         checkpoint.load_checkpoint(run.resume_from, master, optimizer.optimizer)
         weights.publish()
@@ -126,7 +137,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
 
     is_main = accelerator.is_main_process
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    num_before = descent.num_unsteady(num_steps - progress.step - config.run.profile)
+    num_before = max(SKIPPED, descent.num_unsteady(num_steps - progress.step - config.run.profile))
     traced = profiling(config.run.profile, run.folder, is_main=is_main, skipped=num_before)
     with run.keeping_status(is_main), tracked as tracker, traced as end_of_step:
         due: list[Callable[[], None]] = []  # figures that are to be told, of one step at most
@@ -157,9 +168,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             if is_best:
                 progress.best, progress.best_step, progress.evaluations_without_best = figure, step, 0
                 if accelerator.is_main_process:
-                    checkpoint.write_folder(
-                        run.checkpoints / f"best-{step}", lambda f: checkpoint.save_weights(master, f)
-                    )
+                    atomic.write_folder(run.checkpoints / f"best-{step}", lambda f: checkpoint.save_weights(master, f))
             tracker.log(step, {"epoch": plan.epoch_at(step), "split": "validation", **metrics, "best": progress.best})
             tracker.log_text("validation", report.evaluation_markdown(metrics), step)
             log.info(

@@ -86,7 +86,7 @@ class MicroBatch:
     inputs: Mapping[str, Tensor]  # keyword arguments of the model; floating point ones are masks
     labels: Tensor  # (rows, width) int64, IGNORE where not trained on
     places: Sequence[Place]  # one a feature, in the order given to the collator
-    is_unpadded: bool = False  # one row without padding, for the model to attend in as `nerloop.attention` does
+    is_unpadded: bool = False  # one row without padding, for the model to attend in as `nerloop.model.packing` does
 
     def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
         """Return it on a device, its floating point tensors (masks) as `dtype`.

@@ -17,7 +17,7 @@ from hypothesis import settings
 
 from nerloop import demo
 from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
-from nerloop.report import escape
+from nerloop.data.readers.columns import escape
 from nerloop.types import Example
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
@@ -205,7 +205,7 @@ def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="session")
 def recorded_graphs() -> type:
     """Return Graphs that need no GPU: they record by calling the work, and replay it by calling it again."""
-    from nerloop.graphs import Graphs
+    from nerloop.optim.cuda_graphs import Graphs
 
     class Recorded(Graphs):
         recordings = 0

@@ -16,7 +16,8 @@ from nerloop.alignment.first import First
 from nerloop.collators.pack import Pack
 from nerloop.collators.pad import Pad
 from nerloop.contracts import NASTY, check_alignment, check_collator, check_decoding, check_evaluator, nasty_examples
-from nerloop.decoding import Argmax, Viterbi
+from nerloop.decoding.argmax import Argmax
+from nerloop.decoding.viterbi import Viterbi
 from nerloop.errors import PluginError
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.plugins import BUILT_IN, find

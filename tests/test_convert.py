@@ -13,10 +13,10 @@ import pytest
 from nerloop import convert as convert_module
 from nerloop.data import format_of, read_files
 from nerloop.data.formats import read_records
-from nerloop.data.notes import Notes
+from nerloop.data.read_warnings import Notes
 from nerloop.data.records import TextOptions
-from nerloop.inference import Tagged
-from nerloop.report import jsonl_lines
+from nerloop.evaluation.prediction_files import jsonl_lines
+from nerloop.evaluation.predictor import Tagged
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from nerloop import plugins
 from nerloop.alignment.first import First
 from nerloop.collators.pad import Pad
-from nerloop.decoding import Viterbi
+from nerloop.decoding.viterbi import Viterbi
 from nerloop.errors import PluginError
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.tags import Scheme
@@ -137,8 +137,8 @@ def test_find_refuses_a_class_that_lacks_a_method(outside_plugin):
 
 
 def test_find_does_not_take_the_call_of_a_metaclass_for_a_method():
-    assert message(plugins.find, "collator", "nerloop.decoding.Viterbi") == (
-        "collator: nerloop.decoding.Viterbi has no __call__, num_cells; expected __call__, num_cells"
+    assert message(plugins.find, "collator", "nerloop.decoding.viterbi.Viterbi") == (
+        "collator: nerloop.decoding.viterbi.Viterbi has no __call__, num_cells; expected __call__, num_cells"
     )
 
 

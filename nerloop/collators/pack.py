@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nerloop import attention
+from nerloop.batching.shapes import few_shapes
 from nerloop.errors import ConfigError
-from nerloop.layout import few_shapes
 from nerloop.plugins import did_you_mean
 from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
 
@@ -22,11 +21,11 @@ class Pack:
     """One row without padding, or, for models that can't attend in that, rows of a bounded width with a mask.
 
     Positions restart with each feature, and none sees another, so that its logits are what they are alone. Without
-    padding that is the doing of `nerloop.attention`. In rows a 4-D mask that is added to the attention scores shuts out
+    padding that is the doing of `nerloop.model.packing`. In rows a mask that is added to the attention scores shuts out
     the others (transformers' encoders allow that where the mask is floating point). The unused end of a row is a block
     of its own: a row of the mask that shuts out everything would turn into NaN where the mask's minimum becomes -inf,
     as it does in bf16. DeBERTa takes a 3-D mask of truth values instead. Which of it a model can do it is asked
-    (`nerloop.probe.choose_collator`).
+    (`nerloop.model.compat.choose_collator`).
     """
 
     def __init__(
@@ -63,15 +62,10 @@ class Pack:
         return others[1:]
 
     def prepare(self, model: Any) -> None:
-        """Make a model ready for the layout; sentences in padded rows it takes as before."""
-        if self.layout == "unpadded":
-            attention.use(model)
-            if (
-                model.device.type == "cuda"
-            ):  # the fewer, the sooner a graph of one is met again; and empty cells are cheap
-                self._widths = {"per_octave": 8, "least": 128}
-        elif self.layout == "block_mask":
-            attention.keep_block_masks_from_embeddings(model)
+        """Choose the widths of rows for the device of a model."""
+        if self.layout == "unpadded" and model.device.type == "cuda":
+            # The fewer, the sooner a CUDA graph of one is met again; and empty cells are cheap there.
+            self._widths = {"per_octave": 8, "least": 128}
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:
         """Return input_ids, position_ids and labels, (rows, width), and the mask that the layout needs."""

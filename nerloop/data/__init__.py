@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nerloop.data.arrow_cache import Cache, digest_of
+from nerloop.data.cached_examples import examples_key, store_examples
 from nerloop.data.formats import check_format, format_of, read_format
-from nerloop.data.notes import Notes, log
+from nerloop.data.read_warnings import Notes, log
 from nerloop.data.records import TextOptions
-from nerloop.data.stored import examples_key, store_examples
 from nerloop.errors import DataError
-from nerloop.store import Cache, digest_of
 from nerloop.types import Example
 
 __all__ = ["Dataset", "TextOptions", "format_of", "iterate_files", "read_files"]

@@ -8,18 +8,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from nerloop.data.brat import brat_files, read_brat
 from nerloop.data.checks import as_tag
-from nerloop.data.columns import DOCUMENT, iterate_columns
-from nerloop.data.conllu import COLUMNS, NO_WORD, WORD, read_conllu
-from nerloop.data.jsonl import TAG_COLUMNS, TOKEN_COLUMNS, iterate_jsonl, read_json
-from nerloop.data.label_studio import read_label_studio
+from nerloop.data.json_stream import is_array, read_values
 from nerloop.data.lines import open_lines
-from nerloop.data.notes import Notes
+from nerloop.data.read_warnings import Notes
+from nerloop.data.readers.brat import brat_files, read_brat
+from nerloop.data.readers.columns import DOCUMENT, iterate_columns
+from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD, read_conllu
+from nerloop.data.readers.jsonl import TAG_COLUMNS, TOKEN_COLUMNS, iterate_jsonl, read_json
+from nerloop.data.readers.label_studio import read_label_studio
+from nerloop.data.readers.tables import read_csv, read_parquet
 from nerloop.data.records import TextOptions, TextRecord, read_examples
 from nerloop.data.spans import SPAN_COLUMNS, TEXT_COLUMNS, is_annotator_file, read_spacy, read_spans
-from nerloop.data.tables import read_csv, read_parquet
-from nerloop.data.values import is_array, read_values
 from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 from nerloop.types import Example

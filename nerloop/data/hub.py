@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.data import Dataset
+from nerloop.data.arrow_cache import Cache
+from nerloop.data.cached_examples import examples_key, store_examples
 from nerloop.data.checks import as_example, shorten_message
-from nerloop.data.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
-from nerloop.data.stored import examples_key, store_examples
+from nerloop.data.readers.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.errors import DataError, shorten
-from nerloop.store import Cache
 from nerloop.types import Example
 
 DICT, STATE = "dataset_dict.json", "state.json"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from nerloop.data.notes import Notes
 from nerloop.data.offsets import UNITS
-from nerloop.data.text import DEFAULT_RULE, RULES, Offsets, Rule, rule_of
+from nerloop.data.read_warnings import Notes
+from nerloop.data.segmentation import DEFAULT_RULE, RULES, Offsets, Rule, rule_of
 from nerloop.errors import DataError, shorten
 from nerloop.tags import NO_COLUMN, to_tags
 from nerloop.types import Example, Span

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nerloop.data.jsonl import pick_column
-from nerloop.data.notes import Notes
+from nerloop.data.json_stream import read_values
 from nerloop.data.offsets import Slice, Stated, to_code_points
+from nerloop.data.read_warnings import Notes
+from nerloop.data.readers.jsonl import pick_column
 from nerloop.data.records import TextOptions, TextRecord, as_offset, as_text, as_type
-from nerloop.data.values import read_values
 from nerloop.errors import DataError, shorten
 
 SPAN_COLUMNS = ("spans", "entities", "label", "labels")

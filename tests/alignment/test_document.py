@@ -14,7 +14,7 @@ from nerloop.alignment.all import All
 from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.alignment.first import First
 from nerloop.alignment.subwords import subwords_of
-from nerloop.batching import Atoms, Plan
+from nerloop.batching.plan import Atoms, Plan
 from nerloop.errors import ConfigError
 from nerloop.types import IGNORE, Example
 

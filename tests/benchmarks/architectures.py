@@ -2,7 +2,7 @@
 
     python tests/benchmarks/architectures.py --json architectures.json
 
-The probe is the one that a training asks at its start (`nerloop.probe`): it looks at logits, not at names.
+The probe is the one that a training asks at its start (`nerloop.model.compat`): it looks at logits, not at names.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from turns import setting
 
 from nerloop import demo, plugins
 from nerloop.errors import NerloopError
-from nerloop.probe import choose_collator
+from nerloop.model.compat import choose_collator
 
 ENCODERS = """
     albert bert big_bird bros camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra

@@ -12,10 +12,10 @@ import statistics
 from turns import default_data, default_model, finish
 
 from nerloop import plugins
-from nerloop.batching import Atoms, Plan
+from nerloop.batching.plan import Atoms, Plan
 from nerloop.config import ModelSettings
 from nerloop.data import read_files
-from nerloop.model import load_tokenizer
+from nerloop.model.load import load_tokenizer
 from nerloop.tags import labels_of
 
 

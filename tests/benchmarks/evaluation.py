@@ -19,11 +19,11 @@ from turns import compared, default_data, default_model, finish, in_turn, median
 
 def work(arguments: argparse.Namespace) -> None:
     """Print the speed of one evaluation, in a process of its own."""
-    from nerloop import hardware
     from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
-    from nerloop.inference import Split
-    from nerloop.interruption import Interruption
-    from nerloop.task import Task, read_dataset
+    from nerloop.distributed import launch as hardware
+    from nerloop.evaluation.predictor import Split
+    from nerloop.run.signals import Interruption
+    from nerloop.training.setup import Task, read_dataset
 
     few, whole = (str(Path(arguments.data, name)) for name in ("test.conll", "dev.conll"))
     config = Config(

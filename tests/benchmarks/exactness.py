@@ -206,11 +206,11 @@ def situations_of(folder: Path, case: Case) -> dict[str, int]:
     import numpy as np
 
     from nerloop import plugins
-    from nerloop.batching import Atoms, Plan
+    from nerloop.batching.plan import Atoms, Plan
     from nerloop.config import ModelSettings
     from nerloop.data import read_files
-    from nerloop.inference import Split
-    from nerloop.model import load_tokenizer
+    from nerloop.evaluation.predictor import Split
+    from nerloop.model.load import load_tokenizer
     from nerloop.tags import labels_of
 
     examples, to_tag = (read_files([str(folder / f"{name}.conll")])[0] for name in ("train", "test"))
@@ -327,7 +327,8 @@ def free_port() -> int:
 
 def work(folder: Path, launch: str, precisions: list[str]) -> None:
     """Train a launch's cases, and tag with the first case's model: on every process of the launch."""
-    from nerloop import hardware, predict
+    from nerloop import predict
+    from nerloop.distributed import collectives
     from nerloop.train import train
 
     rank = os.environ.get("RANK", "0")
@@ -346,7 +347,7 @@ def work(folder: Path, launch: str, precisions: list[str]) -> None:
                         "--output_format", "jsonl", "--metrics", f"{out}.json"]  # fmt: skip
         predict.main()
     else:
-        hardware.leave()
+        collectives.leave()
 
 
 def settings_of(folder: Path, case: Case, precision: str) -> Any:

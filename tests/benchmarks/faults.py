@@ -30,7 +30,7 @@ from conftest import save_tiny_model, write_conll
 from faulty import LONG, LOOP, MOMENTS, POINTS, START_UP, TWO_PROCESSES, Kill
 
 from nerloop import demo
-from nerloop.hardware import version_of
+from nerloop.run.environment import version_of
 
 KILLS_A_RUN = 5
 KINDS = (*POINTS, LOOP, START_UP, LOOP, LOOP, START_UP, LOOP, LOOP)

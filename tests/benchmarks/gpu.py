@@ -38,6 +38,8 @@ from turns import (
     write_few,
 )
 
+from nerloop.model.compat import prepare_model
+
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 5e-2}  # relative, over all logits or all gradients
 WARMUP, STEPS = 10, 200
 TRACED = 240  # steps of a run with a trace, which begins when about all graphs are recorded
@@ -49,9 +51,11 @@ def check(model_folder: str, device: str = "cuda") -> list[dict[str, Any]]:
     import numpy as np
     from transformers import AutoConfig, AutoModelForTokenClassification
 
-    from nerloop import attention, plugins
+    from nerloop import plugins
     from nerloop.config import ModelSettings
-    from nerloop.model import feature_logits, load_tokenizer
+    from nerloop.model import packing as attention
+    from nerloop.model.forward import feature_logits
+    from nerloop.model.load import load_tokenizer
     from nerloop.types import IGNORE, Feature
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -74,7 +78,7 @@ def check(model_folder: str, device: str = "cuda") -> list[dict[str, Any]]:
             model.set_attn_implementation(own)
             collator = plugins.build("collator", kind, tokenizer)
             if kind == "pack":
-                collator.prepare(model)
+                prepare_model(model, collator)
             groups = [features] if kind == "pack" else [[feature] for feature in features]
             model.zero_grad()
             logits = [one for group in groups for one in feature_logits(model, collator(group))]
@@ -98,12 +102,12 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
 
     from nerloop import plugins
     from nerloop.config import ModelSettings
-    from nerloop.descent import Descent
-    from nerloop.hardware import make_accelerator
-    from nerloop.model import load_tokenizer
-    from nerloop.optimizer import build_optimizer
+    from nerloop.distributed.launch import make_accelerator
+    from nerloop.model.load import load_tokenizer
+    from nerloop.optim.adamw import build_optimizer
+    from nerloop.optim.master_weights import Weights
+    from nerloop.optim.step import Descent
     from nerloop.types import Feature
-    from nerloop.weights import Weights
 
     tokenizer = load_tokenizer(ModelSettings(name_or_path=model_folder))
     config = AutoConfig.from_pretrained(model_folder, num_labels=9, num_hidden_layers=4)
@@ -114,7 +118,7 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
         torch.manual_seed(0)
         master = AutoModelForTokenClassification.from_config(config).to(device)
         collator = plugins.build("collator", "pack", tokenizer)
-        collator.prepare(master)
+        prepare_model(master, collator)
         weights = Weights.of(master, "bf16")
         model, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
         descent = Descent(accelerator, weights, model, optimizer, 1.0, with_graphs=True)

@@ -25,13 +25,14 @@ def work(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from nerloop import hardware
-    from nerloop.batching import dropout_seed
+    from nerloop.batching.plan import dropout_seed
     from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
-    from nerloop.interruption import Interruption
-    from nerloop.model import logits_of, token_loss
-    from nerloop.optimizer import clip, takes_gradients_of_model
-    from nerloop.task import Task, read_dataset
+    from nerloop.distributed import launch as hardware
+    from nerloop.model.forward import logits_of
+    from nerloop.objectives.cross_entropy import token_loss
+    from nerloop.optim.adamw import clip, takes_gradients_of_model
+    from nerloop.run.signals import Interruption
+    from nerloop.training.setup import Task, read_dataset
 
     config = Config(
         model=ModelSettings(name_or_path=arguments.model),

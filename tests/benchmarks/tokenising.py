@@ -15,7 +15,7 @@ from nerloop import plugins
 from nerloop.alignment import subwords
 from nerloop.config import ModelSettings
 from nerloop.data import read_files
-from nerloop.model import load_tokenizer
+from nerloop.model.load import load_tokenizer
 from nerloop.tags import labels_of
 
 

@@ -9,8 +9,9 @@ import torch
 from nerloop.collators.pack import Pack, added_mask, block_mask
 from nerloop.collators.pad import Pad
 from nerloop.errors import ConfigError, ModelError
-from nerloop.model import feature_logits, position_limit
-from nerloop.probe import choose_collator, disagreement, probe_features
+from nerloop.model.compat import choose_collator, disagreement, probe_features
+from nerloop.model.forward import feature_logits
+from nerloop.model.load import position_limit
 from nerloop.types import IGNORE, Feature, Place
 
 LOW = float(np.finfo(np.float32).min)

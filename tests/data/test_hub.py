@@ -236,7 +236,7 @@ def test_an_empty_name():
 
 
 def test_a_cache_gives_the_same_examples_and_is_filled_once(save, tmp_path):
-    from nerloop.store import Cache
+    from nerloop.data.arrow_cache import Cache
 
     cache = Cache.at(str(tmp_path / "ours"))
     name = save(train=classes([[1, 2], [0]], "O", "B-PER", "I-PER"), test=classes([[1]], "O", "B-PER"))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nerloop.data import format_of, read_files
+from nerloop.data.arrow_cache import Cache
 from nerloop.errors import DataError
-from nerloop.store import Cache
 from nerloop.tags import Scheme, find_scheme, to_spans
 
 

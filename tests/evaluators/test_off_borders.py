@@ -8,11 +8,11 @@ import logging
 import numpy as np
 
 from nerloop.data import read_files
+from nerloop.evaluation.pipeline_score import character_spans
+from nerloop.evaluation.prediction_files import jsonl_lines
+from nerloop.evaluation.predictor import Tagged
 from nerloop.evaluators import count_examples
 from nerloop.evaluators.seqeval import Seqeval
-from nerloop.inference import Tagged
-from nerloop.pipeline_score import character_spans
-from nerloop.report import jsonl_lines
 
 TEXT = "New York-based Anna met Bo."
 #       0   4          15   20  24

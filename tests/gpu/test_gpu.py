@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nerloop.model.compat import prepare_model
 from nerloop.train import train
 
 pytestmark = pytest.mark.gpu
@@ -140,7 +141,7 @@ def test_where_recording_fails_training_goes_on_as_without(config, caplog, monke
     """The device is asked for a number while it records: what CUDA says to that ends the recording, not the run."""
     import torch
 
-    from nerloop import descent
+    from nerloop.optim import step as descent
 
     token_loss = descent.token_loss
 
@@ -166,16 +167,16 @@ def descent_of(config, model, *, with_graphs: bool, deterministic: bool = False)
     """Return a Descent, its weights and the collator for a model on the device, in bf16."""
     from nerloop.collators.pack import Pack
     from nerloop.config import ModelSettings
-    from nerloop.descent import Descent
-    from nerloop.hardware import make_accelerator
-    from nerloop.model import load_tokenizer
-    from nerloop.optimizer import build_optimizer
-    from nerloop.weights import Weights
+    from nerloop.distributed.launch import make_accelerator
+    from nerloop.model.load import load_tokenizer
+    from nerloop.optim.adamw import build_optimizer
+    from nerloop.optim.master_weights import Weights
+    from nerloop.optim.step import Descent
 
     accelerator = make_accelerator("bf16", deterministic=deterministic)
     model.to(accelerator.device)
     collator = Pack(load_tokenizer(ModelSettings(name_or_path=config.model.name_or_path)))
-    collator.prepare(model)
+    prepare_model(model, collator)
     weights = Weights.of(model, "bf16")
     prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
     prepared.train()

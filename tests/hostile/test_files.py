@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nerloop.data import read_files
-from nerloop.data.text import tokenize
+from nerloop.data.segmentation import tokenize
 from nerloop.errors import NerloopError
 from nerloop.types import Example
 

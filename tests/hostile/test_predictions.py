@@ -17,8 +17,9 @@ from nerloop import demo
 from nerloop import predict as predict_module
 from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
 from nerloop.data import read_files
-from nerloop.inference import Tagged
-from nerloop.report import escape, writing_predictions
+from nerloop.data.readers.columns import escape
+from nerloop.evaluation.prediction_files import writing_predictions
+from nerloop.evaluation.predictor import Tagged
 from nerloop.train import train
 from nerloop.types import Example
 

@@ -14,8 +14,9 @@ import yaml
 from hypothesis import strategies as st
 
 from nerloop.config import Config, validate
+from nerloop.config.parse import parse
+from nerloop.config.yaml import load_yaml
 from nerloop.errors import NerloopError
-from nerloop.settings import load_yaml, parse
 
 COUNTS = {"YAML of any text": 400, "values of any type": 120, "flags": 120}
 

@@ -74,7 +74,7 @@ def test_no_sentences(wordpiece):
 
 def test_the_models_own_limit_counts(tiny_model):
     from nerloop.config import ModelSettings
-    from nerloop.model import load_limited_tokenizer
+    from nerloop.model.load import load_limited_tokenizer
 
     assert load_limited_tokenizer(ModelSettings(name_or_path=tiny_model)).model_max_length == 64
 

@@ -26,7 +26,7 @@ from random import Random
 from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 
-from nerloop.checkpoint import steps_in
+from nerloop.run.checkpoint import steps_in
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "NERLOOP_FAULTY_LAUNCH"  # a variable that tells the processes of one launch from all others
@@ -74,8 +74,8 @@ def main() -> None:
 
 
 def watch_points(reach: Callable[[str], None]) -> None:
-    """Replace functions that nerloop.checkpoint calls by ones that say where they are."""
-    from nerloop import checkpoint
+    """Replace functions that nerloop.run.checkpoint calls by ones that say where they are."""
+    from nerloop.run import atomic, checkpoint
 
     def save_weights(model: Any, folder: Path) -> None:
         save_before(model, folder)
@@ -105,9 +105,9 @@ def watch_points(reach: Callable[[str], None]) -> None:
             reach("prune")
         shutil.rmtree(path, **options)
 
-    save_before, sync_before = checkpoint.save_weights, checkpoint._sync
+    save_before, sync_before = checkpoint.save_weights, atomic._sync
     rename_before, replace_before = Path.rename, Path.replace
-    checkpoint.save_weights, checkpoint._sync = save_weights, sync
+    checkpoint.save_weights, atomic._sync = save_weights, sync
     checkpoint.shutil = SimpleNamespace(rmtree=rmtree, disk_usage=shutil.disk_usage)
     Path.rename, Path.replace = rename, replace
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nerloop import checkpoint
-from nerloop.lock import LOCK
+from nerloop.run import atomic, checkpoint
+from nerloop.run.lock import LOCK
 
 sys.path.insert(0, str(Path(__file__).parent))
 import faulty
@@ -99,7 +99,7 @@ def check_interrupted(launch: Launch, reason: str) -> None:
     step = status["step"]
     assert (status["state"], status["num_steps"]) == ("interrupted", 300)
     assert launch.first_step < step == faulty.last_step(launch.run)
-    checkpoint.check_folder(launch.run / "checkpoints" / f"step-{step}")
+    atomic.check_folder(launch.run / "checkpoints" / f"step-{step}")
     how_to_go_on = f"; go on with --run.dir {launch.run} --run.resume auto"
     # A signal that comes during an evaluation is obeyed there; the signal to one of two is the other one's reason.
     reasons = [f"{r}: stopped{where}{how_to_go_on}" for r in (reason, "a signal to another process")

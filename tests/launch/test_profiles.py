@@ -65,7 +65,7 @@ def test_accelerates_own_reader_takes_the_profile(path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
 def test_the_recipe_parses_and_its_header_says_how_to_launch_it(path):
-    from nerloop.settings import parse
+    from nerloop.config.parse import parse
 
     config = parse(["--config", str(path)])
     assert config.train.epochs == 3
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_resumes_byte_for_byte(tmp_path, tiny_arguments):
 
 @pytest.mark.processes
 def test_print_config_read_back_gives_an_equal_configuration(tmp_path):
-    from nerloop.settings import parse
+    from nerloop.config.parse import parse
 
     printed = subprocess.run(
         [sys.executable, "-m", "nerloop.train", "--print_config=comments"], capture_output=True, text=True, check=True

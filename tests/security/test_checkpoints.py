@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nerloop import checkpoint
 from nerloop.errors import CheckpointError
+from nerloop.run import atomic, checkpoint
 from nerloop.train import train
 
 
@@ -143,5 +143,5 @@ def test_checksums_name_no_file_outside_the_checkpoint(step_1, name):
     (step_1.parent / "secret").write_text("x")
     (step_1 / "checksums.json").write_text(json.dumps({name: hashlib.sha256(b"x").hexdigest()}))
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.check_folder(step_1)
+        atomic.check_folder(step_1)
     assert str(caught.value).startswith(f"{step_1}: found no readable checksums.json")

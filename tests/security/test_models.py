@@ -13,9 +13,9 @@ import torch
 
 from nerloop import train as train_module
 from nerloop.config import ModelSettings
+from nerloop.config.parse import parse
 from nerloop.errors import ModelError
-from nerloop.model import load_model, load_saved, load_tokenizer
-from nerloop.settings import parse
+from nerloop.model.load import load_model, load_saved, load_tokenizer
 
 
 def test_the_trap_snaps_where_a_pickle_is_read(trap, mark):
@@ -214,7 +214,7 @@ def test_a_model_can_not_have_kernels_of_the_hub_fetched_and_run(saved, edit, ca
     edit(saved / "config.json", **{key: name})
     model = load(saved)
     assert model.config._attn_implementation == "sdpa"
-    assert [r.message for r in caplog.records if r.name == "nerloop.model" and r.levelname == "WARNING"] == [
+    assert [r.message for r in caplog.records if r.name == "nerloop.model.load" and r.levelname == "WARNING"] == [
         f"warning: config.json asks for the attention '{name}', which may be code of the hub; torch's own is taken"
     ]
 
@@ -223,4 +223,4 @@ def test_a_model_can_not_have_kernels_of_the_hub_fetched_and_run(saved, edit, ca
 def test_a_model_may_choose_among_the_attentions_of_torch(saved, edit, caplog, name):
     edit(saved / "config.json", attn_implementation=name)
     assert load(saved).config._attn_implementation == name
-    assert [r for r in caplog.records if r.name == "nerloop.model" and r.levelname == "WARNING"] == []
+    assert [r for r in caplog.records if r.name == "nerloop.model.load" and r.levelname == "WARNING"] == []

@@ -86,7 +86,7 @@ model, run, saved, sentences, *files = sys.argv[1:]
 from nerloop import predict, train
 from nerloop.config import ModelSettings
 from nerloop.data.hub import read_hub
-from nerloop.model import load_model, load_tokenizer
+from nerloop.model.load import load_model, load_tokenizer
 
 data = [x for split, file in zip(("train", "validation", "test"), files) for x in (f"--data.{split}", file)]
 sys.argv = ["x", "--model.name_or_path", model, *data, "--run.dir", run, "--train.max_steps", "2"]

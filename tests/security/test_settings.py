@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nerloop.config.parse import parse
 from nerloop.errors import CheckpointError, ConfigError
-from nerloop.settings import parse
 from nerloop.train import train
 
 EVIL = "train: !!python/object/apply:os.mkdir [{mark!r}]\n"

@@ -8,7 +8,7 @@ import pytest
 
 from nerloop.alignment.all import All
 from nerloop.config import Plugin
-from nerloop.data.stored import StoredExamples
+from nerloop.data.cached_examples import StoredExamples
 from nerloop.train import train
 
 
@@ -19,7 +19,7 @@ def test_a_cached_run_equals_the_one_that_filled_the_cache_and_reads_nothing(con
         run = replace(config.run, dir=str(tmp_path / name))
         results.append(train(replace(config, data=data, run=run)))
         monkeypatch.setattr("nerloop.data._iterate", lambda *_: pytest.fail("read again"))
-        monkeypatch.setattr("nerloop.task.find_all", lambda _: pytest.fail("looked through again"))
+        monkeypatch.setattr("nerloop.training.setup.find_all", lambda _: pytest.fail("looked through again"))
         # What is left to split is the one sentence that is shown at the end.
         monkeypatch.setattr(All, "split", lambda self, e: split(self, e) if len(e) == 1 else pytest.fail("split again"))
     entries = sorted(p.name.partition("-")[0] for p in (tmp_path / "cache").iterdir())

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from nerloop import batching
-from nerloop.checkpoint import check_folder, steps_in
+from nerloop.batching import plan as batching
 from nerloop.errors import TrainingError
+from nerloop.run.atomic import check_folder
+from nerloop.run.checkpoint import steps_in
 from nerloop.train import train
 
 
@@ -42,7 +43,8 @@ def at_step_6(monkeypatch):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from nerloop import batching, train
+from nerloop import train
+from nerloop.batching import plan as batching
 
 grown, more = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
 seed = batching.dropout_seed

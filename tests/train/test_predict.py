@@ -9,8 +9,8 @@ import pytest
 from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
-from nerloop.inference import Tagger
-from nerloop.report import jsonl_lines
+from nerloop.evaluation.prediction_files import jsonl_lines
+from nerloop.evaluation.predictor import Tagger
 from nerloop.train import train
 
 
@@ -167,7 +167,7 @@ def test_a_training_without_documents_says_so_of_each_split(config, capsys):
 
 
 def test_standard_input_is_read_tagged_and_written_in_pieces(model, monkeypatch, capsys):
-    monkeypatch.setattr("nerloop.features.CHUNK", 10)
+    monkeypatch.setattr("nerloop.batching.features.CHUNK", 10)
     num_read, at_writing = 0, []
 
     class Lines(io.BytesIO):
@@ -180,7 +180,7 @@ def test_standard_input_is_read_tagged_and_written_in_pieces(model, monkeypatch,
         at_writing.append(num_read)
         return jsonl_lines(*arguments)
 
-    monkeypatch.setattr("nerloop.report.jsonl_lines", noting)
+    monkeypatch.setattr("nerloop.evaluation.prediction_files.jsonl_lines", noting)
     text = "".join(f"Anna went to Paris {i}.\n" for i in range(35)).encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Lines(text), encoding="utf-8"))
     assert run_predict(monkeypatch, "--model", model[0], "--output_format", "jsonl") == 0
@@ -191,7 +191,7 @@ def test_standard_input_is_read_tagged_and_written_in_pieces(model, monkeypatch,
 
 @pytest.mark.parametrize("alignment", ["all", "document"])
 def test_files_in_pieces_are_scored_and_predicted_as_the_run_did(config, monkeypatch, tmp_path, alignment):
-    monkeypatch.setattr("nerloop.features.CHUNK", 7)
+    monkeypatch.setattr("nerloop.batching.features.CHUNK", 7)
     results = train(replace(config, alignment=Plugin(alignment)))
     folder, metrics, out = str(Path(config.run.dir, "model")), tmp_path / "metrics.json", tmp_path / "out.jsonl"
     monkeypatch.setattr("nerloop.data.list", lambda _: pytest.fail("all in memory"), raising=False)
@@ -202,7 +202,7 @@ def test_files_in_pieces_are_scored_and_predicted_as_the_run_did(config, monkeyp
 
 
 def test_a_mistake_in_a_file_is_found_before_anything_is_written(model, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("nerloop.features.CHUNK", 2)
+    monkeypatch.setattr("nerloop.batching.features.CHUNK", 2)
     source, out = tmp_path / "x.conll", tmp_path / "out.conll"
     source.write_text("Anna B-PER\n\n" * 9 + "Bo B-PER x\n", encoding="utf-8")
     out.write_text("before", encoding="utf-8")
@@ -213,7 +213,7 @@ def test_a_mistake_in_a_file_is_found_before_anything_is_written(model, monkeypa
 
 
 def test_predict_may_write_over_what_it_reads(model, monkeypatch, tmp_path):
-    monkeypatch.setattr("nerloop.features.CHUNK", 2)
+    monkeypatch.setattr("nerloop.batching.features.CHUNK", 2)
     path = tmp_path / "x.conll"
     path.write_text("Anna O\n\n" * 9, encoding="utf-8")
     assert run_predict(monkeypatch, "--model", model[0], str(path), "--output", str(path)) == 0

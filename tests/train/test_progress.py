@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nerloop.errors import CheckpointError
-from nerloop.runs import Progress
+from nerloop.run.folder import Progress
 
 FOLDER = Path("run/checkpoints/step-4")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from nerloop import checkpoint
 from nerloop import train as train_module
-from nerloop.checkpoint import steps_in
 from nerloop.errors import CheckpointError, ConfigError
+from nerloop.run import atomic
+from nerloop.run.checkpoint import steps_in
 from nerloop.train import train
 
 
@@ -19,7 +19,7 @@ class Killed(BaseException):
 
 def interrupted(config, monkeypatch, *, at_step: int):
     """Run a training that dies in the middle of the step behind `at_step` done ones."""
-    from nerloop import batching
+    from nerloop.batching import plan as batching
 
     def seed(seed, step, process):
         if step == at_step:
@@ -109,7 +109,7 @@ def test_no_whole_checkpoint_stops_the_run(config, monkeypatch):
     interrupted(config, monkeypatch, at_step=9)
     folder = Path(config.run.dir, "checkpoints")
     for step in steps_in(folder):
-        (folder / f"step-{step}" / checkpoint.CHECKSUMS).unlink()
+        (folder / f"step-{step}" / atomic.CHECKSUMS).unlink()
     with pytest.raises(CheckpointError, match="none of its checkpoints is whole"):
         train(replace(config, run=replace(config.run, resume="auto")))
 
@@ -137,7 +137,7 @@ def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, monkeypatch)
 
 @pytest.mark.usefixtures("with_kernels")
 def test_what_a_run_is_resumed_with_that_it_did_not_have_is_said(config, monkeypatch, capsys):
-    from nerloop import kernels
+    from nerloop.kernels import bindings as kernels
 
     config = replace(config, train=replace(config.train, save_every=4))
     interrupted(config, monkeypatch, at_step=9)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.checkpoint import steps_in
 from nerloop.config import Config, Plugin
 from nerloop.errors import TrainingError
-from nerloop.schedule import learning_rate
+from nerloop.optim.schedule import learning_rate
+from nerloop.run.checkpoint import steps_in
 from nerloop.train import train
 
 
@@ -155,7 +155,7 @@ def test_without_validation_the_last_weights_are_saved(config):
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_sentences(config, monkeypatch):
-    from nerloop import descent
+    from nerloop.optim import step as descent
 
     calls, of_model = [], descent.token_loss
 
@@ -179,8 +179,8 @@ def test_the_pipeline_of_transformers_loads_the_model_and_scores_as_reported(con
     from transformers import pipeline
 
     from nerloop.data import read_files
+    from nerloop.evaluation.pipeline_score import character_spans
     from nerloop.evaluators.seqeval import scores
-    from nerloop.pipeline_score import character_spans
 
     results = train(config)
     examples, _ = read_files([str(config.data.validation)])
@@ -232,8 +232,8 @@ def test_in_fp16_an_update_that_overflows_is_seen_as_skipped(config):
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
 
-    from nerloop.task import build_optimizer
-    from nerloop.weights import Weights
+    from nerloop.optim.master_weights import Weights
+    from nerloop.training.setup import build_optimizer
 
     Accelerator(cpu=True)
     layer = torch.nn.Linear(2, 1)

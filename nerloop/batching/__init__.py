@@ -1,0 +1,1 @@
+"""The plan: which sentences make a step and who computes what; features kept on disk."""

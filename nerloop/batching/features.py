@@ -1,0 +1,215 @@
+"""Features on disk: what an alignment makes of examples, some thousands at a time, written once and then mapped."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from nerloop import plugins
+from nerloop.alignment import Alignment
+from nerloop.batching.plan import Atoms
+from nerloop.config import Plugin
+from nerloop.data.arrow_cache import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
+from nerloop.data.cached_examples import StoredExamples
+from nerloop.types import IGNORE, Example, Feature, Tokenizer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK = 10_000
+"""Examples that an alignment splits in one call."""
+LONGEST_DOCUMENT = 100_000
+"""Examples after which even an alignment that asks for whole documents is given no more at once."""
+LISTS = ("input_ids", "labels", "tokens", "examples", "num_tokens")
+NUMBERS = ("atom", "num_examples", "length", "num_labelled")
+
+
+class Features(Sequence[Feature]):
+    """The features of a table; each is made when it is asked for. `atoms` is what the plan has to know of them."""
+
+    def __init__(self, table: Table) -> None:
+        """Take a table that `build_features` wrote."""
+        self._table = table
+        self._views: dict[int, dict[str, np.ndarray]] = {}  # by batch: the mapped columns, lists as values and offsets
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Feature: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Feature]: ...
+    def __getitem__(self, index: int | slice) -> Feature | list[Feature]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        batch, row = divmod(range(len(self))[index], ROWS)
+        if (views := self._views.get(batch)) is None:
+            views = self._views[batch] = _views(self._table.batch(batch))
+        found = {}
+        for name in LISTS:
+            start, stop = views[f"{name}.offsets"][row : row + 2]
+            found[name] = views[name][start:stop]
+        return Feature(
+            input_ids=found["input_ids"].astype(np.int64),  # mapped as int32, which halves the file
+            labels=found["labels"].astype(np.int64),
+            tokens=found["tokens"].astype(np.int64),
+            atom=int(views["atom"][row]),
+            examples=tuple(found["examples"].tolist()),
+            num_tokens=tuple(found["num_tokens"].tolist()),
+        )
+
+    @property
+    def chunks(self) -> list[tuple[int, int]]:
+        """How many examples and atoms there are up to the end of each chunk that was split in one call."""
+        return [(num_examples, num_atoms) for num_examples, num_atoms in self._table.about["facts"]["chunks"]]
+
+    @property
+    def used_ids(self) -> np.ndarray:
+        """The ids of the subwords that occur in any feature, in order."""
+        return np.array(self._table.about["facts"]["used_ids"], dtype=np.int64)
+
+    @cached_property
+    def atoms(self) -> Atoms:
+        """The atoms, without a look at any feature: 16 bytes of memory a sentence."""
+        columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype=np.int32)] for name in NUMBERS}
+        for batch in self._table.batches():
+            for name in NUMBERS:
+                columns[name].append(_mapped(batch.column(name)))
+        atom, sentences, lengths, labelled = (np.concatenate(columns.pop(name)) for name in NUMBERS)
+        return Atoms.of_columns(atom, sentences, lengths, labelled)
+
+
+def build_features(
+    examples: Sequence[Example], alignment: Alignment, cache: Cache | None = None, made_by: str | None = None
+) -> Features:
+    """Return the features of examples, from the cache where it has them.
+
+    They are kept where both the examples and the `recipe` that they are made by are known by a fingerprint, and go with
+    the object that is returned elsewhere.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.list_(pa.int32())) for name in LISTS] + [(name, pa.int32()) for name in NUMBERS])
+
+    def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
+        chunks: list[tuple[int, int]] = []
+        is_used = np.zeros(0, dtype=bool)  # by id
+        for rows in batched(split_in_chunks(examples, alignment, chunks)):
+            add(pa.record_batch(columns := _arrays(rows), schema=schema))
+            ids = _mapped(columns[LISTS.index("input_ids")].values)
+            is_used = np.pad(is_used, (0, max(0, ids.max(initial=-1) + 1 - len(is_used))))
+            is_used[ids] = True
+        return {"chunks": chunks, "used_ids": is_used.nonzero()[0].tolist()}
+
+    data = examples.key if isinstance(examples, StoredExamples) else None
+    key = fingerprint(data, made_by) if data and made_by else None
+    return Features((cache or Cache.temporary()).table("features", key, schema, write))
+
+
+def split_in_chunks(
+    examples: Iterable[Example], alignment: Alignment, ends: list[tuple[int, int]] | None = None
+) -> Iterator[Feature]:
+    """Yield the features of examples, as `alignment.split` gives them of some thousand examples at a time.
+
+    The number of examples and of atoms up to the end of each chunk are appended to `ends`.
+    """
+    first_example = first_atom = num_atoms = 0
+    for chunk in in_chunks(examples, alignment):
+        atom = last_atom = -1
+        for feature in alignment.split(chunk):
+            num_atoms += feature.atom != atom  # its features stand side by side; numbers may be left out
+            atom, last_atom = feature.atom, max(last_atom, feature.atom)
+            yield replace(
+                feature,
+                atom=first_atom + feature.atom,
+                examples=tuple(first_example + e for e in feature.examples),
+            )
+        first_example += len(chunk)
+        first_atom += last_atom + 1
+        if ends is not None:
+            ends.append((first_example, num_atoms))
+
+
+def recipe(plugin: Plugin, alignment: Alignment, tokenizer: Tokenizer, labels: Sequence[str]) -> str | None:
+    """Return the fingerprint of what makes features of examples, None where code in it can't be told apart.
+
+    An alignment of one's own is cached where its class itself (not one that it inherits from) has a `fingerprint`: a
+    string that changes whenever its features would.
+    """
+    kind = type(alignment)
+    has_fingerprint = "fingerprint" in vars(kind)
+    if not has_fingerprint and plugin.name not in plugins.BUILT_IN["alignment"]:
+        return None
+    if not type(tokenizer).__module__.startswith("transformers."):  # the code of a model's author
+        return None
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # a state that calls leave behind, and each sets anew
+    backend.no_padding()
+    return fingerprint(
+        code_fingerprint("alignment", "batching", "data/arrow_cache.py", "types.py"),
+        {name: importlib.metadata.version(name) for name in ("numpy", "tokenizers", "transformers")},
+        [kind.__module__, kind.__qualname__, plugin.options, str(getattr(alignment, "fingerprint", ""))],
+        list(labels),
+        [type(tokenizer).__name__, tokenizer.model_max_length, backend.to_str()],
+    )
+
+
+def in_chunks(examples: Iterable[Example], alignment: Alignment) -> Iterator[list[Example]]:
+    """Yield examples in the chunks that an alignment is given; one example more is taken than they hold.
+
+    An alignment whose `needs_documents` is true is given whole documents (up to LONGEST_DOCUMENT sentences at once).
+    """
+    whole_documents = getattr(alignment, "needs_documents", False)
+    chunk: list[Example] = []
+    for example in examples:
+        is_full = len(chunk) >= CHUNK
+        if is_full and whole_documents and len(chunk) < LONGEST_DOCUMENT:
+            is_full = not example.document or example.document != chunk[-1].document
+        if is_full:
+            yield chunk
+            chunk = []
+        chunk.append(example)
+    if chunk:
+        yield chunk
+
+
+def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
+    """Return the columns of a batch."""
+    import pyarrow as pa
+
+    columns = []
+    for name in LISTS:
+        values = [getattr(f, name) for f in features]
+        offsets = np.fromiter(itertools.accumulate(map(len, values), initial=0), dtype=np.int32, count=len(values) + 1)
+        flat = np.concatenate([np.asarray(v, dtype=np.int64) for v in values])
+        columns.append(pa.ListArray.from_arrays(offsets, pa.array(flat, pa.int32())))  # refuses what is no int32
+    numbers = {
+        "atom": [f.atom for f in features],
+        "num_examples": [len(f.examples) for f in features],
+        "length": [len(f) for f in features],
+        "num_labelled": [int(np.count_nonzero(f.labels != IGNORE)) for f in features],
+    }
+    return columns + [pa.array(numbers[name], pa.int32()) for name in NUMBERS]
+
+
+def _views(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+    """Return the columns of a batch as arrays that are mapped, not read."""
+    views = {"atom": _mapped(batch.column("atom"))}
+    for name in LISTS:
+        column = batch.column(name)
+        views[name], views[f"{name}.offsets"] = _mapped(column.values), _mapped(column.offsets)
+    return views
+
+
+def _mapped(column: pa.Array) -> np.ndarray:
+    """Return a column of int32 as an array of the same memory; `to_numpy` would import pandas for it."""
+    if not len(column):
+        return np.zeros(0, dtype=np.int32)
+    values: np.ndarray = np.frombuffer(column.buffers()[1], dtype=np.int32)
+    return values[column.offset : column.offset + len(column)]

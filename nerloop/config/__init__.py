@@ -1,0 +1,31 @@
+"""The settings of a run: dataclasses (schema), and how YAML and flags fill them (parse)."""
+
+from nerloop.config.schema import (
+    DEMO,
+    LEARNING_RATE,
+    RANGES,
+    SECTIONS,
+    Config,
+    DataSettings,
+    ModelSettings,
+    Plugin,
+    RunSettings,
+    TrainSettings,
+    flatten,
+    validate,
+)
+
+__all__ = [
+    "DEMO",
+    "LEARNING_RATE",
+    "RANGES",
+    "SECTIONS",
+    "Config",
+    "DataSettings",
+    "ModelSettings",
+    "Plugin",
+    "RunSettings",
+    "TrainSettings",
+    "flatten",
+    "validate",
+]

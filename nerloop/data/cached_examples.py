@@ -1,0 +1,127 @@
+"""Examples on disk: written once while a reader reads, then mapped."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from nerloop.data.arrow_cache import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
+from nerloop.data.tag_counts import Statistics
+from nerloop.types import Example, Span
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AT_A_TIME = 1_000
+"""Examples that are taken out together when all are gone through."""
+
+
+def _as_pairs(values: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, values))
+
+
+def _as_spans(values: Iterable[Mapping[str, Any]]) -> tuple[Span, ...]:
+    return tuple(Span(**value) for value in values)
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+@functools.cache
+def _columns() -> dict[str, tuple[pa.DataType, Callable[[Any], Any]]]:
+    """Return the Arrow type of each field of Example, and what makes the value of Arrow's. Add new ones here."""
+    import pyarrow as pa
+
+    strings = pa.list_(pa.string())
+    spans = pa.list_(pa.struct({"start": pa.int32(), "end": pa.int32(), "type": pa.string()}))
+    return {
+        "tokens": (strings, tuple),
+        "tags": (strings, tuple),
+        "location": (pa.string(), _as_is),
+        "document": (pa.string(), _as_is),
+        "offsets": (pa.list_(pa.list_(pa.int32(), 2)), _as_pairs),
+        "missed": (spans, _as_spans),
+        "widened": (spans, _as_spans),
+    }
+
+
+class StoredExamples(Sequence[Example]):
+    """The examples of a table; each is made when it is asked for."""
+
+    def __init__(self, table: Table, key: str | None) -> None:
+        """Take a table that `store_examples` wrote, and the key that it is kept under."""
+        self._table = table
+        self.key = key
+        self.statistics = Statistics.from_json(table.about["facts"])
+        self.remarks: list[str] = table.about["facts"].get("remarks", [])  # what the reader had to say
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            rows = range(len(self))[index]
+            return list(self._between(rows.start, rows.stop)) if rows.step == 1 else [self[i] for i in rows]
+        row = range(len(self))[index]  # raises IndexError, and counts from the end
+        return next(self._between(row, row + 1))
+
+    def __iter__(self) -> Iterator[Example]:
+        return self._between(0, len(self))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _between(self, start: int, stop: int) -> Iterator[Example]:
+        while start < stop:
+            batch, row = divmod(start, ROWS)
+            num_rows = min(stop - start, AT_A_TIME, ROWS - row)
+            yield from _to_examples(self._table.batch(batch).slice(row, num_rows))
+            start += num_rows
+
+
+def examples_key(*parts: Any) -> str:
+    """Return the key of examples that depend on some plain values, and on the code that reads them."""
+    return fingerprint(code_fingerprint("data", "tags.py", "types.py"), *parts)
+
+
+def store_examples(
+    examples: Callable[[], Iterable[Example]], cache: Cache, key: str | None, remarks: Sequence[str] = ()
+) -> StoredExamples:
+    """Return examples from the cache, or put there what `examples` gives, and `remarks` as they are when that is done.
+
+    Raises what `examples` does, and DataError.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema({name: type_ for name, (type_, _) in _columns().items()})
+
+    def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
+        statistics = Statistics()
+        for rows in batched(statistics.counting(examples())):
+            arrays = [
+                pa.array([_plain(getattr(e, name)) for e in rows], schema.field(name).type) for name in schema.names
+            ]
+            add(pa.record_batch(arrays, schema=schema))
+        return {**statistics.to_json(), "remarks": list(remarks)}
+
+    return StoredExamples(cache.table("examples", key, schema, write), key)
+
+
+def _plain(value: Any) -> Any:
+    """Return spans as what Arrow takes for a structure."""
+    return [span._asdict() for span in value] if value and isinstance(value[0], Span) else value
+
+
+def _to_examples(batch: pa.RecordBatch) -> Iterator[Example]:
+    values = [map(restore, batch.column(name).to_pylist()) for name, (_, restore) in _columns().items()]
+    return (Example(**dict(zip(_columns(), row, strict=True))) for row in zip(*values, strict=True))

@@ -1,0 +1,132 @@
+"""CoNLL-U: ten columns, entities in MISC (`name=B-PER`, `NER=B-PER`, or a key of your own) or in a column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from nerloop.data.checks import as_tag
+from nerloop.data.lines import open_lines
+from nerloop.data.readers.columns import find_column
+from nerloop.errors import DataError, shorten
+from nerloop.tags import OUTSIDE
+from nerloop.types import Example
+
+COLUMNS = ["ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC"]
+KEYS = ("name", "NER", "ner")
+BRACKETS = re.compile(r"\bEntity=[^|]*")
+WORD, NO_WORD = re.compile(r"\d{1,9}"), re.compile(r"\d{1,9}[-.]\d{1,9}")
+
+
+def read_conllu(
+    path: str,
+    *,
+    token_column: str | None = None,
+    tag_column: str | None = None,
+    labels: Sequence[str] | None = None,
+    with_tags: bool = True,
+) -> Iterator[Example]:
+    """Yield the sentences of a CoNLL-U (or CoNLL-U Plus) file.
+
+    Tokens are the words of the FORM column: multiword tokens (1-2), whose words follow, and empty nodes (3.1) are left
+    out. `tag_column` is a column's index or name (also of `# global.columns`), else a key of MISC, "name", "NER" or
+    "ner" by default; a word without that key is outside. `# newdoc` begins a document. Sentences whose words, one after
+    the other and with nothing but white space between them, are their `# text` have offsets: into that where documents
+    are not known, else into the text of the document, a line a sentence. Raises DataError with file:line.
+    """
+    columns = COLUMNS
+    tokens: list[str] = []
+    tags: list[str] = []
+    start_line = 0
+    document = ""
+    raw_text = ""
+    line_start = 0  # of the sentence in the text of its document
+    was_found = not with_tags
+    brackets = ""  # where the first are, which are no tags
+    for number, text in open_lines(path):
+        where = f"{path}:{number}"
+        if not text.strip(" \t"):
+            if tokens:
+                offsets = _offsets(tokens, raw_text, line_start)
+                yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
+                if document:  # where the words are not found in it, the words with spaces between stand for the text
+                    line_start += len(raw_text if offsets else " ".join(tokens)) + 1
+            tokens, tags, raw_text = [], [], ""
+            continue
+        if text.startswith("#") and not tokens:
+            if match := re.match(r"#\s*global\.columns\s*=\s*(.+)", text):
+                columns = match[1].split()
+            elif re.match(r"#\s*newdoc\b", text):
+                document, line_start = where, 0
+            elif match := re.match(r"#\s*text\s*= ?(.*)", text):
+                raw_text = match[1]
+            continue
+        fields = text.split("\t")
+        if len(fields) != len(columns):
+            raise DataError(
+                f"{where}: found {len(fields)} fields between tabs, expected {len(columns)}: {shorten(text)}"
+            )
+        if NO_WORD.fullmatch(fields[0]):
+            continue
+        if columns[0] == "ID" and not WORD.fullmatch(fields[0]):
+            raise DataError(f"{where}: found the ID {shorten(fields[0])}, expected a number such as 7, 7-8 or 7.1")
+        start_line = start_line if tokens else number
+        tokens.append(fields[_column(token_column or "FORM", columns, where)])
+        if with_tags:
+            tag = _tag_of(fields, columns, tag_column, where)
+            was_found = was_found or tag is not None
+            if not (was_found or brackets) and (match := BRACKETS.search(text)):
+                brackets = f"{where}: found {shorten(match[0])}"
+            tags.append(OUTSIDE if tag is None else as_tag(tag, labels, where))
+    if tokens:
+        offsets = _offsets(tokens, raw_text, line_start)
+        yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
+    if not was_found and brackets:
+        raise DataError(
+            f"{brackets}: brackets of coreference (CorefUD, GUM), which nest and overlap; expected a tag a word, "
+            "such as NER=B-PER. Convert the file first"
+        )
+    if not was_found:
+        expected = f"{tag_column}=" if tag_column else "name= or NER="
+        raise DataError(
+            f"{path}: found no {expected} in the MISC column of any word, expected entities there; "
+            "set data.tag_column to their key, or to a column's name"
+        )
+
+
+def _offsets(tokens: Sequence[str], text: str, start: int) -> tuple[tuple[int, int], ...]:
+    """Return where tokens stand in a text that begins at `start`, () unless they and white space are all of it."""
+    found, at = [], 0
+    for token in tokens:
+        at = len(text) - len(text[at:].lstrip())
+        if not token or not text.startswith(token, at):
+            return ()
+        found.append((start + at, start + at + len(token)))
+        at += len(token)
+    return () if text[at:].strip() else tuple(found)
+
+
+def _column(name: str, columns: Sequence[str], where: str) -> int:
+    by_lower_case = {c.lower(): c for c in columns}
+    found = find_column(by_lower_case.get(name.lower(), name), list(columns), where)
+    if not -len(columns) <= found < len(columns):
+        raise DataError(f"{where}: found column {found}, but a line has {len(columns)} (counted from 0)")
+    return found
+
+
+def _tag_of(fields: Sequence[str], columns: Sequence[str], name: str | None, where: str) -> str | None:
+    """Return the tag of a word, None where it says nothing of entities."""
+    is_column = name is not None and (
+        re.fullmatch(r"-?\d{1,9}", name) or name.lower() in [c.lower() for c in columns] or "MISC" not in columns
+    )
+    if is_column:
+        assert name is not None
+        found = fields[_column(name, columns, where)]
+        return None if found == "*" else OUTSIDE if found == "_" else found
+    if "MISC" not in columns:
+        raise DataError(f"{where}: found columns {' '.join(columns)}; set data.tag_column to the one with entities")
+    misc = dict(item.partition("=")[::2] for item in fields[columns.index("MISC")].split("|"))
+    for key in KEYS if name is None else (name,):
+        if key in misc:
+            return misc[key].strip()
+    return None

@@ -1,0 +1,16 @@
+"""Plugins that turn the label scores of tokens into labels: Viterbi over legal transitions, or plain argmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+class Decoding(Protocol):
+    """A decoding is built as `cls(labels, scheme, **options)`: the label names by id, and the scheme of the data."""
+
+    def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return label ids, (tokens,) a sentence, from log-probabilities, (tokens, labels) a sentence."""
+        ...

@@ -1,0 +1,1 @@
+"""The launch: Accelerator, precision, threads, collectives."""

@@ -1,0 +1,125 @@
+"""What the run was launched on: Accelerator, precision, threads; launches that would train wrongly are refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from nerloop.config import Config
+from nerloop.distributed.collectives import agree_on_kernels
+from nerloop.distributed.precision import has_accelerator, resolve_precision
+from nerloop.errors import ConfigError
+from nerloop.kernels import bindings as kernels
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+log = logging.getLogger(__name__)
+
+REFUSED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed (its engine steps on every micro-batch)",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
+
+
+def start(config: Config) -> tuple[Accelerator, str]:
+    """Return the Accelerator and the precision ("no", "bf16", "fp16", "float64") of this launch.
+
+    Sets the threads and, where asked for, the deterministic algorithms. Raises ConfigError for launches that nerloop
+    does not train exactly under, before any process group is made.
+    """
+    precision = resolve_precision(config.train.mixed_precision)
+    return make_accelerator(precision, deterministic=config.train.deterministic), precision
+
+
+def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelerator:
+    """Return the Accelerator of this launch for a precision. Raises ConfigError as `start` does."""
+    check_launch()
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size > 1:
+        # The launcher gives each rank one thread; share the machine's cores out instead.
+        torch.set_num_threads(cores_per_process())
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic)  # off again where a notebook trains a second time
+    # Without an accelerator, a MULTI_GPU launch is several processes on the CPU; accelerate has to be told.
+    is_cpu_asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    join_after_restart()
+    AcceleratorState._reset_state()  # a second training in one notebook may want another precision
+    ddp = DistributedDataParallelKwargs(
+        broadcast_buffers=False,  # they are the same on all processes: none of our models' learns
+        gradient_as_bucket_view=True,  # what is summed up over the processes needs no copy
+    )
+    accelerator = Accelerator(
+        kwargs_handlers=[ddp],
+        mixed_precision="fp16" if precision == "fp16" else "no",  # bf16 and float64 are the weights' own (weights.py)
+        gradient_accumulation_steps=1,  # the loop divides by the tokens of the whole step itself
+        cpu=is_cpu_asked_for or (world_size > 1 and not has_accelerator()),
+    )
+    if accelerator.num_processes != world_size:
+        raise ConfigError(
+            f"launch: WORLD_SIZE is {world_size}, but accelerate knows of {accelerator.num_processes} process(es), so "
+            "each would work alone. On CPUs use launch/cpu_2_processes.yaml as a pattern"
+        )
+    if accelerator.device.type == "cpu":
+        kernels.start(with_bf16=precision == "bf16")  # the compiler works while more is imported and read
+        agree_on_kernels(accelerator, with_bf16=precision == "bf16")
+    return accelerator
+
+
+def join_after_restart() -> None:
+    """Make the process group of a launch that --max_restarts started once more; accelerate makes that of a first one.
+
+    The launcher's store outlives the processes, and with it, under the names that the new ones would use, the addresses
+    of the dead: a new process that found one of them would wait for it in vain.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    from torch import distributed
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if world_size == 1 or distributed.is_initialized():
+        return
+    store = distributed.TCPStore(address, port, world_size, is_master=False)  # type: ignore[attr-defined]
+    own = distributed.PrefixStore(f"restart-{restarts}", store)  # type: ignore[attr-defined]
+    distributed.init_process_group(store=own, rank=rank, world_size=world_size)
+
+
+def check_launch() -> None:
+    """Raise ConfigError for launches that can't be exact."""
+    for variable, name in REFUSED.items():
+        if os.environ.get(variable, "").lower() in ("true", "1"):
+            raise ConfigError(
+                f"launch: the profile asks for {name}, which nerloop does not support; use launch/multi_gpu.yaml"
+            )
+    accumulation = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if accumulation != "1":
+        raise ConfigError(
+            f"launch: ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {accumulation}, expected 1: "
+            "set --train.gradient_accumulation_steps instead, which keeps the batch as it is"
+        )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if local > 1 and has_accelerator():
+        import torch
+
+        found = torch.accelerator.device_count()
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true" and local > found:
+            raise ConfigError(f"launch: {local} processes on this machine, but {found} device(s); start one a device")
+
+
+def cores_per_process() -> int:
+    """Return the CPU cores of this machine that each of its processes may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

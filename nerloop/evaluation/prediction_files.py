@@ -1,0 +1,115 @@
+"""Predictions as files: JSON lines and CoNLL columns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nerloop.data.readers.columns import DOCUMENT, escape
+from nerloop.evaluation.predictor import Tagged
+from nerloop.tags import to_spans
+from nerloop.types import Example
+
+Write = Callable[[Sequence[Example], Sequence[Tagged]], None]
+
+
+def writer(
+    write_lines: Callable[[Iterable[str]], None], form: str, decoding: str, *, with_documents: bool = True
+) -> Write:
+    """Return a function that writes predictions as they come, as "jsonl" or "conll"."""
+    document = "" if with_documents else None  # of the sentence before
+
+    def write(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+        nonlocal document
+        if form == "jsonl":
+            write_lines(jsonl_lines(examples, tagged, decoding))
+            return
+        write_lines(conll_lines(examples, tagged, decoding, document))
+        if with_documents and examples:
+            document = examples[-1].document
+
+    return write
+
+
+@contextlib.contextmanager
+def writing_predictions(path: Path, decoding: str) -> Iterator[Write]:
+    """Give a function that writes predictions as they come, in both forms: to `path` with .jsonl and with .conll."""
+    with contextlib.ExitStack() as files:
+        writers = []
+        for form in ("jsonl", "conll"):
+            named = path.with_name(f"{path.name}.{form}")
+            file = files.enter_context(named.open("w", encoding="utf-8", newline="\n"))
+            writers.append(writer(file.writelines, form, decoding))
+
+        def write(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+            for write_one in writers:
+                write_one(examples, tagged)
+
+        yield write
+
+
+def write_nothing(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+    """Do nothing, as processes do that have no file to write."""
+
+
+def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> Iterable[str]:
+    """Yield a JSON object a sentence: tokens, gold (where known), tags, spans with text and confidence."""
+    for example, found in zip(examples, tagged, strict=True):
+        record: dict[str, Any] = {"tokens": example.tokens}
+        if example.tags:
+            record["gold"] = example.tags
+        record["tags"] = found.tags[decoding]
+        record["spans"] = [
+            {**span, "text": " ".join(example.tokens[span["start"] : span["end"]])} for span in found.spans(decoding)
+        ]
+        yield json.dumps(record | _character_spans(example, found, decoding), ensure_ascii=False) + "\n"
+
+
+def _character_spans(example: Example, found: Tagged, decoding: str) -> dict[str, Any]:
+    """Return what a prediction says of the text that its sentence comes from, nothing where there is none.
+
+    Offsets are in code points of that text. White space within a span's text is single spaces.
+    """
+    if not example.offsets:
+        return {}
+    spans = [{**span, **_in_text(example, span["start"], span["end"])} for span in found.spans(decoding)]
+    record: dict[str, Any] = {
+        "location": example.location, "document": example.document, "offsets": example.offsets, "character_spans": spans
+    }  # fmt: skip
+    if example.tags:
+        gold = [span for span in to_spans(example.tags) if span not in example.widened]
+        whole = [{**_in_text(example, start, end), "type": type_} for start, end, type_ in gold]
+        record["gold_character_spans"] = whole + [span._asdict() for span in example.missed]
+    return record
+
+
+def _in_text(example: Example, start: int, end: int) -> dict[str, Any]:
+    """Return where tokens lie in the text, and that stretch of it."""
+    pieces, at = [], example.offsets[start][0]
+    for token, (begin, stop) in zip(example.tokens[start:end], example.offsets[start:end], strict=True):
+        pieces += [" " * (begin - at), token]
+        at = stop
+    return {"start": example.offsets[start][0], "end": at, "text": "".join(pieces)}
+
+
+def conll_lines(
+    examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str, document: str | None = ""
+) -> Iterable[str]:
+    r"""Yield the lines of the column form, conlleval's: token, gold tag where known, predicted tag.
+
+    A blank line stands behind each sentence, and a -DOCSTART- line with its own before each document: `document` is
+    that of the sentence before (none: no such lines). What a column can't hold is escaped: \s space, \t tab, \n \r
+    line ends, \0 NUL, \b a byte order mark, \e an empty token, \\ a backslash, and with a \ before it a token that is
+    -DOCSTART-.
+    """
+    for example, found in zip(examples, tagged, strict=True):
+        if document is not None and example.document != document:
+            document = example.document
+            yield f"{DOCUMENT}{' O' if example.tags else ''} O\n\n"
+        for i, tag in enumerate(found.tags[decoding]):
+            gold = f" {example.tags[i]}" if example.tags else ""
+            yield f"{escape(example.tokens[i])}{gold} {tag}\n"
+        yield "\n"

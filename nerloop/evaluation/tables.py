@@ -1,0 +1,107 @@
+"""Figures as text: the tables at the end of a run, in TensorBoard and in the model card; predictions files."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nerloop.errors import printable
+from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluators import seqeval
+
+DEMO_HINT = (
+    "For real work:\n"
+    "  accelerate launch -m nerloop.train --model.name_or_path bert-base-cased \\\n"
+    "      --data.train train.conll --data.validation dev.conll --data.test test.conll"
+)
+HEADINGS = ("type", "precision", "recall", "f1", "support")
+
+
+def rows_of(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the rows of the table per type, the total last."""
+    whole = {**metrics, "support": metrics.get("gold_spans")}
+    return [
+        (type_, *(_cell(m.get(n)) for n in HEADINGS[1:]))
+        for type_, m in [*metrics.get("per_type", {}).items(), ("all", whole)]
+    ]
+
+
+def plain_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
+    """Return rows as text in columns, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [headings, *rows]
+    )
+
+
+def markdown_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
+    """Return rows as a Markdown table."""
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+
+
+def confusion_rows(metrics: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
+    """Return rows and headings of the confusion between types: gold down, predicted across."""
+    confusion: dict[str, dict[str, int]] = metrics.get("confusion", {})
+    types = sorted({*confusion, *(p for row in confusion.values() for p in row)} - {seqeval.NOTHING})
+    names = [*types, seqeval.NOTHING]
+    rows = [
+        [gold or "(no such span)", *(str(confusion.get(gold, {}).get(predicted, 0)) for predicted in names)]
+        for gold in names
+    ]
+    rows[-1][-1] = "-"
+    return rows, ["gold \\ predicted", *types, "(missed)"]
+
+
+def evaluation_markdown(metrics: dict[str, Any]) -> str:
+    """Return the table per type and the confusion as Markdown, for TensorBoard."""
+    return f"{markdown_table(rows_of(metrics), HEADINGS)}\n\n{markdown_table(*confusion_rows(metrics))}"
+
+
+def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", is_demo: bool = False) -> str:
+    """Return what a run ends with: the table, the confusion, where things are and how to use them."""
+    parts = []
+    for split in ("test", "validation"):
+        if best := results.get(split, {}).get("best"):
+            metrics = best[results["decoding"]]
+            table = plain_table(rows_of(metrics), HEADINGS)
+            parts.append(f"{split} ({results['decoding']}, model of step {results['best_step']})\n\n{table}")
+            if not any("gold \\" in part for part in parts) and "confusion" in metrics:
+                parts.append(plain_table(*confusion_rows(metrics)))
+    if "pipeline" in results.get("validation", {}):
+        found = ", ".join(f"{name} {f1:.4f}" for name, f1 in results["validation"]["pipeline"].items())
+        parts.append(f"transformers' pipeline on validation, F1 by aggregation strategy: {found}")
+    if entities:
+        parts.append(entities)
+    model, logs = shlex.quote(str(folder / "model")), folder if folder.parent == Path() else folder.parent
+    parts.append(
+        f"model        {folder / 'model'}\n"
+        f"predict      python -m nerloop.predict --model {model} FILE\n"
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(logs))}"
+    )
+    if is_demo:
+        parts.append(f"This was the embedded demo. {DEMO_HINT}")
+    return "\n\n".join(parts)
+
+
+def example_line(tokens: Sequence[str], tagged: Tagged, decoding: str) -> str:
+    """Return the entities found in one sentence, for the end of a run."""
+    lines = [f"found in: {printable(' '.join(tokens))}"]
+    for span in tagged.spans(decoding):
+        text = printable(" ".join(tokens[span["start"] : span["end"]]))
+        lines.append(f"  {span['type']:<5} {text}  ({span['confidence']:.2f})")
+    return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing"])
+
+
+def _cell(figure: float | None) -> str:
+    """Return a figure as text; a plugin may not have it."""
+    return "" if figure is None else str(figure) if isinstance(figure, int) else f"{figure:.4f}"
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|")

@@ -1,0 +1,1 @@
+"""Fused CPU kernels, and the modules of a model that use them."""

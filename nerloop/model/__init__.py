@@ -1,0 +1,1 @@
+"""The encoder with its head: loading, what it supports, attention for packed sentences."""

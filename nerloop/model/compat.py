@@ -1,0 +1,127 @@
+"""What the model is asked at start-up: does a layout leave its logits alone, which parameters do they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nerloop.alignment.first import MAX_LENGTH
+from nerloop.alignment.windows import special_tokens
+from nerloop.collators import Collator
+from nerloop.collators.pad import Pad
+from nerloop.errors import ModelError
+from nerloop.model import packing
+from nerloop.model.forward import feature_logits, logits_of
+from nerloop.types import IGNORE, Feature, MicroBatch, Tensor, Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOLERANCE = 1e-4
+"""How far apart the logits of a packed and a lone sentence may be, as a share of the largest logit: above float32's
+noise in deep models, far below what a neighbour that is seen or a wrong position makes."""
+
+RAISED = "it raised"
+DIFFER = "its logits differ by"
+
+
+def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Collator, str]:
+    """Return a collator whose layout leaves the model's logits alone, and why it is not the one asked for ("": it is).
+
+    The model is asked, not looked up in a list: features laid out together must give the logits that each gives alone.
+    If they don't, the collator's own alternatives are tried, then padding, which some models don't bear either (those
+    that mix neighbours without a mask; the reason says so). Raises ModelError where padding fails altogether.
+    """
+    features = probe_features(tokenizer)
+    own_attention, problems = model.config._attn_implementation, []
+    for candidate in [collator, *getattr(collator, "alternatives", list)()]:
+        problem = disagreement(model, candidate, features, tokenizer)
+        if not problem:
+            return candidate, ""
+        problems.append(problem)
+        model.set_attn_implementation(own_attention)
+    # That logits differ says more about a model than what it raises at a layout that others need.
+    reason = next((p for p in problems if p.startswith(DIFFER)), problems[-1])
+    pad = Pad(tokenizer)
+    problem = disagreement(model, pad, features, tokenizer)
+    if problem.startswith(RAISED):
+        raise ModelError(f"{type(model).__name__} can be fed neither packed nor padded sentences: {problem}")
+    return pad, f"{reason}; padded, {problem}: its figures depend on the batch" if problem else reason
+
+
+def prepare_model(model: PreTrainedModel, collator: Collator) -> None:
+    """Make model and collator ready for each other; sentences in padded rows the model takes as before."""
+    packing.prepare(model, getattr(collator, "layout", ""))
+    prepare = getattr(collator, "prepare", None)
+    if prepare is not None:
+        prepare(model)
+
+
+def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[Feature], tokenizer: Tokenizer) -> str:
+    """Return how a collator's layout changes the logits of features, "" where it does not."""
+    import torch
+
+    training, alone = model.training, Pad(tokenizer)
+    model.eval()
+    try:
+        batch = collator(features)
+        last, limit = _last_position(batch), getattr(model.config, "max_position_embeddings", None) or 0
+        if 0 < limit <= last:  # on a GPU an index out of range is no exception, but the end of the process
+            return f"it would need {last + 1} positions (the model has {limit})"
+        with torch.inference_mode():
+            expected = [one for feature in features for one in feature_logits(model, alone([feature]))]
+            prepare_model(model, collator)
+            found = feature_logits(model, batch)
+    except Exception as error:  # whatever a model raises at a layout that it was not made for
+        return f"{RAISED} {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    finally:
+        model.train(training)
+    apart, largest = apart_and_largest(found, expected)
+    # Written so that NaN counts as apart.
+    return "" if apart <= TOLERANCE * largest else f"{DIFFER} {apart:.1e} (the largest is {largest:.1e})"
+
+
+def apart_and_largest(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[float, float]:
+    """Return how far apart logits are at most, and the largest of those that are expected."""
+    apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+    return apart, max(float(logits.abs().max()) for logits in expected)
+
+
+def _last_position(batch: MicroBatch) -> int:
+    positions = batch.inputs.get("position_ids")
+    return -1 if positions is None else int(positions.max())
+
+
+def probe_features(tokenizer: Tokenizer) -> list[Feature]:
+    """Return features of random subwords, of lengths that fill a row, start another and leave its end unused."""
+    before, after = special_tokens(tokenizer)
+    special = set(tokenizer.all_special_ids)
+    ordinary = [i for i in range(len(tokenizer)) if i not in special]
+    random = np.random.RandomState(0)
+    # As long as windows get by default: a layer that attends to a part of a sentence shows beyond that part alone.
+    longest = min(MAX_LENGTH, tokenizer.model_max_length) - len(before) - len(after)
+    features = []
+    for atom, length in enumerate((longest, min(75, longest), min(75, longest), 12, 7, 2, 1)):
+        ids = np.array([*before, *random.choice(ordinary, max(1, length)), *after], dtype=np.int64)
+        ignored = np.full(len(ids), IGNORE, dtype=np.int64)
+        features.append(Feature(ids, ignored, np.full(len(ids), -1), atom, (atom,), (length,)))
+    return features
+
+
+def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokenizer) -> list[str]:
+    """Stop the training of parameters that the logits don't depend on, and return their names.
+
+    DistributedDataParallel waits for a gradient of every trained parameter; some models have some that never get one.
+    """
+    training = model.training
+    model.eval()
+    batch = collator(probe_features(tokenizer)[-2:])
+    logits_of(model, batch.to(model.device, model.dtype)).sum().backward()  # type: ignore[no-untyped-call]
+    unused = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    for _, parameter in unused:
+        parameter.requires_grad_(False)
+    model.zero_grad(set_to_none=True)
+    model.train(training)
+    return [name for name, _ in unused]

@@ -1,0 +1,51 @@
+"""The token classification head: its labels, and rows for new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nerloop.errors import ModelError, shorten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Give a model a head for the labels `new`, the rows of those that `old` has too kept; return their names."""
+    import torch
+    from torch import nn
+
+    heads = [(n, m) for n, m in model.named_children() if isinstance(m, nn.Linear) and m.out_features == len(old)]
+    if not heads:
+        raise ModelError(f"{type(model).__name__}: found no linear head of {len(old)} labels to replace")
+    name, head = heads[-1]
+    fresh = nn.Linear(head.in_features, len(new), bias=head.bias is not None, dtype=head.weight.dtype)
+    model._init_weights(fresh)
+    kept = [label for label in new if label in old]
+    with torch.no_grad():
+        for label in kept:
+            fresh.weight[list(new).index(label)] = head.weight[list(old).index(label)]
+            if head.bias is not None:
+                fresh.bias[list(new).index(label)] = head.bias[list(old).index(label)]
+    setattr(model, name, fresh)
+    _set_labels(model.config, new)
+    model.num_labels = len(new)
+    return kept
+
+
+def _labels_of_head(config: PreTrainedConfig) -> list[str] | None:
+    """Return the labels of a trained token classification head, None where the checkpoint has none."""
+    if not any("ForTokenClassification" in name for name in config.architectures or []):
+        return None
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise ModelError(
+            f"config.json: id2label has ids {shorten(sorted(config.id2label))}, expected 0, 1, 2 and so on"
+        )
+    return [config.id2label[i] for i in range(config.num_labels)]
+
+
+def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}

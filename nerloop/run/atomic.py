@@ -1,0 +1,131 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nerloop.errors import CheckpointError, TrainingError
+
+if TYPE_CHECKING:
+    pass
+
+
+CHECKSUMS = "checksums.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole, or as it was before."""
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(text, encoding="utf-8")
+    _sync(beside)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to a file so that it is there whole, or as it was before."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_folder(
+    folder: Path, write: Callable[[Path], None], *, num_bytes: int | None = None, checksums: bool = True
+) -> None:
+    """Make a folder whole or not at all: `write` fills it under another name, all is synced, then it is renamed.
+
+    Raises TrainingError where that can't be done, such as on a full disk; `num_bytes` is about what it would take.
+    """
+    from safetensors import SafetensorError
+
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        write(beside)
+        if checksums:
+            found = {file.name: _checksum(file) for file in sorted(beside.iterdir())}
+            (beside / CHECKSUMS).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        for file in beside.iterdir():
+            _sync(file)
+        _sync(beside)
+        if folder.exists():  # written by a run that got further than the checkpoint we resumed from
+            _remove(folder)
+        beside.rename(folder)
+        _sync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        free = _free_bytes(folder)
+        shutil.rmtree(beside, ignore_errors=True)  # gives back what little there is
+        raise TrainingError(cannot_write(folder, error, num_bytes=num_bytes, free=free)) from error
+
+
+def cannot_write(path: Path, error: Exception, *, num_bytes: int | None = None, free: int | None = None) -> str:
+    """Return the line that says that a path can't be written, why, and how much space it needs."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    needs = "" if num_bytes is None else f"; it takes about {_mb(num_bytes)}"
+    has = "" if free is None else f"; {_mb(free)} are free there"
+    return (
+        f"{path}: can't be written: {reason}{needs}{has}. What was saved before is whole: "
+        "make room, then go on with --run.resume auto"
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Raise CheckpointError, naming the file, unless all files of a folder are there with the bytes once written."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        if not isinstance(checksums, dict) or not checksums:
+            raise ValueError("no checksums in it")
+        if any(Path(name).name != name for name in checksums):
+            raise ValueError("it names a file of another folder")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder}: found no readable {CHECKSUMS}; this is no whole checkpoint") from error
+    for name, expected in checksums.items():
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing; the checkpoint is not whole")
+        if _checksum(file) != expected:
+            raise CheckpointError(f"{file}: its SHA-256 is not the one in {CHECKSUMS}; the checkpoint is damaged")
+
+
+def _remove(folder: Path) -> None:
+    # Renamed first, so that a kill half-way leaves no folder that looks like a checkpoint.
+    beside = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(beside, ignore_errors=True)
+    folder.rename(beside)
+    shutil.rmtree(beside)
+
+
+def _checksum(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _free_bytes(path: Path) -> int | None:
+    """Return what is free on the file system of a path, or of the next folder above that there is."""
+    for folder in path.parents:
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return None
+
+
+def _mb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows can't sync folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

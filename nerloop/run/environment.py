@@ -1,0 +1,86 @@
+"""What a run was computed on, for environment.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nerloop.kernels import bindings as kernels
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+VERSIONS = ("nerloop", "torch", "transformers", "accelerate", "datasets", "tokenizers", "seqeval", "numpy")
+
+
+def memory_gib() -> float:
+    """Return the most memory used so far, in GiB: the device's, or this process's where there is only the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes there, KiB here
+
+
+def computed_on(accelerator: Accelerator) -> dict[str, Any]:
+    """Return what a resumed run must have as it was to go on to the same bits, on the same kind of machine."""
+    import torch
+
+    return {
+        "num_processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "kernels": kernels.can(torch.empty(1, device=accelerator.device)),
+    }
+
+
+def environment(accelerator: Accelerator, precision: str) -> dict[str, Any]:
+    """Return what a run can be told by, for environment.json: versions, commit, hardware, processes, threads."""
+    import torch
+
+    return {
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in VERSIONS}},
+        "commit": git_commit(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        **computed_on(accelerator),
+        "num_machines": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+        "distributed_type": str(accelerator.distributed_type.value),
+        "precision": precision,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "command": sys.argv,
+    }
+
+
+def version_of(name: str) -> str | None:
+    """Return the installed version of a distribution, None where it runs from source alone."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Return the commit that nerloop's own source is at, with "+" behind it where files differ; None outside git."""
+    folder = Path(__file__).parents[1]
+    try:
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True)
+        if tracked.returncode:
+            return None
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain", "."], cwd=folder, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")

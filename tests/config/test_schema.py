@@ -1,0 +1,259 @@
+"""The settings as values: defaults, what must be true of them, how they are written down."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from nerloop.config import (
+    RANGES,
+    SECTIONS,
+    Config,
+    DataSettings,
+    ModelSettings,
+    Plugin,
+    RunSettings,
+    TrainSettings,
+    flatten,
+    validate,
+)
+from nerloop.errors import ConfigError
+
+MODEL = ModelSettings(name_or_path="bert")
+DATA = DataSettings(train="a.conll")
+
+
+def message(config: Config) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(config)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_table():
+    assert Config().to_flat() == {
+        "model.name_or_path": None,
+        "model.revision": None,
+        "model.dropout": None,
+        "model.trust_remote_code": False,
+        "data.dataset": None,
+        "data.dataset_config": None,
+        "data.train": None,
+        "data.validation": None,
+        "data.test": None,
+        "data.format": "auto",
+        "data.token_column": None,
+        "data.tag_column": None,
+        "data.labels": None,
+        "data.tokenizer": "words",
+        "data.offsets": "auto",
+        "data.overlaps": "outermost",
+        "data.discontinuous": "hull",
+        "data.cache_dir": None,
+        "alignment.class_path": "nerloop.alignment.all.All",
+        "alignment.init_args": {},
+        "collator.class_path": "nerloop.collators.pack.Pack",
+        "collator.init_args": {},
+        "decoding.class_path": "nerloop.decoding.viterbi.Viterbi",
+        "decoding.init_args": {},
+        "evaluator.class_path": "nerloop.evaluators.seqeval.Seqeval",
+        "evaluator.init_args": {},
+        "train.epochs": 3,
+        "train.max_steps": None,
+        "train.batch_size": 32,
+        "train.gradient_accumulation_steps": 1,
+        "train.max_subwords": None,
+        "train.learning_rate": None,
+        "train.weight_decay": 0.01,
+        "train.warmup_ratio": 0.06,
+        "train.schedule": "linear",
+        "train.max_grad_norm": 1.0,
+        "train.mixed_precision": "profile",
+        "train.seed": 42,
+        "train.deterministic": False,
+        "train.cuda_graphs": True,
+        "train.eval_every": None,
+        "train.save_every": None,
+        "train.early_stopping_patience": None,
+        "train.best_metric": "f1",
+        "run.dir": None,
+        "run.resume": "off",
+        "run.keep_checkpoints": 2,
+        "run.log_every": 10,
+        "run.log_level": "info",
+        "run.profile": 0,
+    }
+
+
+def test_to_dict_nests_and_writes_plugins_by_path():
+    config = Config(alignment=Plugin("all", {"stride": 8}), train=TrainSettings(epochs=5))
+    found = config.to_dict()
+    assert found["alignment"] == {"class_path": "nerloop.alignment.all.All", "init_args": {"stride": 8}}
+    assert found["train"]["epochs"] == 5
+    assert list(found) == ["model", "data", "alignment", "collator", "decoding", "evaluator", "train", "run"]
+
+
+def test_to_flat_goes_into_the_options_of_plugins():
+    config = Config(alignment=Plugin("my.own.Aligner", {"stride": 8}))
+    found = {name: value for name, value in config.to_flat().items() if name.startswith("alignment")}
+    assert found == {"alignment.class_path": "my.own.Aligner", "alignment.init_args.stride": 8}
+
+
+def test_flatten_keeps_an_empty_dict_as_a_value():
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": {}, "f": [1]}) == {"a.b": 1, "a.c.d": None, "e": {}, "f": [1]}
+
+
+def test_config_of_nothing_is_the_demo():
+    assert Config().is_demo
+    assert Config().data_name == "demo"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(model=MODEL),
+        Config(data=DATA),
+        Config(data=DataSettings(dataset="d")),
+        Config(data=DataSettings(test="t")),
+    ],
+)
+def test_config_with_model_or_data_is_not_the_demo(config):
+    assert not config.is_demo
+
+
+def test_data_name_is_the_data_set_or_the_first_training_file():
+    assert Config(data=DataSettings(dataset="conll2003")).data_name == "conll2003"
+    assert Config(data=DataSettings(train=["x/a.conll", "b.conll"])).data_name == "x/a.conll"
+
+
+def test_files_are_lists_by_split():
+    data = DataSettings(train="a", validation=["b", "c"], test=None)
+    assert data.files() == {"train": ["a"], "validation": ["b", "c"]}
+
+
+def test_validate_accepts_the_defaults():
+    validate(Config())
+
+
+def test_validate_accepts_files_with_a_model():
+    validate(Config(model=MODEL, data=DataSettings(train="a", validation="b", test="c")))
+
+
+def test_validate_accepts_a_data_set_with_a_model():
+    validate(Config(model=MODEL, data=DataSettings(dataset="conll2003", dataset_config="en")))
+
+
+def test_validate_refuses_files_together_with_a_data_set():
+    assert message(Config(model=MODEL, data=DataSettings(dataset="d", validation="b"))) == (
+        "data.dataset and data.train (or validation, test) are both set; expected one of them"
+    )
+
+
+def test_validate_refuses_data_without_model():
+    assert message(Config(data=DATA)) == ("model.name_or_path: not set, but data is; set it to a folder or a hub name")
+
+
+def test_validate_refuses_a_model_without_data():
+    assert message(Config(model=MODEL)) == (
+        "data: none set, but a model is; set data.train (and data.validation) or data.dataset"
+    )
+
+
+def test_validate_refuses_files_with_none_to_train_on():
+    assert message(Config(model=MODEL, data=DataSettings(validation="b"))) == (
+        "data.train: not set, but data.validation is; expected a file to train on"
+    )
+
+
+def test_validate_refuses_two_deciders_of_the_micro_batches():
+    assert message(Config(train=TrainSettings(max_subwords=100, gradient_accumulation_steps=2))) == (
+        "train.max_subwords and train.gradient_accumulation_steps are both set; each decides the micro-batches: "
+        "drop one"
+    )
+
+
+def test_validate_refuses_to_resume_what_it_is_not_told():
+    assert message(Config(run=RunSettings(resume="auto"))) == (
+        "run.resume is auto, but run.dir is not set; say which run to resume with run.dir"
+    )
+
+
+def test_validate_accepts_auto_resume_with_a_folder():
+    validate(Config(run=RunSettings(resume="auto", dir="runs/x")))
+
+
+OUT_OF_RANGE = [
+    ("model.dropout", -0.1, "at least 0 and at most 0.999"),
+    ("model.dropout", 1.1, "at least 0 and at most 0.999"),
+    ("train.epochs", 0, "at least 1 and at most 1e+09"),
+    ("train.max_steps", 0, "at least 1 and at most 1e+12"),
+    ("train.batch_size", 0, "at least 1 and at most 1e+09"),
+    ("train.gradient_accumulation_steps", 0, "at least 1 and at most 1e+09"),
+    ("train.max_subwords", 0, "at least 1 and at most 1e+12"),
+    ("train.learning_rate", 0.0, "more than 0 and at most 1000"),
+    ("train.learning_rate", -1e-5, "more than 0 and at most 1000"),
+    ("train.learning_rate", float("nan"), "more than 0 and at most 1000"),
+    ("train.learning_rate", float("inf"), "more than 0 and at most 1000"),
+    ("train.weight_decay", -0.01, "at least 0 and at most 1000"),
+    ("train.warmup_ratio", 1.5, "at least 0 and at most 1"),
+    ("train.max_grad_norm", -1.0, "at least 0 and at most 1e+09"),
+    ("train.seed", -1, "at least 0 and at most 4.29497e+09"),
+    ("train.seed", 2**32, "at least 0 and at most 4.29497e+09"),
+    ("train.eval_every", 0, "at least 1 and at most 1e+12"),
+    ("train.save_every", 0, "at least 1 and at most 1e+12"),
+    ("train.early_stopping_patience", 0, "at least 1 and at most 1e+09"),
+    ("run.keep_checkpoints", 0, "at least 1 and at most 1e+06"),
+    ("run.log_every", 0, "at least 1 and at most 1e+12"),
+    ("run.profile", -1, "at least 0 and at most 1000"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), OUT_OF_RANGE)
+def test_validate_refuses_values_out_of_range(name, value, expected):
+    section, _, field = name.partition(".")
+    config = Config(**{section: SECTIONS[section](**{field: value})})
+    assert message(config) == f"{name}: found {value}, expected {expected}"
+
+
+def test_every_range_is_tried():
+    assert {name for name, *_ in OUT_OF_RANGE} == set(RANGES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.dropout", 0.0),
+        ("model.dropout", 0.999),
+        ("train.warmup_ratio", 0.0),
+        ("train.warmup_ratio", 1.0),
+        ("train.max_grad_norm", 0.0),
+        ("train.weight_decay", 0.0),
+        ("train.seed", 2**32 - 1),
+        ("train.epochs", 1),
+    ],
+)
+def test_validate_accepts_the_ends_of_a_range(name, value):
+    section, _, field = name.partition(".")
+    validate(Config(**{section: SECTIONS[section](**{field: value})}))
+
+
+def test_every_number_among_the_settings_has_a_range():
+    numbers = {
+        f"{section}.{field.name}"
+        for section, settings in SECTIONS.items()
+        for field in dataclasses.fields(settings)
+        if "int" in str(field.type) or "float" in str(field.type)
+    }
+    assert len(numbers) > 10
+    assert numbers - {"train.mixed_precision", "data.offsets"} == set(RANGES)
+
+
+def test_plugin_builds_with_its_options():
+    built = Plugin("nerloop.collators.pad.Pad").build("collator", _Tokenizer())
+    assert type(built).__name__ == "Pad"
+
+
+class _Tokenizer:
+    pad_token_id = 0
+    padding_side = "right"
+    model_input_names = ("input_ids",)

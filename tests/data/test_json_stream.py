@@ -1,0 +1,80 @@
+"""JSON values one by one, whatever the size of the blocks that are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nerloop.data import json_stream as values
+from nerloop.data.json_stream import is_array, read_values
+from nerloop.errors import DataError
+
+VALUES = [[], {}, {"a": [1, 2.5, "]"]}, {"text": 'é😀 "quoted" \\ \n', "b": None}, [12345678901234567890, True]]
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def read(data: bytes | str) -> list:
+    Path("x.json").write_bytes(data.encode() if isinstance(data, str) else data)
+    return list(read_values("x.json"))
+
+
+def message(data: bytes | str) -> str:
+    with pytest.raises(DataError) as caught:
+        read(data)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 64, 1 << 20])
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_an_array_is_read_in_blocks_of_any_size(monkeypatch, block, indent, is_ascii):
+    monkeypatch.setattr(values, "BLOCK", block)
+    text = "\ufeff \n" + json.dumps(VALUES, indent=indent, ensure_ascii=is_ascii) + "\r\n"
+    assert [value for _, value in read(text)] == VALUES
+
+
+def test_the_lines_of_elements_are_counted():
+    assert [where for where, _ in read("[\n\n{},\n[\n], {}\n]")] == ["x.json:3", "x.json:4", "x.json:5"]
+
+
+def test_lines_are_values_where_there_is_no_array():
+    assert read('{"a": 1}\r\n\n[2]') == [("x.json:1", {"a": 1}), ("x.json:3", [2])]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("[[1]]", True), (" [\n{}]", True), ("[]", True), ('["a", {}]\n', False), ("[ O", False)]
+)
+def test_is_array(text, expected):
+    Path("x.json").write_text(text)
+    assert is_array("x.json") is expected
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("[{}\n {}]", "x.json:2: found '{', expected ',' or ']'"),
+        ("[{}", "x.json:1: found 'the end', expected ',' or ']'"),
+        ("[{},\n", "x.json:2: not JSON: Expecting value"),
+        ("[{}] x", "x.json:1: found 'x' behind the end of the array"),
+        ('[{},\n{"a": 1, "a": 2}]', "x.json:2: found the key 'a' twice in one object, expected each once"),
+        (b'[{},\n{"a": "\xff"}]', "x.json:2: found b'\\xff', expected UTF-8. Convert the file with iconv"),
+        ('[{"a": "\n"}]', "x.json:1: not JSON: Invalid control character at"),
+    ],
+)
+def test_what_is_wrong_is_told_by_line(monkeypatch, block, data, expected):
+    monkeypatch.setattr(values, "BLOCK", block)
+    assert message(data) == expected
+
+
+def test_a_mistake_early_in_a_large_file_is_found_early(monkeypatch):
+    monkeypatch.setattr(values, "BLOCK", 5000)
+    assert message("[{},\n{x" + "{}," * 100_000) == (
+        "x.json:2: not JSON: Expecting property name enclosed in double quotes"
+    )

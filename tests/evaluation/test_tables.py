@@ -1,0 +1,250 @@
+"""Figures as text, and predictions as files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nerloop.config import Config, DataSettings, ModelSettings, Plugin
+from nerloop.data.readers.columns import escape, read_columns
+from nerloop.evaluation.model_card import model_card
+from nerloop.evaluation.prediction_files import conll_lines, jsonl_lines, writer, writing_predictions
+from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluation.tables import (
+    HEADINGS,
+    confusion_rows,
+    evaluation_markdown,
+    example_line,
+    final_report,
+    markdown_table,
+    plain_table,
+    rows_of,
+)
+from nerloop.types import Example
+
+METRICS = {
+    "precision": 0.5, "recall": 2 / 3, "f1": 4 / 7, "accuracy": 0.9,
+    "per_type": {
+        "LOC": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
+        "PER": {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 2},
+    },
+    "tokens": 10, "gold_spans": 3, "predicted_spans": 4,
+    "confusion": {"": {"LOC": 1}, "LOC": {"ORG": 1}, "PER": {"PER": 2}},
+}  # fmt: skip
+EXAMPLES = [
+    Example(("Anna", "likes", "New York", "", "\\"), ("B-PER", "O", "B-LOC", "O", "O")),
+    Example((), ()),
+    Example(("é",), ("O",)),
+]
+TAGGED = [
+    Tagged({"viterbi": ["B-PER", "O", "B-LOC", "I-LOC", "O"]}, np.array([0.5, 1, 0.5, 1, 1])),
+    Tagged({"viterbi": []}, np.zeros(0)),
+    Tagged({"viterbi": ["O"]}, np.ones(1)),
+]
+
+
+def test_the_table_per_type():
+    assert rows_of(METRICS) == [
+        ("LOC", "0.0000", "0.0000", "0.0000", "1"),
+        ("PER", "1.0000", "1.0000", "1.0000", "2"),
+        ("all", "0.5000", "0.6667", "0.5714", "3"),
+    ]
+
+
+def test_an_evaluator_may_have_no_types():
+    assert rows_of({"precision": 1.0, "recall": 0.5, "f1": 0.75}) == [("all", "1.0000", "0.5000", "0.7500", "")]
+
+
+def test_a_plain_table():
+    assert plain_table(rows_of(METRICS), HEADINGS) == (
+        "type  precision  recall      f1  support\n"
+        "LOC      0.0000  0.0000  0.0000        1\n"
+        "PER      1.0000  1.0000  1.0000        2\n"
+        "all      0.5000  0.6667  0.5714        3"
+    )
+
+
+def test_a_markdown_table():
+    assert markdown_table([["a|b", "1"], ["c\\", "2"]], ["type", "f1"]) == (
+        "| type | f1 |\n| --- | ---: |\n| a\\|b | 1 |\n| c\\\\ | 2 |"
+    )
+
+
+def test_the_confusion():
+    assert confusion_rows(METRICS) == (
+        [
+            ["LOC", "0", "1", "0", "0"],
+            ["ORG", "0", "0", "0", "0"],
+            ["PER", "0", "0", "2", "0"],
+            ["(no such span)", "1", "0", "0", "-"],
+        ],
+        ["gold \\ predicted", "LOC", "ORG", "PER", "(missed)"],
+    )
+
+
+def test_the_confusion_of_nothing():
+    assert confusion_rows({}) == ([["(no such span)", "-"]], ["gold \\ predicted", "(missed)"])
+
+
+def test_the_evaluation_in_tensorboard():
+    text = evaluation_markdown(METRICS)
+    assert text.startswith("| type | precision | recall | f1 | support |\n| --- | ---: | ---: | ---: | ---: |\n| LOC |")
+    assert "\n\n| gold \\\\ predicted | LOC | ORG | PER | (missed) |\n" in text
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        ("Anna", "Anna"), ("", r"\e"), ("New York", r"New\sYork"), ("\\", r"\\"), (r"\e", r"\\e"),
+        ("a\tb\nc\rd", r"a\tb\nc\rd"),
+        ("a\0b", r"a\0b"), ("\ufeffA", r"\bA"),
+        ("\u00a0", "\u00a0"), ("\u2028", "\u2028"), ("-DOCSTART-", r"\-DOCSTART-"),
+    ],
+)  # fmt: skip
+def test_escape(token, expected):
+    assert escape(token) == expected
+
+
+def test_different_tokens_look_different():
+    tokens = ["", r"\e", "\\", r"\\", " ", r"\s", "s", "\t", r"\t", "\\ ", r"\\s", "\0", r"\0", "\ufeff", r"\b"]
+    assert len({escape(token) for token in tokens}) == len(tokens)
+
+
+def test_conll_lines():
+    assert "".join(conll_lines(EXAMPLES, TAGGED, "viterbi")) == (
+        "Anna B-PER B-PER\nlikes O O\nNew\\sYork B-LOC B-LOC\n\\e O I-LOC\n\\\\ O O\n\n\né O O\n\n"
+    )
+
+
+def test_conll_lines_without_gold_tags():
+    assert list(conll_lines([Example(("é",))], TAGGED[2:], "viterbi")) == ["é O\n", "\n"]
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    path = tmp_path / "predictions.conll"
+    tokens = ("\ufeffAnna", "\u2028", "\u00a0", "\x85", "\x0b", "a\tb", "", "a\0b")
+    lines = conll_lines([Example(tokens, ("O",) * 8)], [Tagged({"v": ["B-X"] * 8}, np.ones(8))], "v")
+    path.write_text("".join(lines), encoding="utf-8")
+    (read,) = read_columns(str(path))
+    assert read.tokens == tuple(escape(token) for token in tokens)
+    assert read.tags == ("B-X",) * 8
+    (gold,) = read_columns(str(path), tag_column="1")
+    assert gold.tags == ("O",) * 8
+
+
+def test_jsonl_lines():
+    lines = list(jsonl_lines(EXAMPLES, TAGGED, "viterbi"))
+    assert lines[2] == '{"tokens": ["é"], "gold": ["O"], "tags": ["O"], "spans": []}\n'
+    assert json.loads(lines[1]) == {"tokens": [], "tags": [], "spans": []}
+    assert json.loads(lines[0]) == {
+        "tokens": ["Anna", "likes", "New York", "", "\\"],
+        "gold": ["B-PER", "O", "B-LOC", "O", "O"],
+        "tags": ["B-PER", "O", "B-LOC", "I-LOC", "O"],
+        "spans": [
+            {"start": 0, "end": 1, "type": "PER", "confidence": 0.5, "text": "Anna"},
+            {"start": 2, "end": 4, "type": "LOC", "confidence": 0.75, "text": "New York "},
+        ],
+    }
+
+
+def test_predictions_are_written_in_both_forms_as_they_come(tmp_path):
+    with writing_predictions(tmp_path / "p.1", "viterbi") as write:
+        write(EXAMPLES[:2], TAGGED[:2])
+        write(EXAMPLES[2:], TAGGED[2:])
+    assert (tmp_path / "p.1.jsonl").read_text(encoding="utf-8") == "".join(jsonl_lines(EXAMPLES, TAGGED, "viterbi"))
+    assert (tmp_path / "p.1.conll").read_text(encoding="utf-8") == "".join(conll_lines(EXAMPLES, TAGGED, "viterbi"))
+
+
+def test_borders_of_documents_stand_in_the_column_form():
+    examples = [replace(EXAMPLES[2], document=d) for d in ("", "a", "a", "b")]
+    tagged = [TAGGED[2]] * 4
+    lines: list[str] = []
+    write = writer(lines.extend, "conll", "viterbi")
+    write(examples[:2], tagged[:2])
+    write(examples[2:], tagged[2:])
+    assert "".join(lines) == ("é O O\n\n-DOCSTART- O O\n\né O O\n\né O O\n\n-DOCSTART- O O\n\né O O\n\n")
+    first, *_ = conll_lines([replace(examples[1], tags=())], tagged[:1], "viterbi")
+    assert first == "-DOCSTART- O\n\n"
+    without: list[str] = []
+    writer(without.extend, "conll", "viterbi", with_documents=False)(examples, tagged)
+    assert "".join(without) == "é O O\n\n" * 4
+
+
+def test_the_entities_of_one_sentence():
+    assert example_line(EXAMPLES[0].tokens, TAGGED[0], "viterbi") == (
+        "found in: Anna likes New York  \\\n  PER   Anna  (0.50)\n  LOC   New York   (0.75)"
+    )
+    assert example_line(("é",), TAGGED[2], "viterbi") == "found in: é\n  nothing"
+    assert example_line(("a\n\x1b[2J",), TAGGED[2], "viterbi") == "found in: a\\n\\x1b[2J\n  nothing"
+
+
+VITERBI = {"viterbi": METRICS}
+RESULTS = {
+    "validation": {"last": VITERBI, "best": VITERBI, "pipeline": {"simple": 0.25, "first": 0.5}},
+    "decoding": "viterbi",
+    "best_step": 7,
+}
+CONFIG = Config(
+    model=ModelSettings(name_or_path="org/encoder"),
+    data=DataSettings(train="news/train.conll"),
+    alignment=Plugin("first"),
+)
+
+
+def test_the_final_report(tmp_path):
+    text = final_report({**RESULTS, "test": {"best": {"viterbi": METRICS}}}, tmp_path, entities="found in: ...")
+    assert text.startswith("test (viterbi, model of step 7)\n\ntype  precision  recall      f1  support\nLOC ")
+    assert text.count("gold \\ predicted") == 1
+    assert "\n\nvalidation (viterbi, model of step 7)\n\n" in text
+    assert (
+        "transformers' pipeline on validation, F1 by aggregation strategy: simple 0.2500, first 0.5000\n\nfound in"
+        in text
+    )
+    assert text.endswith(
+        f"model        {tmp_path}/model\npredict      python -m nerloop.predict --model {tmp_path}/model FILE\n"
+        f"TensorBoard  tensorboard --logdir {tmp_path.parent}"
+    )
+
+
+def test_the_final_report_without_held_out_data(tmp_path):
+    assert final_report({"decoding": "viterbi", "best_step": 7}, tmp_path).startswith("model        ")
+
+
+def test_the_model_card():
+    card = model_card(CONFIG, RESULTS, ("O", "B-PER", "I-PER", "B-CLUB-NAME"))
+    assert card.startswith(
+        "---\nlibrary_name: transformers\npipeline_tag: token-classification\n"
+        "tags:\n- named-entity-recognition\n- nerloop\n"
+        "base_model: org/encoder\n---\n\n# Named entities: CLUB-NAME, PER\n\n"
+        "Fine-tuned with nerloop from `org/encoder` on `news/train.conll`.\n\n"
+        "On the validation split, decoded with `viterbi`:\n\n| type | precision |"
+    )
+    assert "| all | 0.5000 | 0.6667 | 0.5714 | 3 |" in card
+    assert "nerloop 0.5714; transformers' pipeline `simple` 0.2500, `first` 0.5000. " in card
+    assert "`simple` looks at every subword, of which only the first of each token was trained" in card
+    assert card.endswith("what exceeds the model's limit.\n")
+
+
+def test_the_card_takes_the_test_split_where_there_is_one():
+    better = {**METRICS, "f1": 0.75}
+    card = model_card(CONFIG, {**RESULTS, "test": {"best": {"viterbi": better}}}, ("O",))
+    assert "On the test split, decoded with `viterbi`:" in card
+    assert "| all | 0.5000 | 0.6667 | 0.7500 | 3 |" in card
+    assert "nerloop 0.5714; transformers" in card  # beside the pipeline's on the validation split
+
+
+def test_the_card_of_a_model_that_trains_all_subwords():
+    assert "every subword" not in model_card(replace(CONFIG, alignment=Plugin("all")), RESULTS, ("O",))
+
+
+def test_the_card_of_a_folder_and_of_the_demo_names_no_hub_model(tmp_path):
+    local = Config(model=ModelSettings(name_or_path=str(tmp_path)), data=DataSettings(train="a.conll"))
+    bare = {"decoding": "viterbi", "best_step": 7}
+    assert "base_model" not in model_card(local, bare, ("O",))
+    card = model_card(Config(), bare, ("O", "B-PER"))
+    assert "base_model" not in card
+    assert "from `a small encoder with random weights (nerloop's demo)` on `demo`" in card
+    assert "F1 on the validation split" not in card
