@@ -24,7 +24,7 @@ from nerloop.data import TextOptions, format_of, iterate_files
 from nerloop.data.formats import FORMATS, SUFFIXES, TEXT_READERS
 from nerloop.data.lines import open_lines
 from nerloop.data.segmentation import DEFAULT_RULE, RULES, read_text
-from nerloop.data.tag_counts import Statistics
+from nerloop.data.tag_counts import TagCounts
 from nerloop.errors import STOPPED, DataError, Interrupted, ModelError, NerloopError, PluginError
 from nerloop.evaluation.predictor import NERLOOP_JSON
 from nerloop.evaluators import Counts
@@ -41,13 +41,13 @@ def main() -> None:
 
     try:
         predict(_arguments(sys.argv[1:]))
-        collectives.leave()
+        collectives.destroy_process_group()
     except NerloopError as error:
-        if collectives.speaks():
+        if collectives.is_local_main():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        if collectives.speaks():
+        if collectives.is_local_main():
             print(STOPPED, file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
@@ -104,31 +104,33 @@ def predict(arguments: argparse.Namespace) -> None:
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
     source = Source.of(arguments, ours["tokenizer"])
-    known = collectives.main_decides(accelerator, source.look_through)
-    tagger, model, evaluator = load(arguments.model, ours, accelerator, precision)
-    if isinstance(tagger.alignment, Document) and (
+    known = collectives.broadcast_from_main(accelerator, source.look_through)
+    predictor, model, evaluator = load(arguments.model, ours, accelerator, precision)
+    if isinstance(predictor.alignment, Document) and (
         problem := what_stands_alone(known.num_without_document, known.num_sentences, "the input")
     ):
         log.warning("warning: %s", problem)
     release_log()
-    decoding = next(iter(tagger.decodings))
+    decoding = next(iter(predictor.decodings))
     has_gold = known.num_tokens > 0 and known.tags.total() == known.num_tokens
     if arguments.metrics and not has_gold and is_main:
         print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)
-    counts: dict[str, Counts] = {name: Counter() for name in tagger.decodings}
+    counts: dict[str, Counts] = {name: Counter() for name in predictor.decodings}
     with _writing(arguments.output if is_main else os.devnull) as write_lines:
         write = prediction_files.writer(
             write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain
         )
-        chunks = in_chunks(source.read(), tagger.alignment)
+        chunks = in_chunks(source.read(), predictor.alignment)
         # By the main process alone: standard input can be read once.
-        while chunk := collectives.main_decides(accelerator, lambda: next(chunks, [])):
+        while chunk := collectives.broadcast_from_main(accelerator, lambda: next(chunks, [])):
             # Features without labels: gold tags may be none of the model's.
-            split = Split.of([replace(e, tags=()) for e in chunk], tagger.alignment, tagger.collator)
-            found = tagger.tag_in_order(model, replace(split, examples=chunk), write, evaluator if has_gold else None)
+            split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
+            found = predictor.tag_in_order(
+                model, replace(split, examples=chunk), write, evaluator if has_gold else None
+            )
             for name, of_chunk in found.items():
                 counts[name].update(of_chunk)
-    metrics = tagger.metrics_of(counts, evaluator) if has_gold else {}
+    metrics = predictor.metrics_of(counts, evaluator) if has_gold else {}
     if metrics and is_main:
         print(report.plain_table(report.rows_of(metrics[decoding]), report.HEADINGS), file=sys.stderr)
         if arguments.metrics:
@@ -159,21 +161,21 @@ class Source:
         """Whether this is plain text, a sentence a line."""
         return not self.paths or self.format == "text"
 
-    def look_through(self) -> Statistics:
+    def look_through(self) -> TagCounts:
         """Return what there is in the files, and decide whether their gold tags are read: where all of them have some.
 
         A mistake in a file is found here, before anything is tagged. Of standard input nothing is known. Raises
         DataError.
         """
         if self.is_plain:
-            return Statistics.of(self.read() if self.paths else ())
+            return TagCounts.of(self.read() if self.paths else ())
         remarks: list[str] = []
         try:
-            found = Statistics.of(self.read(remarks))
+            found = TagCounts.of(self.read(remarks))
             if any(self._format_of(path) in TEXT_READERS for path in self.paths):
                 # Those that nobody annotated have been left out, but they are to be tagged as well.
                 remarks_on_whole: list[str] = []
-                whole = Statistics.of(replace(self, with_tags=False).read(remarks_on_whole))
+                whole = TagCounts.of(replace(self, with_tags=False).read(remarks_on_whole))
                 if whole.num_sentences > found.num_sentences:
                     print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
                     self.with_tags, found, remarks = False, whole, remarks_on_whole
@@ -182,7 +184,7 @@ class Source:
                 raise
             self.with_tags = False
             try:
-                found = Statistics.of(self.read(remarks))
+                found = TagCounts.of(self.read(remarks))
             except DataError:
                 raise DataError(f"{error}{self._hint}") from None
             print(f"nerloop: no gold tags, so no scores ({error}){self._hint}", file=sys.stderr)
@@ -255,9 +257,9 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) -> tuple[Any, Any, Any]:
-    """Return tagger, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
-    from nerloop.evaluation.predictor import Tagger, build_decodings
-    from nerloop.kernels.modules import fuse
+    """Return predictor, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
+    from nerloop.evaluation.predictor import Predictor, build_decodings
+    from nerloop.kernels.modules import replace_with_fused
     from nerloop.model.compat import choose_collator
     from nerloop.model.load import load_saved, load_tokenizer
     from nerloop.optim.master_weights import cast_parameters
@@ -269,11 +271,11 @@ def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) ->
     alignment = ours["alignment"].build("alignment", tokenizer, labels)
     collator, _ = choose_collator(ours["collator"].build("collator", tokenizer), model, tokenizer)
     if accelerator.device.type == "cpu":
-        fuse(model)
+        replace_with_fused(model)
     if precision == "bf16":
         cast_parameters(model)
     decodings = build_decodings(ours["decoding"], labels, ours["scheme"])
-    return Tagger(labels, alignment, collator, decodings, accelerator), model, ours["evaluator"].build("evaluator")
+    return Predictor(labels, alignment, collator, decodings, accelerator), model, ours["evaluator"].build("evaluator")
 
 
 def _output_format(arguments: argparse.Namespace) -> str:

@@ -35,18 +35,18 @@ def main() -> None:
     interruption.follow_launcher()
     try:
         train(settings.parse(sys.argv[1:]))
-        collectives.leave()
+        collectives.destroy_process_group()
     except KeyboardInterrupt:  # a second Ctrl-C, while the step of the first is finished and saved
         print("nerloop: stopped at once; --run.resume auto goes on from the last checkpoint", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     except Interrupted as stop:
         interruption.ignore_signals()
-        if collectives.speaks():
+        if collectives.is_local_main():
             print(f"nerloop: {stop}", file=sys.stderr)
-        collectives.leave()
+        collectives.destroy_process_group()
         sys.exit(stop.exit_code)
     except NerloopError as error:
-        if collectives.speaks():
+        if collectives.is_local_main():
             print(f"nerloop: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except RuntimeError as error:
@@ -76,7 +76,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     from nerloop.distributed.precision import hint_at_bf16
     from nerloop.evaluation import tables as report
     from nerloop.optim.schedule import learning_rate
-    from nerloop.optim.step import Descent, fetching
+    from nerloop.optim.step import TrainStep, fetching
     from nerloop.run import atomic, checkpoint, environment, malloc
     from nerloop.run import folder as runs
     from nerloop.run.logging import release_log, set_up_logging
@@ -85,7 +85,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     from nerloop.run.signals import Interruption
     from nerloop.run.tracking import Tracker
     from nerloop.training.finalize import finish
-    from nerloop.training.setup import Task, read_dataset
+    from nerloop.training.setup import Training, read_dataset
 
     accelerator, precision = hardware.start(config)
     if accelerator.device.type == "cpu":
@@ -93,14 +93,14 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
     hint_at_bf16(config, precision)
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
-    collectives.main_decides(accelerator, lambda: runs.check_free(config))  # before anything takes long
+    collectives.broadcast_from_main(accelerator, lambda: runs.check_free(config))  # before anything takes long
     dataset = read_dataset(config)
     interruption = Interruption(accelerator.num_processes)
-    task = Task.build(config, dataset, precision, accelerator, interruption)
+    task = Training.build(config, dataset, precision, accelerator, interruption)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
     held.enter_context(interruption)  # from here on there is a run to leave in order
     lock = held.enter_context(FolderLock())
-    run = collectives.main_decides(accelerator, lambda: runs.open_run(config, identity, lock))
+    run = collectives.broadcast_from_main(accelerator, lambda: runs.open_run(config, identity, lock))
     release_log()
     if run.results is not None:
         log.info("%s is done", run.folder)
@@ -119,7 +119,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     computed_on = environment.computed_on(accelerator)
     if run.resume_from is not None:
         checkpoint.load_checkpoint(run.resume_from, master, optimizer.optimizer)
-        weights.publish()
+        weights.sync_to_compute()
         state = checkpoint.read_state(run.resume_from)
         progress = runs.Progress.of(state, run.resume_from)
         if scaler is not None:
@@ -130,14 +130,14 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
              accelerator.num_processes, "float32" if precision == "no" else precision)  # fmt: skip
 
-    descent = Descent(accelerator, weights, model, optimizer, config.train.max_grad_norm, config.train.cuda_graphs)
+    train_step = TrainStep(accelerator, weights, model, optimizer, config.train.max_grad_norm, config.train.cuda_graphs)
     saved, skipped_in_a_row, first_step_seconds = progress.step, 0, 0.0
     meter = Meter()
     train_seconds, clock = progress.seconds, time.perf_counter()
 
     is_main = accelerator.is_main_process
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    num_before = max(SKIPPED, descent.num_unsteady(num_steps - progress.step - config.run.profile))
+    num_before = max(SKIPPED, train_step.num_unsteady(num_steps - progress.step - config.run.profile))
     traced = profiling(config.run.profile, run.folder, is_main=is_main, skipped=num_before)
     with run.keeping_status(is_main), tracked as tracker, traced as end_of_step:
         due: list[Callable[[], None]] = []  # figures that are to be told, of one step at most
@@ -177,7 +177,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
 
         @meter.paused()
         def save(step: int) -> None:
-            stop_if_not_finite(int(descent.first_bad))
+            stop_if_not_finite(int(train_step.first_bad))
             progress.step = step
             progress.seconds = train_seconds + time.perf_counter() - clock
             if accelerator.is_main_process:
@@ -198,7 +198,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             if is_evaluation_due or is_last or is_stopping or task.is_save_due(step):
                 tell_due()
             if is_evaluation_due and "validation" in task.splits:
-                stop_if_not_finite(int(descent.first_bad))
+                stop_if_not_finite(int(train_step.first_bad))
                 try:
                     evaluate(step)
                 except Interrupted:  # a resumed run makes up for it
@@ -225,8 +225,8 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
             for i, indices in enumerate(micro_batches):
                 batch = task.collate(indices)
                 meter.count(batch, int(plan.atoms.lengths[list(indices)].sum()))
-                loss_sum += descent.add_gradient(batch, scale, is_last=i + 1 == len(micro_batches))
-            grad_norm = descent.update(step, lr)
+                loss_sum += train_step.add_gradient(batch, scale, is_last=i + 1 == len(micro_batches))
+            grad_norm = train_step.update(step, lr)
             tell_due()  # of the step before, now that a GPU has this one to do
             if scaler is not None and optimizer.step_was_skipped:  # an overflow: the scaler tries a smaller scale
                 skipped_in_a_row += 1
@@ -242,7 +242,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
                 loss_sum.item()
                 first_step_seconds = time.perf_counter() - STARTED
             if step % config.run.log_every == 0 or step == num_steps:
-                fetch = fetching([descent.first_bad, accelerator.reduce(loss_sum), grad_norm])
+                fetch = fetching([train_step.first_bad, accelerator.reduce(loss_sum), grad_norm])
                 due.append(partial(tell, step, lr, this.num_labelled, fetch))
                 if accelerator.device.type == "cpu":
                     tell_due()
@@ -252,7 +252,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
         train_seconds += time.perf_counter() - clock
         timing = {"train_seconds": train_seconds, **meter.total(), "first_step_seconds": first_step_seconds}
         tracker.end_bar()
-        return finish(config, task, run, model, progress, step, timing | descent.timing, tracker)
+        return finish(config, task, run, model, progress, step, timing | train_step.timing, tracker)
 
 
 if __name__ == "__main__":

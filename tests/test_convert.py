@@ -16,7 +16,7 @@ from nerloop.data.formats import read_records
 from nerloop.data.read_warnings import Notes
 from nerloop.data.records import TextOptions
 from nerloop.evaluation.prediction_files import jsonl_lines
-from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluation.predictor import Prediction
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +127,7 @@ def test_what_columns_can_not_hold_is_counted(convert, source, caplog):
 
 def test_predictions_go_back_to_the_form_that_came_in(convert, source):
     examples = read_files([source])[0]
-    tagged = [Tagged({"viterbi": [*e.tags]}, np.ones(len(e.tokens))) for e in examples]
+    tagged = [Prediction({"viterbi": [*e.tags]}, np.ones(len(e.tokens))) for e in examples]
     Path("predictions.test.jsonl").write_text("".join(jsonl_lines(examples, tagged, "viterbi")), encoding="utf-8")
     assert convert("predictions.test.jsonl", "x", "--to", "brat")[0] == 0
     assert Path("x/000001.txt").read_text(encoding="utf-8") == (
@@ -151,7 +151,7 @@ def test_predictions_on_conllu_go_back_into_its_texts(convert, documents):
     split = "# text = vámonos\n" + row("1-2", "vámonos") + row(1, "vamos") + row(2, "nos", "NER=B-X") + "\n"
     Path("x.conllu").write_text("# newdoc\n" * documents + anna + split + anna, encoding="utf-8")
     examples = read_files(["x.conllu"])[0]
-    tagged = [Tagged({"v": [*e.tags]}, np.ones(len(e.tokens))) for e in examples]
+    tagged = [Prediction({"v": [*e.tags]}, np.ones(len(e.tokens))) for e in examples]
     Path("p.jsonl").write_text("".join(jsonl_lines(examples, tagged, "v")), encoding="utf-8")
     assert convert("p.jsonl", "b", "--to", "brat")[0] == 0
     texts = [p.read_text(encoding="utf-8") for p in sorted(Path("b").glob("*.txt"))]

@@ -21,7 +21,7 @@ class Alignment(Protocol):
         """Return the features of examples, those of an atom side by side; labels are IGNORE where there are no tags.
 
         It is called with some thousand consecutive examples at a time, with whole documents where `needs_documents`.
-        Atoms and examples are numbered from 0 in each call.
+        BatchUnits and examples are numbered from 0 in each call.
         """
         ...
 

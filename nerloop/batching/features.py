@@ -13,7 +13,7 @@ import numpy as np
 
 from nerloop import plugins
 from nerloop.alignment import Alignment
-from nerloop.batching.plan import Atoms
+from nerloop.batching.plan import BatchUnits
 from nerloop.config import Plugin
 from nerloop.data.arrow_cache import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
 from nerloop.data.cached_examples import StoredExamples
@@ -75,14 +75,14 @@ class Features(Sequence[Feature]):
         return np.array(self._table.about["facts"]["used_ids"], dtype=np.int64)
 
     @cached_property
-    def atoms(self) -> Atoms:
+    def atoms(self) -> BatchUnits:
         """The atoms, without a look at any feature: 16 bytes of memory a sentence."""
         columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype=np.int32)] for name in NUMBERS}
         for batch in self._table.batches():
             for name in NUMBERS:
                 columns[name].append(_mapped(batch.column(name)))
         atom, sentences, lengths, labelled = (np.concatenate(columns.pop(name)) for name in NUMBERS)
-        return Atoms.of_columns(atom, sentences, lengths, labelled)
+        return BatchUnits.of_columns(atom, sentences, lengths, labelled)
 
 
 def build_features(

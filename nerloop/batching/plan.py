@@ -22,7 +22,7 @@ Cost = Callable[[Sequence[int]], int]
 
 
 @dataclass(frozen=True, eq=False)
-class Atoms:
+class BatchUnits:
     """What the plan has to know of features: arrays over atoms (what a step must not part) and over features.
 
     As int32 they take 16 bytes a sentence; an epoch's order adds 12.
@@ -34,9 +34,9 @@ class Atoms:
     labelled: np.ndarray  # (features,) subwords with a label
 
     @staticmethod
-    def of(features: Sequence[Feature]) -> Atoms:
+    def of(features: Sequence[Feature]) -> BatchUnits:
         """Return the atoms of features; those of one atom must stand side by side."""
-        return Atoms.of_columns(
+        return BatchUnits.of_columns(
             atom=np.array([f.atom for f in features], dtype=np.int32),
             sentences=np.array([len(f.examples) for f in features], dtype=np.int32),
             lengths=np.array([len(f) for f in features], dtype=np.int32),
@@ -44,10 +44,10 @@ class Atoms:
         )
 
     @staticmethod
-    def of_columns(atom: np.ndarray, sentences: np.ndarray, lengths: np.ndarray, labelled: np.ndarray) -> Atoms:
+    def of_columns(atom: np.ndarray, sentences: np.ndarray, lengths: np.ndarray, labelled: np.ndarray) -> BatchUnits:
         """Return the atoms of features of which this is known, each (features,): int32 to be small."""
         firsts = np.flatnonzero(np.diff(atom, prepend=atom[:1] - 1)).astype(np.int32)
-        return Atoms(
+        return BatchUnits(
             sentences=sentences[firsts],
             offsets=np.append(firsts, np.int32(len(atom))),
             lengths=lengths,
@@ -87,7 +87,7 @@ class Plan:
     `gradient_accumulation_steps` does.
     """
 
-    atoms: Atoms
+    atoms: BatchUnits
     batch_size: int
     seed: int
     num_processes: int = 1
@@ -215,10 +215,10 @@ def balance(lengths: Sequence[int], num_bins: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups(Sequence[list[list[int]]]):
+class InferenceBatches(Sequence[list[list[int]]]):
     """The groups in which features are scored: each holds whole atoms, as a list of forwards, made when asked for."""
 
-    atoms: Atoms
+    atoms: BatchUnits
     max_subwords: int
     cost: Cost
     members: Sequence[np.ndarray]  # the atoms of each group
@@ -238,7 +238,9 @@ class Groups(Sequence[list[list[int]]]):
         return list(_fill(features, self.atoms.lengths, self.max_subwords, self.cost))
 
 
-def evaluation_batches(atoms: Atoms, max_subwords: int, cost: Cost, borders: Sequence[int] | None = None) -> Groups:
+def evaluation_batches(
+    atoms: BatchUnits, max_subwords: int, cost: Cost, borders: Sequence[int] | None = None
+) -> InferenceBatches:
     """Return the groups in which features are scored.
 
     No group crosses one of `borders`, so that what lies between two can be scored and written by itself: numbers of
@@ -260,10 +262,10 @@ def evaluation_batches(atoms: Atoms, max_subwords: int, cost: Cost, borders: Seq
         orders.append(order)
         up_to.append(len(stops))
     members = Pieces(np.concatenate(orders), np.array(stops, dtype=np.int64))
-    return Groups(atoms, max_subwords, cost, members, up_to)
+    return InferenceBatches(atoms, max_subwords, cost, members, up_to)
 
 
-def _longest_first(atoms: Atoms, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+def _longest_first(atoms: BatchUnits, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the atoms from `first` to `last`, long ones first, and the sum of subwords up to each of them."""
     if first == last:
         return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)

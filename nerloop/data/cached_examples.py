@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from nerloop.data.arrow_cache import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
-from nerloop.data.tag_counts import Statistics
+from nerloop.data.tag_counts import TagCounts
 from nerloop.types import Example, Span
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StoredExamples(Sequence[Example]):
         """Take a table that `store_examples` wrote, and the key that it is kept under."""
         self._table = table
         self.key = key
-        self.statistics = Statistics.from_json(table.about["facts"])
+        self.statistics = TagCounts.from_json(table.about["facts"])
         self.remarks: list[str] = table.about["facts"].get("remarks", [])  # what the reader had to say
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ def store_examples(
     schema = pa.schema({name: type_ for name, (type_, _) in _columns().items()})
 
     def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
-        statistics = Statistics()
+        statistics = TagCounts()
         for rows in batched(statistics.counting(examples())):
             arrays = [
                 pa.array([_plain(getattr(e, name)) for e in rows], schema.field(name).type) for name in schema.names

@@ -13,7 +13,7 @@ from nerloop.types import Example
 
 
 @dataclass
-class Statistics:
+class TagCounts:
     """Counts over sentences; labels, scheme and the number of spans follow from `pairs`."""
 
     num_sentences: int = 0
@@ -22,12 +22,12 @@ class Statistics:
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)  # of neighbouring tags; either border is an O
 
     @staticmethod
-    def of(examples: Iterable[Example]) -> Statistics:
+    def of(examples: Iterable[Example]) -> TagCounts:
         """Return the statistics of examples: those that were noted when they were stored, else by counting."""
         noted = getattr(examples, "statistics", None)
-        if isinstance(noted, Statistics):
+        if isinstance(noted, TagCounts):
             return noted
-        statistics = Statistics()
+        statistics = TagCounts()
         for _ in statistics.counting(examples):
             pass
         return statistics
@@ -66,7 +66,7 @@ class Statistics:
         }
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> Statistics:
+    def from_json(values: dict[str, Any]) -> TagCounts:
         """Return what `to_json` gave."""
         pairs = Counter({(a, b): n for a, b, n in values["pairs"]})
-        return Statistics(values["num_sentences"], values["num_tokens"], values["num_without_document"], pairs)
+        return TagCounts(values["num_sentences"], values["num_tokens"], values["num_without_document"], pairs)

@@ -27,7 +27,7 @@ def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
     if accelerator.num_processes == 1:
         return
     types = [torch.float32, torch.bfloat16] if with_bf16 else [torch.float32]
-    found = gather_object([all(kernels.can(torch.empty(1, dtype=dtype)) for dtype in types)])
+    found = gather_object([all(kernels.is_supported(torch.empty(1, dtype=dtype)) for dtype in types)])
     if not all(found):
         kernels.switch_off()
     if any(found) and not all(found):
@@ -35,7 +35,7 @@ def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
                     len(found))  # fmt: skip
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Close this process's end of the group, if there is one: Python may abort when it ends with the group open."""
     from torch import distributed
 
@@ -43,7 +43,7 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
-def speaks() -> bool:
+def is_local_main() -> bool:
     """Whether this process is the one of its machine that tells errors to the terminal."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
@@ -74,7 +74,7 @@ def local_main_first(accelerator: Accelerator, build: Callable[[], T]) -> T:
     return cast(T, built)
 
 
-def main_decides(accelerator: Accelerator, decide: Callable[[], T]) -> T:
+def broadcast_from_main(accelerator: Accelerator, decide: Callable[[], T]) -> T:
     """Return what `decide` returns on the main process, on every process; an error of ours is raised on all of them."""
     from accelerate.utils import broadcast_object_list
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.data.readers.columns import DOCUMENT, escape
-from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluation.predictor import Prediction
 from nerloop.tags import to_spans
 from nerloop.types import Example
 
-Write = Callable[[Sequence[Example], Sequence[Tagged]], None]
+Write = Callable[[Sequence[Example], Sequence[Prediction]], None]
 
 
 def writer(
@@ -22,7 +22,7 @@ def writer(
     """Return a function that writes predictions as they come, as "jsonl" or "conll"."""
     document = "" if with_documents else None  # of the sentence before
 
-    def write(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+    def write(examples: Sequence[Example], tagged: Sequence[Prediction]) -> None:
         nonlocal document
         if form == "jsonl":
             write_lines(jsonl_lines(examples, tagged, decoding))
@@ -44,18 +44,18 @@ def writing_predictions(path: Path, decoding: str) -> Iterator[Write]:
             file = files.enter_context(named.open("w", encoding="utf-8", newline="\n"))
             writers.append(writer(file.writelines, form, decoding))
 
-        def write(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+        def write(examples: Sequence[Example], tagged: Sequence[Prediction]) -> None:
             for write_one in writers:
                 write_one(examples, tagged)
 
         yield write
 
 
-def write_nothing(examples: Sequence[Example], tagged: Sequence[Tagged]) -> None:
+def write_nothing(examples: Sequence[Example], tagged: Sequence[Prediction]) -> None:
     """Do nothing, as processes do that have no file to write."""
 
 
-def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str) -> Iterable[str]:
+def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str) -> Iterable[str]:
     """Yield a JSON object a sentence: tokens, gold (where known), tags, spans with text and confidence."""
     for example, found in zip(examples, tagged, strict=True):
         record: dict[str, Any] = {"tokens": example.tokens}
@@ -68,7 +68,7 @@ def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Tagged], decoding:
         yield json.dumps(record | _character_spans(example, found, decoding), ensure_ascii=False) + "\n"
 
 
-def _character_spans(example: Example, found: Tagged, decoding: str) -> dict[str, Any]:
+def _character_spans(example: Example, found: Prediction, decoding: str) -> dict[str, Any]:
     """Return what a prediction says of the text that its sentence comes from, nothing where there is none.
 
     Offsets are in code points of that text. White space within a span's text is single spaces.
@@ -96,7 +96,7 @@ def _in_text(example: Example, start: int, end: int) -> dict[str, Any]:
 
 
 def conll_lines(
-    examples: Sequence[Example], tagged: Sequence[Tagged], decoding: str, document: str | None = ""
+    examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str, document: str | None = ""
 ) -> Iterable[str]:
     r"""Yield the lines of the column form, conlleval's: token, gold tag where known, predicted tag.
 

@@ -35,7 +35,7 @@ NERLOOP_JSON = "nerloop.json"
 
 
 @dataclass(frozen=True, eq=False)
-class Tagged:
+class Prediction:
     """What was found in one sentence."""
 
     tags: Mapping[str, Sequence[str]]  # by the decoding's name
@@ -49,7 +49,7 @@ class Tagged:
         ]
 
 
-class Piece(NamedTuple):
+class Shard(NamedTuple):
     """Some thousand examples of a split that stand side by side, and the groups that they are scored in."""
 
     examples: range
@@ -63,7 +63,7 @@ class Split:
     examples: Sequence[Example]
     features: Sequence[Feature]
     groups: Sequence[Sequence[Sequence[int]]] = field(repr=False)
-    pieces: Sequence[Piece] = field(repr=False)
+    shards: Sequence[Shard] = field(repr=False)
 
     @staticmethod
     def of(
@@ -75,12 +75,12 @@ class Split:
         borders = [num_atoms for _, num_atoms in features.chunks]
         groups = evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells, borders)
         ends = [(0, 0), *zip((num_examples for num_examples, _ in features.chunks), groups.up_to, strict=True)]
-        pieces = [Piece(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
-        return Split(examples, features, groups, pieces)
+        shards = [Shard(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
+        return Split(examples, features, groups, shards)
 
 
 @dataclass(frozen=True, eq=False)
-class Tagger:
+class Predictor:
     """Everything between a split and its tags but the weights."""
 
     labels: Sequence[str]
@@ -90,18 +90,18 @@ class Tagger:
     accelerator: Accelerator
     interruption: Interruption = field(default_factory=Interruption)
 
-    def scores(self, model: Any, split: Split, piece: Piece | None = None) -> Iterator[dict[int, np.ndarray]]:
+    def scores(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, np.ndarray]]:
         """Yield the log-probabilities of tokens, (tokens, labels) an example, by its index: this process's share.
 
-        Of a whole split, or of one of its pieces.
+        Of a whole split, or of one of its shards.
         """
         import torch
 
         model = self.accelerator.unwrap_model(model)
         training = model.training
         model.eval()
-        groups = range(len(split.groups)) if piece is None else piece.groups
-        # Groups are the same for any number of processes, so that each sentence's figures are, too.
+        groups = range(len(split.groups)) if shard is None else shard.groups
+        # InferenceBatches are the same for any number of processes, so that each sentence's figures are, too.
         for number in groups[self.accelerator.process_index :: self.accelerator.num_processes]:
             group = split.groups[number]
             if self.interruption.signal:
@@ -120,13 +120,13 @@ class Tagger:
             yield self.alignment.join([split.features[i] for i in order], [found[i] for i in order])
         model.train(training)
 
-    def tag(self, model: Any, split: Split, piece: Piece | None = None) -> dict[int, Tagged]:
-        """Return what was found in this process's share of a split or piece, by index. All processes must call it.
+    def tag(self, model: Any, split: Split, shard: Shard | None = None) -> dict[int, Prediction]:
+        """Return what was found in this process's share of a split or shard, by index. All processes must call it.
 
         Raises Interrupted, on all of them, when one is asked to stop meanwhile.
         """
         tagged = {}
-        for group in self._tag_groups(model, split, piece):
+        for group in self._tag_groups(model, split, shard):
             tagged.update(group)
         self.interruption.check()
         return tagged
@@ -135,36 +135,36 @@ class Tagger:
         self,
         model: Any,
         split: Split,
-        write: Callable[[Sequence[Example], Sequence[Tagged]], None],
+        write: Callable[[Sequence[Example], Sequence[Prediction]], None],
         evaluator: Evaluator | None = None,
     ) -> dict[str, Counts]:
-        """Tag a split piece by piece, and give each to `write` with what was found, on the main process.
+        """Tag a split shard by shard, and give each to `write` with what was found, on the main process.
 
         Returns the counts of this process by decoding (none without an evaluator), for `metrics_of`. Memory does not
-        grow with the number of pieces. All processes must call it. Raises Interrupted as `tag` does.
+        grow with the number of shards. All processes must call it. Raises Interrupted as `tag` does.
         """
         counts: dict[str, Counts] = {name: Counter() for name in self.decodings if evaluator is not None}
-        for piece in split.pieces:
-            tagged = self.tag(model, split, piece)
+        for shard in split.shards:
+            tagged = self.tag(model, split, shard)
             if evaluator is not None:
                 for name, found in self._count([tagged], split, evaluator).items():
                     counts[name].update(found)
-            whole = self.gather(tagged, piece.examples)
+            whole = self.gather(tagged, shard.examples)
             if self.accelerator.is_main_process:
-                write(split.examples[piece.examples.start : piece.examples.stop], whole)
+                write(split.examples[shard.examples.start : shard.examples.stop], whole)
         return counts
 
-    def _tag_groups(self, model: Any, split: Split, piece: Piece | None = None) -> Iterator[dict[int, Tagged]]:
+    def _tag_groups(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, Prediction]]:
         """Yield what was found, some sentences at a time."""
         main = next(iter(self.decodings))
-        for scores in self.scores(model, split, piece):
+        for scores in self.scores(model, split, shard):
             order = sorted(scores)
             rows = [scores[i] for i in order]
             decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
             tagged = {}
             for at, i in enumerate(order):
                 ids = {name: paths[at] for name, paths in decoded.items()}
-                tagged[i] = Tagged(
+                tagged[i] = Prediction(
                     tags={name: [self.labels[label] for label in path] for name, path in ids.items()},
                     probabilities=softmax(rows[at])[np.arange(len(rows[at])), ids[main]],
                 )
@@ -183,7 +183,9 @@ class Tagger:
         """Return the metrics by decoding of what all processes found, from the counts of each."""
         return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
 
-    def _count(self, groups: Iterable[Mapping[int, Tagged]], split: Split, evaluator: Evaluator) -> dict[str, Counts]:
+    def _count(
+        self, groups: Iterable[Mapping[int, Prediction]], split: Split, evaluator: Evaluator
+    ) -> dict[str, Counts]:
         """Return the counts by decoding of what this process found."""
         counts: dict[str, Counts] = {name: Counter() for name in self.decodings}
         for tagged in groups:
@@ -193,7 +195,7 @@ class Tagger:
                 total.update(count_examples(evaluator, examples, [tagged[i].tags[name] for i in order]))
         return counts
 
-    def gather(self, tagged: dict[int, Tagged], examples: range) -> list[Tagged]:
+    def gather(self, tagged: dict[int, Prediction], examples: range) -> list[Prediction]:
         """Return what all processes found in examples, by index, in their order, on every process."""
         from accelerate.utils import gather_object
 

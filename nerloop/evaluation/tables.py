@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.errors import printable
-from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluation.predictor import Prediction
 from nerloop.evaluators import seqeval
 
 DEMO_HINT = (
@@ -89,7 +89,7 @@ def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", i
     return "\n\n".join(parts)
 
 
-def example_line(tokens: Sequence[str], tagged: Tagged, decoding: str) -> str:
+def example_line(tokens: Sequence[str], tagged: Prediction, decoding: str) -> str:
     """Return the entities found in one sentence, for the end of a run."""
     lines = [f"found in: {printable(' '.join(tokens))}"]
     for span in tagged.spans(decoding):

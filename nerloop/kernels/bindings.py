@@ -105,7 +105,7 @@ def switch_off() -> None:
     _switch.is_off = True
 
 
-def can(x: Tensor, *others: Tensor) -> bool:
+def is_supported(x: Tensor, *others: Tensor) -> bool:
     """Whether there are kernels for tensors: all on the CPU and of one type that is float32 or bf16."""
     return (
         str(x.dtype) in TYPES

@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 """How far a module may be, in float32 and relative to the largest, from what its replacement computes."""
 
 
-def fuse(model: nn.Module) -> None:
+def replace_with_fused(model: nn.Module) -> None:
     """Replace the modules of a model on the CPU, in place."""
     from torch import nn
 
@@ -41,7 +41,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """Return x with a share p of its elements set to zero and the others scaled to make up for them."""
     if p == 0.0:
         return x
-    if p < 1.0 and kernels.can(x):
+    if p < 1.0 and kernels.is_supported(x):
         dropped: Tensor = _functions().dropped.apply(x, kernels.Dropping.of(p))
         return dropped
     return x * keep(x, p)
@@ -193,7 +193,7 @@ def _classes() -> Classes:
 
         def forward(self, x: Tensor) -> Tensor:
             """Return GELU of x."""
-            return gelu(x) if kernels.can(x) else super().forward(x)  # type: ignore[misc]
+            return gelu(x) if kernels.is_supported(x) else super().forward(x)  # type: ignore[misc]
 
     class BlockEnd:
         """Dropout, residual and layer norm by one kernel."""
@@ -202,7 +202,7 @@ def _classes() -> Classes:
             """Return LayerNorm(dropout(dense(x)) + residual)."""
             p = self.dropout.p if self.dropout.training else 0.0
             norm, x = self.LayerNorm, self.dense(x)
-            if p == 1.0 or x.shape != residual.shape or not kernels.can(x, residual, norm.weight, norm.bias):
+            if p == 1.0 or x.shape != residual.shape or not kernels.is_supported(x, residual, norm.weight, norm.bias):
                 plain: Tensor = norm(self.dropout(x) + residual)
                 return plain
             ended: Tensor = _functions().ended.apply(

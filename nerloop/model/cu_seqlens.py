@@ -71,7 +71,7 @@ class Moves:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class PackedLayout:
     """Where the sentences of a row lie, and, for attention in stacks, where their subwords go and come back from."""
 
     lengths: np.ndarray  # (sentences,) subwords of each
@@ -81,7 +81,7 @@ class Layout:
     _moves: dict[int, Moves] = field(default_factory=dict)
 
     @staticmethod
-    def of(lengths: Sequence[int], width: int | None = None, device: Any = None) -> Layout:
+    def of(lengths: Sequence[int], width: int | None = None, device: Any = None) -> PackedLayout:
         """Return the layout of sentences of these lengths, end to end in one row of `width` (none: no tail)."""
         import torch
 
@@ -89,10 +89,10 @@ class Layout:
         width = width or ends[-1]
         if device is not None and torch.device(device).type == "cuda":
             few, longest = few_borders(lengths, width)
-            return Layout(np.asarray(lengths), width, send(few, device), longest)
+            return PackedLayout(np.asarray(lengths), width, send(few, device), longest)
         tail = [width] if width > ends[-1] else []
         borders = torch.tensor([*ends, *tail], dtype=torch.int32).to(device)
-        return Layout(np.asarray(lengths), width, borders, max(*lengths, width - ends[-1]))
+        return PackedLayout(np.asarray(lengths), width, borders, max(*lengths, width - ends[-1]))
 
     @property
     def num_subwords(self) -> int:

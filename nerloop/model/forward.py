@@ -6,20 +6,20 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from nerloop.model import packing as attention
-from nerloop.model.cu_seqlens import Layout
+from nerloop.model.cu_seqlens import PackedLayout
 from nerloop.types import MicroBatch, Tensor
 
 if TYPE_CHECKING:
     pass
 
 
-def logits_of(model: Any, batch: MicroBatch, layout: Layout | None = None) -> Tensor:
+def logits_of(model: Any, batch: MicroBatch, layout: PackedLayout | None = None) -> Tensor:
     """Return the logits, (rows, width, labels); without padding, in a layout other than the batch's own if given."""
     with contextlib.ExitStack() as stack:
         if batch.is_unpadded:
             if layout is None:
                 lengths = [place.length for place in batch.places]
-                layout = Layout.of(lengths, batch.labels.shape[1], batch.labels.device)
+                layout = PackedLayout.of(lengths, batch.labels.shape[1], batch.labels.device)
             stack.enter_context(attention.laid_out(layout))
         logits: Tensor = model(**batch.inputs).logits
     return logits

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nerloop.kernels import bindings as kernels
 from nerloop.kernels.dropout import keep
-from nerloop.model.cu_seqlens import Layout, Moves, Stack
+from nerloop.model.cu_seqlens import Moves, PackedLayout, Stack
 from nerloop.types import Tensor
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ PLAIN = 128
 """Length up to which a CPU is quicker with all scores of a stack in memory; of PyTorch's attention, which holds fewer,
 the gradient takes twice as long at any length."""
 
-_layout: Layout | None = None  # of the forward under way
+_layout: PackedLayout | None = None  # of the forward under way
 _is_used = False  # whether a layer has attended by it
 
 
 @contextlib.contextmanager
-def laid_out(layout: Layout) -> Iterator[None]:
+def laid_out(layout: PackedLayout) -> Iterator[None]:
     """Let the forward inside attend within the sentences of a layout.
 
     Raises NotImplementedError where the model has not attended by it: then its sentences have seen each other.
@@ -120,7 +120,7 @@ def attend(
         flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
         return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate, sliding_window)[None], None
     is_as_laid_out = query.shape[2:] == key.shape[2:] == value.shape[2:] and num_subwords == _layout.width
-    if rate < 1.0 and len(_layout.lengths) and is_as_laid_out and kernels.can(query, key, value):
+    if rate < 1.0 and len(_layout.lengths) and is_as_laid_out and kernels.is_supported(query, key, value):
         heads = [_heads(x, num_heads) for x in (query, key, value)]
         heads = [x if x.stride(2) == 1 else x.contiguous() for x in heads]
         task = kernels.Attention(
@@ -156,7 +156,13 @@ def _is_flat(query: Tensor, sliding_window: int | None) -> bool:
 
 
 def _attend_flat(
-    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scaling: float | None, dropout: float, window: int | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: PackedLayout,
+    scaling: float | None,
+    dropout: float,
+    window: int | None = None,
 ) -> Tensor:
     """Return the output, (subwords, heads, width), of all sentences at once: q, k and v are shaped alike.
 
@@ -191,7 +197,7 @@ def can_attend_flat(device: Any, dtype: Any, width: int, *, is_windowed: bool = 
             # A resumed run makes the trial at another step: no dropout of a step may depend on it.
             torch.random.fork_rng([device] if device.type == "cuda" else []),
         ):
-            layout = Layout.of(lengths, device=device)
+            layout = PackedLayout.of(lengths, device=device)
             drawn = torch.randn(3, sum(lengths), 2, width, generator=generator)
             flat, alone = (drawn.to(device, dtype).requires_grad_() for _ in range(2))
             q, k, v = flat.unbind()

@@ -28,7 +28,7 @@ def build_optimizer(weights: Weights, weight_decay: float, precision: str) -> to
     groups = parameter_groups(weights.master, weight_decay)
     tensors = [*weights.master.parameters(), *weights.model.parameters()]
     optimizer: torch.optim.Optimizer
-    if precision == "bf16" and all(kernels.can(tensor) and tensor.is_contiguous() for tensor in tensors):
+    if precision == "bf16" and all(kernels.is_supported(tensor) and tensor.is_contiguous() for tensor in tensors):
         optimizer = _one_pass()(groups, weights)
     else:
         optimizer = torch.optim.AdamW(groups, lr=0.0, fused=precision != "fp16")

@@ -36,7 +36,7 @@ class Weights:
         cast_parameters(model)
         return Weights(master, model)
 
-    def collect_gradients(self) -> None:
+    def accumulate_from_compute(self) -> None:
         """Add the model's gradients to the master's, in float32, and clear them.
 
         What the optimizer lets go of is used again: fresh memory for all gradients would cost more than the copy.
@@ -69,7 +69,7 @@ class Weights:
             self._gradients[index] = parameter.new_empty(parameter.shape)
         return self._gradients[index]
 
-    def publish(self) -> None:
+    def sync_to_compute(self) -> None:
         """Cast the master's weights for the model."""
         import torch
 

@@ -27,7 +27,7 @@ MOST_USED = 0.5
 """Share of the rows up to which it pays to train the others by a factor."""
 
 
-def narrow(model: PreTrainedModel, used_ids: np.ndarray) -> bool:
+def prune(model: PreTrainedModel, used_ids: np.ndarray) -> bool:
     """Let a model train no other rows of its input embedding than these, in place; return whether it is done.
 
     It is not where most rows are used, and where the embedding is not a plain table of its own. In training mode the
@@ -46,25 +46,25 @@ def narrow(model: PreTrainedModel, used_ids: np.ndarray) -> bool:
         return False
     if sum(p is table.weight for module in model.modules() for p in module._parameters.values()) > 1:
         return False
-    table.__class__ = _narrow_embedding()
+    table.__class__ = _pruned_embedding()
     table.split(used_ids)
     return True
 
 
-def widen(model: nn.Module) -> None:
+def restore(model: nn.Module) -> None:
     """Give a model that was narrowed its plain embedding back, in place."""
-    for module in narrowed(model):
+    for module in pruned(model):
         module.join()
 
 
-def narrowed(model: nn.Module) -> list[Any]:
+def pruned(model: nn.Module) -> list[Any]:
     """Return the embeddings of a model that are narrow: one or none."""
-    return [module for module in model.modules() if isinstance(module, _narrow_embedding())]
+    return [module for module in model.modules() if isinstance(module, _pruned_embedding())]
 
 
 def let_decay(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Let the rows that are not trained decay with each step of an optimizer as those do that are."""
-    modules = narrowed(model)
+    modules = pruned(model)
 
     def after_step(stepped: Any, *_: Any) -> None:
         for module in modules:
@@ -77,12 +77,12 @@ def let_decay(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 @cache
-def _narrow_embedding() -> Any:
+def _pruned_embedding() -> Any:
     import torch
     from torch import nn
     from torch.nn import functional
 
-    class NarrowEmbedding(nn.Embedding):
+    class PrunedEmbedding(nn.Embedding):
         """nn.Embedding, its rows in two: those that are used, and the rest with the share of it that has decayed.
 
         There is no `weight`, so that who looks into the table by itself fails instead of misreading it.
@@ -151,10 +151,10 @@ def _narrow_embedding() -> Any:
                 errors: list[str] = others[-1]
                 errors.append("other embeddings were trained there, by another nerloop or collator")
 
-    return NarrowEmbedding
+    return PrunedEmbedding
 
 
-def is_narrowable(
+def is_prunable(
     model: PreTrainedModel, used_ids: np.ndarray, feature: Feature, collator: Collator, tokenizer: Tokenizer
 ) -> bool:
     """Whether a model can be narrowed and computes what it did: of any ids, and in training.
@@ -174,14 +174,14 @@ def is_narrowable(
 
     training, device = model.training, model.device
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        if not narrow(model, used_ids):
+        if not prune(model, used_ids):
             return False
         try:
             found = logits()
         except Exception:  # whatever a model raises whose embedding is not what it expects
             return False
         finally:
-            widen(model)
+            restore(model)
             model.train(training)
         expected = logits()
     model.train(training)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nerloop.model.cu_seqlens import Layout, few_borders
+from nerloop.model.cu_seqlens import PackedLayout, few_borders
 from nerloop.model.forward import logits_of
 from nerloop.objectives.cross_entropy import token_loss
 from nerloop.optim.adamw import clip, takes_gradients_of_model, unwrapped
@@ -24,7 +24,7 @@ UNSTEADY = 200
 """Steps after which about all shapes have been met, and graphs been recorded."""
 
 
-class Descent:
+class TrainStep:
     """The gradient of micro-batches and the update of a step; nothing in it waits for the device."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Descent:
             *inputs, labels, borders = tensors
             static = MicroBatch(dict(zip(names, inputs, strict=True)), labels, (), is_unpadded=True)
             # Lengths that are known here would be those of this batch in every replay.
-            layout = Layout(np.zeros(0, np.int64), width, borders, longest)
+            layout = PackedLayout(np.zeros(0, np.int64), width, borders, longest)
             return self._add_gradient(static, self._scale, is_last=True, layout=layout)
 
         self._scale.fill_(scale)
@@ -127,7 +127,7 @@ class Descent:
         *,
         is_last: bool,
         is_only: bool = False,  # what the model adds its gradients to is clear
-        layout: Layout | None = None,
+        layout: PackedLayout | None = None,
     ) -> Tensor:
         accelerator = self._accelerator
         with contextlib.nullcontext() if is_last else accelerator.no_sync(self._model):
@@ -137,7 +137,7 @@ class Descent:
             accelerator.backward(loss * scale)
         is_taken = is_only and self._takes_gradients
         if not is_taken and (accelerator.num_processes == 1 or is_last):
-            self._weights.collect_gradients()
+            self._weights.accumulate_from_compute()
         return loss.detach()
 
     def _update(self, step: int | Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Descent:
         self._optimizer.step()
         self._optimizer.zero_grad()
         if not self._takes_gradients:
-            self._weights.publish()
+            self._weights.sync_to_compute()
         return norm
 
     def _recorded_update(self) -> Tensor:

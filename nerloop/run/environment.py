@@ -40,7 +40,7 @@ def computed_on(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "num_processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
-        "kernels": kernels.can(torch.empty(1, device=accelerator.device)),
+        "kernels": kernels.is_supported(torch.empty(1, device=accelerator.device)),
     }
 
 

@@ -17,13 +17,13 @@ from nerloop.evaluation import tables as report
 from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline
 from nerloop.evaluation.predictor import NERLOOP_JSON, Split
 from nerloop.evaluators.seqeval import scores
-from nerloop.optim.pruned_embedding import widen
+from nerloop.optim.pruned_embedding import restore
 from nerloop.plugins import BUILT_IN
 from nerloop.run import atomic, checkpoint
 from nerloop.run.folder import RESULTS, Progress, Run
 from nerloop.run.tracking import Tracker
 from nerloop.tags import OUTSIDE
-from nerloop.training.setup import Task
+from nerloop.training.setup import Training
 from nerloop.types import Example
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 def finish(
     config: Config,
-    task: Task,
+    task: Training,
     run: Run,
     model: Any,
     progress: Progress,
@@ -44,7 +44,7 @@ def finish(
     tracker: Tracker,
 ) -> dict[str, Any]:
     """Evaluate, save and report; return what results.json holds. On every process."""
-    accelerator = task.tagger.accelerator
+    accelerator = task.predictor.accelerator
     master = task.weights.master
     results: dict[str, Any] = {}
     log.info("evaluating the last and the best weights")
@@ -54,7 +54,7 @@ def finish(
     if best_step != step:
         accelerator.wait_for_everyone()
         checkpoint.load_weights(master, run.checkpoints / f"best-{best_step}")
-        task.weights.publish()
+        task.weights.sync_to_compute()
     for name, split in task.splits.items():
         results.setdefault(name, {})["best"] = _evaluate_and_write(task, run, model, name, split, tracker, best_step)
     if "validation" in task.splits and (found := _pipeline_f1(task, master)):
@@ -76,9 +76,9 @@ def finish(
     return results
 
 
-def save_model(folder: Path, config: Config, task: Task, model: PreTrainedModel, results: dict[str, Any]) -> None:
+def save_model(folder: Path, config: Config, task: Training, model: PreTrainedModel, results: dict[str, Any]) -> None:
     """Write a plain transformers model, its tokenizer, its card, and how nerloop decodes it, whole or not at all."""
-    widen(model)
+    restore(model)
 
     def write(beside: Path) -> None:
         model.save_pretrained(str(beside))
@@ -96,55 +96,55 @@ def save_model(folder: Path, config: Config, task: Task, model: PreTrainedModel,
 
 
 def _evaluate_and_write(
-    task: Task, run: Run, model: Any, name: str, split: Split, tracker: Tracker, step: int
+    task: Training, run: Run, model: Any, name: str, split: Split, tracker: Tracker, step: int
 ) -> dict[str, dict[str, Any]]:
     """Return the metrics of a split, and write its predictions files and its table."""
-    tagger = task.tagger
-    decoding = next(iter(tagger.decodings))
-    is_main = tagger.accelerator.is_main_process
+    predictor = task.predictor
+    decoding = next(iter(predictor.decodings))
+    is_main = predictor.accelerator.is_main_process
     writing = prediction_files.writing_predictions(run.folder / f"predictions.{name}", decoding) if is_main else None
     with writing or contextlib.nullcontext(prediction_files.write_nothing) as write:
-        counts = tagger.tag_in_order(model, split, write, task.evaluator)
-    metrics = tagger.metrics_of(counts, task.evaluator)
+        counts = predictor.tag_in_order(model, split, write, task.evaluator)
+    metrics = predictor.metrics_of(counts, task.evaluator)
     if is_main:
         tracker.log_text(f"{name} (best)", report.evaluation_markdown(metrics[decoding]), step)
     return metrics
 
 
-def _pipeline_f1(task: Task, model: PreTrainedModel) -> dict[str, float]:
+def _pipeline_f1(task: Training, model: PreTrainedModel) -> dict[str, float]:
     """Return by strategy the F1 of transformers' pipeline on the validation split; each process takes a share."""
     from accelerate.utils import gather_object
 
-    tagger = task.tagger
-    accelerator = tagger.accelerator
+    predictor = task.predictor
+    accelerator = predictor.accelerator
     examples = itertools.islice(
         task.splits["validation"].examples, accelerator.process_index, None, accelerator.num_processes
     )
     problem, counts = "", {}
     try:
-        share = itertools.takewhile(lambda _: not tagger.interruption.signal, examples)
+        share = itertools.takewhile(lambda _: not predictor.interruption.signal, examples)
         counts = count_pipeline(model, task.tokenizer, share)
     except Exception as error:  # a long run must not be lost to another library's way with odd input
         problem = f"{type(error).__name__}: {error}"
-    tagger.interruption.check()
+    predictor.interruption.check()
     if problems := [p for p in gather_object([problem]) if p]:
         log.warning("warning: transformers' pipeline can't score the validation split: %s", problems[0])
         return {}
     found = {}
     for strategy in STRATEGIES:
-        total = tagger.sum_over_processes(counts[strategy])
+        total = predictor.sum_over_processes(counts[strategy])
         found[strategy] = scores(total["correct",], total["gold",], total["predicted",])["f1"]
     return found
 
 
-def _entities(config: Config, task: Task, model: Any) -> str:
+def _entities(config: Config, task: Training, model: Any) -> str:
     """Return the entities found in one sentence, as text: the demo's own, or the first held-out one that has some."""
     held_out = (e for name in ("test", "validation") if name in task.splits for e in task.splits[name].examples)
     with_entities = (e for e in held_out if any(tag != OUTSIDE for tag in e.tags))
     example = Example(demo.SENTENCE) if config.is_demo else next(with_entities, None)
     if example is None:
         return ""
-    tagger = task.tagger
-    split = Split.of([example], tagger.alignment, tagger.collator)
-    tagged = tagger.gather(tagger.tag(model, split), range(1))
+    predictor = task.predictor
+    split = Split.of([example], predictor.alignment, predictor.collator)
+    tagged = predictor.gather(predictor.tag(model, split), range(1))
     return report.example_line(example.tokens, tagged[0], config.decoding.name)

@@ -15,27 +15,27 @@ from nerloop import demo, plugins
 from nerloop.alignment import Alignment
 from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.batching.features import Features, build_features, recipe
-from nerloop.batching.plan import Atoms, Plan, Step
+from nerloop.batching.plan import BatchUnits, Plan, Step
 from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data import Dataset, TextOptions, read_files
 from nerloop.data.arrow_cache import Cache, code_fingerprint, fingerprint
-from nerloop.data.tag_counts import Statistics
+from nerloop.data.tag_counts import TagCounts
 from nerloop.distributed import collectives
 from nerloop.errors import ConfigError, DataError
-from nerloop.evaluation.predictor import Split, Tagger, build_decodings
+from nerloop.evaluation.predictor import Predictor, Split, build_decodings
 from nerloop.evaluators import Evaluator
 from nerloop.inspection import statistics as inspection
 from nerloop.inspection.as_text import counts_line, inspect_command
 from nerloop.inspection.finding import Severity
 from nerloop.inspection.findings import find_all
 from nerloop.inspection.parts import Part, is_line_per_token
-from nerloop.kernels.modules import fuse
+from nerloop.kernels.modules import replace_with_fused
 from nerloop.model.compat import choose_collator, freeze_unused
 from nerloop.model.load import load_model, load_tokenizer, new_model
 from nerloop.optim.adamw import build_optimizer
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.pruned_embedding import is_narrowable, narrow
+from nerloop.optim.pruned_embedding import is_prunable, prune
 from nerloop.run.signals import Interruption
 from nerloop.tags import Scheme, labels_of, scheme_of
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
@@ -101,7 +101,7 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
 
 
 @dataclass(eq=False)
-class Task:
+class Training:
     """A training, ready to go: everything between the settings and the loop."""
 
     config: Config
@@ -113,7 +113,7 @@ class Task:
     optimizer: torch.optim.Optimizer
     collator: Collator
     evaluator: Evaluator
-    tagger: Tagger
+    predictor: Predictor
     features: Sequence[Feature]  # of the training split
     examples: Sequence[Example]  # likewise
     splits: Mapping[str, Split]  # the others
@@ -123,9 +123,9 @@ class Task:
     @staticmethod
     def build(
         config: Config, dataset: Dataset, precision: str, accelerator: Accelerator, interruption: Interruption
-    ) -> Task:
+    ) -> Training:
         """Return the task of the settings; the model is on the accelerator's device. Raises NerloopError."""
-        labels = labels_of(list(Statistics.of(examples).tags) for examples in dataset.splits.values())
+        labels = labels_of(list(TagCounts.of(examples).tags) for examples in dataset.splits.values())
         scheme = report_scheme(dataset)
         tokenizer, model = build_model(config, labels, dataset)
         model = model.double() if precision == "float64" else model
@@ -137,12 +137,12 @@ class Task:
         if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
             log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
         if accelerator.device.type == "cpu":
-            fuse(model)
+            replace_with_fused(model)
         features = collectives.local_main_first(
             accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
         )
         if config.collator.name in plugins.BUILT_IN["collator"]:  # one of one's own may put other subwords in
-            narrow_embedding(model, features["train"], collator, tokenizer, accelerator)
+            prune_embedding(model, features["train"], collator, tokenizer, accelerator)
         atoms = features["train"].atoms
         plan = Plan(
             atoms,
@@ -160,7 +160,7 @@ class Task:
             log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
         report_sharing(plan)
         weights = Weights.of(model, precision)
-        return Task(
+        return Training(
             config=config,
             labels=labels,
             scheme=scheme,
@@ -170,7 +170,7 @@ class Task:
             optimizer=build_optimizer(weights, config.train.weight_decay, precision),
             collator=collator,
             evaluator=evaluator,
-            tagger=Tagger(
+            predictor=Predictor(
                 labels, alignment, collator, build_decodings(config.decoding, labels, scheme), accelerator, interruption
             ),
             features=features["train"],
@@ -197,7 +197,7 @@ class Task:
 
     def evaluate(self, model: Any, split: str) -> dict[str, dict[str, Any]]:
         """Return the metrics of a split by decoding, the same on every process."""
-        return self.tagger.evaluate(model, self.splits[split], self.evaluator)
+        return self.predictor.evaluate(model, self.splits[split], self.evaluator)
 
     def locations(self, step: Step) -> list[str]:
         """Return where the sentences of a step come from."""
@@ -270,9 +270,9 @@ def _look_through(dataset: Dataset, names: Mapping[str, tuple[str, bool]]) -> di
 
 def check_counts(dataset: Dataset) -> None:
     """Say what can be told from the counts that are kept with the sentences. Raises DataError."""
-    in_training = Statistics.of(dataset.splits["train"]).tags
+    in_training = TagCounts.of(dataset.splits["train"]).tags
     for split, examples in dataset.splits.items():
-        statistics = Statistics.of(examples)
+        statistics = TagCounts.of(examples)
         tags, spans = statistics.tags, statistics.num_spans
         log.info("%-10s %6d sentences %8d tokens %7d entities", split, len(examples), tags.total(), spans)
         if not spans and split == "train":
@@ -291,7 +291,7 @@ def check_counts(dataset: Dataset) -> None:
 
 def report_scheme(dataset: Dataset) -> Scheme:
     """Return the scheme of all splits together, and say it; what is against it has been said."""
-    scheme, _ = scheme_of(sum((Statistics.of(e).pairs for e in dataset.splits.values()), Counter[tuple[str, str]]()))
+    scheme, _ = scheme_of(sum((TagCounts.of(e).pairs for e in dataset.splits.values()), Counter[tuple[str, str]]()))
     log.info("tags are %s", scheme)
     return scheme
 
@@ -299,7 +299,7 @@ def report_scheme(dataset: Dataset) -> Scheme:
 def report_documents(dataset: Dataset) -> None:
     """Say of which splits documents are not known, which an alignment that shares windows goes by."""
     for split, examples in dataset.splits.items():
-        known = Statistics.of(examples)
+        known = TagCounts.of(examples)
         if problem := what_stands_alone(known.num_without_document, known.num_sentences, f"the {split} split"):
             log.warning("warning: %s", problem)
 
@@ -338,7 +338,7 @@ def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel)
     return chosen
 
 
-def narrow_embedding(
+def prune_embedding(
     model: PreTrainedModel, features: Features, collator: Collator, tokenizer: Tokenizer, accelerator: Accelerator
 ) -> None:
     """Let the model train the embeddings alone that occur in training, where that pays and is all the same to it."""
@@ -346,8 +346,8 @@ def narrow_embedding(
     used_ids = np.union1d(features.used_ids, [fill_in, *tokenizer.all_special_ids])
     feature = features[int(np.argmin(features.atoms.lengths))]
     # One process decides: weights of other shapes on another one would never add up.
-    if collectives.main_decides(accelerator, lambda: is_narrowable(model, used_ids, feature, collator, tokenizer)):
-        narrow(model, used_ids)
+    if collectives.broadcast_from_main(accelerator, lambda: is_prunable(model, used_ids, feature, collator, tokenizer)):
+        prune(model, used_ids)
         log.info(
             "the training text has %d of the model's %d subwords: their embeddings are trained, all others only decay, "
             "as they would anyway",
@@ -365,5 +365,5 @@ def check_best_metric(config: Config, evaluator: Evaluator) -> None:
         )
 
 
-def _num_long(atoms: Atoms) -> int:
+def _num_long(atoms: BatchUnits) -> int:
     return int((np.diff(atoms.offsets) > 1).sum())

@@ -14,7 +14,7 @@ from nerloop.alignment.all import All
 from nerloop.alignment.document import Document, what_stands_alone
 from nerloop.alignment.first import First
 from nerloop.alignment.subwords import subwords_of
-from nerloop.batching.plan import Atoms, Plan
+from nerloop.batching.plan import BatchUnits, Plan
 from nerloop.errors import ConfigError
 from nerloop.types import IGNORE, Example
 
@@ -187,7 +187,7 @@ def wordpiece_session(wordpiece_folder):
 def test_a_step_takes_windows_until_it_holds_batch_size_sentences(wordpiece):
     examples = sentences(*["New York"] * 40)
     features = list(Document(wordpiece, LABELS, max_length=8).split(examples))  # three sentences a window
-    plan = Plan(Atoms.of(features), batch_size=4, seed=1)
+    plan = Plan(BatchUnits.of(features), batch_size=4, seed=1)
     assert [f.num_tokens for f in features] == [(2, 2, 2)] * 13 + [(2,)]
     assert plan.num_steps(1) == 7
     assert {plan[i].num_sentences for i in range(7)} == {6, 4}

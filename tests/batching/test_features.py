@@ -9,7 +9,7 @@ from nerloop.alignment.all import All
 from nerloop.alignment.first import First
 from nerloop.batching import features as module
 from nerloop.batching.features import Features, build_features, recipe, split_in_chunks
-from nerloop.batching.plan import Atoms
+from nerloop.batching.plan import BatchUnits
 from nerloop.config import Plugin
 from nerloop.contracts import nasty_examples
 from nerloop.data import arrow_cache as store
@@ -53,7 +53,7 @@ def test_features_from_the_cache_are_those_of_the_alignment(cache, tokenizer, al
     assert_same(found, expected)
     assert_same(found[3:9], expected[3:9])
     assert found.used_ids.tolist() == sorted({i for f in expected for i in f.input_ids.tolist()})
-    atoms, direct = found.atoms, Atoms.of(expected)
+    atoms, direct = found.atoms, BatchUnits.of(expected)
     for name in ("sentences", "offsets", "lengths", "labelled"):
         assert getattr(atoms, name).tolist() == getattr(direct, name).tolist()
         assert getattr(atoms, name).dtype == np.int32

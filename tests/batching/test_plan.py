@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerloop.batching.plan import Atoms, Plan, Step, balance, dropout_seed, evaluation_batches, shuffle_into_steps
+from nerloop.batching.plan import BatchUnits, Plan, Step, balance, dropout_seed, evaluation_batches, shuffle_into_steps
 from nerloop.types import IGNORE, Feature
 
 
-def atoms(*features: list[int], sentences: list[int] | None = None) -> Atoms:
+def atoms(*features: list[int], sentences: list[int] | None = None) -> BatchUnits:
     """Return atoms from the lengths of the features of each; half of the subwords are labelled, rounded down."""
     lengths = [n for atom in features for n in atom]
-    return Atoms(
+    return BatchUnits(
         sentences=np.array(sentences or [1] * len(features), dtype=np.int64),
         offsets=np.cumsum([0, *map(len, features)]),
         lengths=np.array(lengths, dtype=np.int64),
@@ -24,7 +24,7 @@ def atoms(*features: list[int], sentences: list[int] | None = None) -> Atoms:
     )
 
 
-def some_atoms(num_atoms: int, seed: int = 0) -> Atoms:
+def some_atoms(num_atoms: int, seed: int = 0) -> BatchUnits:
     """Return atoms of one or two features, 3 to 40 subwords each."""
     random = np.random.RandomState(seed)
     return atoms(*[random.randint(3, 41, size=1 + (i % 5 == 0)).tolist() for i in range(num_atoms)])
@@ -232,7 +232,7 @@ def test_plan_epoch_at_counts_what_is_done():
 
 
 def test_atoms_of_features():
-    found = Atoms.of(
+    found = BatchUnits.of(
         [
             feature(length=7, labelled=3, atom=0, examples=(0,)),
             feature(length=6, labelled=2, atom=0, examples=(0,)),
@@ -247,7 +247,7 @@ def test_atoms_of_features():
 
 
 def test_atoms_of_nothing():
-    found = Atoms.of([])
+    found = BatchUnits.of([])
     assert (found.sentences.tolist(), found.offsets.tolist(), found.lengths.tolist()) == ([], [0], [])
 
 
@@ -327,4 +327,4 @@ def test_evaluation_batches_begin_with_the_longest():
 
 
 def test_evaluation_batches_of_nothing_are_none():
-    assert list(evaluation_batches(Atoms.of([]), 100, sum)) == []
+    assert list(evaluation_batches(BatchUnits.of([]), 100, sum)) == []

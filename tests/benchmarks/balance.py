@@ -12,7 +12,7 @@ import statistics
 from turns import default_data, default_model, finish
 
 from nerloop import plugins
-from nerloop.batching.plan import Atoms, Plan
+from nerloop.batching.plan import BatchUnits, Plan
 from nerloop.config import ModelSettings
 from nerloop.data import read_files
 from nerloop.model.load import load_tokenizer
@@ -33,7 +33,11 @@ def main() -> None:
     features = alignment.split(examples)
     collator = plugins.build("collator", "pack", tokenizer)
     plan = Plan(
-        Atoms.of(features), arguments.batch_size, 42, num_processes=arguments.num_processes, cost=collator.num_cells
+        BatchUnits.of(features),
+        arguments.batch_size,
+        42,
+        num_processes=arguments.num_processes,
+        cost=collator.num_cells,
     )
     imbalances, dealt = [], []
     for number in range(plan.num_steps(1)):

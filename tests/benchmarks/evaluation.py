@@ -23,7 +23,7 @@ def work(arguments: argparse.Namespace) -> None:
     from nerloop.distributed import launch as hardware
     from nerloop.evaluation.predictor import Split
     from nerloop.run.signals import Interruption
-    from nerloop.training.setup import Task, read_dataset
+    from nerloop.training.setup import Training, read_dataset
 
     few, whole = (str(Path(arguments.data, name)) for name in ("test.conll", "dev.conll"))
     config = Config(
@@ -34,12 +34,12 @@ def work(arguments: argparse.Namespace) -> None:
     )
     accelerator, precision = hardware.start(config)
     dataset = read_dataset(config)
-    task = Task.build(config, dataset, precision, accelerator, Interruption())
+    task = Training.build(config, dataset, precision, accelerator, Interruption())
     task.evaluate(task.weights.model, "validation")  # the plain loop has trained before it evaluates: all is warm
     examples = dataset.splits["validation"]
     start = time.perf_counter()
-    split = Split.of(examples, task.tagger.alignment, task.tagger.collator)
-    metrics = task.tagger.evaluate(task.weights.model, split, task.evaluator)
+    split = Split.of(examples, task.predictor.alignment, task.predictor.collator)
+    metrics = task.predictor.evaluate(task.weights.model, split, task.evaluator)
     seconds = time.perf_counter() - start
     assert metrics["viterbi"]["tokens"] == sum(len(e.tokens) for e in examples)
     print(json.dumps({"tokens_per_second": metrics["viterbi"]["tokens"] / seconds}))

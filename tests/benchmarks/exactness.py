@@ -206,7 +206,7 @@ def situations_of(folder: Path, case: Case) -> dict[str, int]:
     import numpy as np
 
     from nerloop import plugins
-    from nerloop.batching.plan import Atoms, Plan
+    from nerloop.batching.plan import BatchUnits, Plan
     from nerloop.config import ModelSettings
     from nerloop.data import read_files
     from nerloop.evaluation.predictor import Split
@@ -216,7 +216,7 @@ def situations_of(folder: Path, case: Case) -> dict[str, int]:
     examples, to_tag = (read_files([str(folder / f"{name}.conll")])[0] for name in ("train", "test"))
     tokenizer = load_tokenizer(ModelSettings(name_or_path=str(folder / "model")))
     alignment = plugins.build("alignment", "first", tokenizer, labels_of(e.tags for e in examples), **WINDOW)
-    atoms = Atoms.of(alignment.split(examples))
+    atoms = BatchUnits.of(alignment.split(examples))
     collator = plugins.build("collator", case.collator, tokenizer)
     plan = Plan(
         atoms,
@@ -347,7 +347,7 @@ def work(folder: Path, launch: str, precisions: list[str]) -> None:
                         "--output_format", "jsonl", "--metrics", f"{out}.json"]  # fmt: skip
         predict.main()
     else:
-        collectives.leave()
+        collectives.destroy_process_group()
 
 
 def settings_of(folder: Path, case: Case, precision: str) -> Any:

@@ -106,7 +106,7 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
     from nerloop.model.load import load_tokenizer
     from nerloop.optim.adamw import build_optimizer
     from nerloop.optim.master_weights import Weights
-    from nerloop.optim.step import Descent
+    from nerloop.optim.step import TrainStep
     from nerloop.types import Feature
 
     tokenizer = load_tokenizer(ModelSettings(name_or_path=model_folder))
@@ -121,10 +121,10 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
         prepare_model(master, collator)
         weights = Weights.of(master, "bf16")
         model, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
-        descent = Descent(accelerator, weights, model, optimizer, 1.0, with_graphs=True)
-        if descent.graphs is None:
+        train_step = TrainStep(accelerator, weights, model, optimizer, 1.0, with_graphs=True)
+        if train_step.graphs is None:
             sys.exit("found no CUDA graphs to check")
-        descent.graphs._is_on = is_on
+        train_step.graphs._is_on = is_on
         model.train()
         random, losses = np.random.RandomState(0), []
         for step in range(20):
@@ -134,9 +134,9 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
                 for atom, length in enumerate(random.randint(3, 60, 32)):
                     ids, labels = random.randint(1000, 20000, length), random.randint(0, 9, length)
                     features.append(Feature(ids, labels, np.full(length, -1), atom, (atom,), (int(length),)))
-                losses.append(float(descent.add_gradient(collator(features), 1e-3, is_last=is_last)))
-            descent.update(step, 1e-4)
-        numbers.append(len(descent.graphs))
+                losses.append(float(train_step.add_gradient(collator(features), 1e-3, is_last=is_last)))
+            train_step.update(step, 1e-4)
+        numbers.append(len(train_step.graphs))
         sides.append((losses, torch.cat([p.detach().flatten() for p in master.parameters()])))
     torch.use_deterministic_algorithms(False)
     (losses, found), (same_losses, same) = sides

@@ -32,7 +32,7 @@ def work(arguments: argparse.Namespace) -> None:
     from nerloop.objectives.cross_entropy import token_loss
     from nerloop.optim.adamw import clip, takes_gradients_of_model
     from nerloop.run.signals import Interruption
-    from nerloop.training.setup import Task, read_dataset
+    from nerloop.training.setup import Training, read_dataset
 
     config = Config(
         model=ModelSettings(name_or_path=arguments.model),
@@ -41,7 +41,7 @@ def work(arguments: argparse.Namespace) -> None:
         run=RunSettings(log_level="warning"),
     )
     accelerator, precision = hardware.start(config)
-    task = Task.build(config, read_dataset(config), precision, accelerator, Interruption())
+    task = Training.build(config, read_dataset(config), precision, accelerator, Interruption())
     weights, parameters = task.weights, list(task.weights.master.parameters())
     model, optimizer = accelerator.prepare(weights.model, task.optimizer)
     model.train()
@@ -67,7 +67,7 @@ def work(arguments: argparse.Namespace) -> None:
             accelerator.backward(loss / max(1, step.num_labelled))
             end_of("backward")
             if not is_one_pass:
-                weights.collect_gradients()
+                weights.accumulate_from_compute()
             end_of("collect gradients")
         clip(accelerator, optimizer, parameters, 1.0)
         end_of("norm")
@@ -77,7 +77,7 @@ def work(arguments: argparse.Namespace) -> None:
         optimizer.zero_grad()
         end_of("update")
         if not is_one_pass:
-            weights.publish()
+            weights.sync_to_compute()
         end_of("cast weights")
         parts["page faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
         if number >= arguments.warmup:

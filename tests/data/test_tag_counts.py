@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nerloop.data.arrow_cache import Cache
 from nerloop.data.cached_examples import store_examples
-from nerloop.data.tag_counts import Statistics
+from nerloop.data.tag_counts import TagCounts
 from nerloop.tags import find_scheme, scheme_of, to_spans
 from nerloop.types import Example
 
@@ -18,10 +18,10 @@ TAGS = st.sampled_from(["O", "B-X", "I-X", "E-X", "S-X", "B-Y", "I-Y", "E-Y"])
 
 
 def test_statistics_literal():
-    found = Statistics.of(EXAMPLES)
+    found = TagCounts.of(EXAMPLES)
     assert (found.num_sentences, found.num_tokens, found.num_spans) == (4, 5, 2)
     assert found.num_without_document == 4
-    assert Statistics.of([Example(("a",), document="x"), Example(("b",))]).num_without_document == 1
+    assert TagCounts.of([Example(("a",), document="x"), Example(("b",))]).num_without_document == 1
     assert found.tags == {"B-X": 1, "I-X": 1, "O": 1, "B-Y": 1}
     assert found.pairs == {
         ("O", "B-X"): 1, ("B-X", "I-X"): 1, ("I-X", "O"): 1, ("O", "O"): 3, ("O", "B-Y"): 1, ("B-Y", "O"): 1
@@ -30,14 +30,14 @@ def test_statistics_literal():
 
 @given(st.lists(st.lists(TAGS, max_size=8), max_size=6))
 def test_statistics_count_what_the_tags_hold(sentences):
-    found = Statistics.of([Example(("x",) * len(tags), tuple(tags)) for tags in sentences])
+    found = TagCounts.of([Example(("x",) * len(tags), tuple(tags)) for tags in sentences])
     assert found.tags == Counter(tag for tags in sentences for tag in tags)
     assert found.num_spans == sum(len(to_spans(tags)) for tags in sentences)
     assert scheme_of(found.pairs) == find_scheme(sentences)
-    assert Statistics.from_json(found.to_json()) == found
+    assert TagCounts.from_json(found.to_json()) == found
 
 
 def test_statistics_of_stored_examples_were_noted(tmp_path):
     found = store_examples(lambda: EXAMPLES, Cache.at(str(tmp_path)), "key")
-    assert Statistics.of(found) is found.statistics
-    assert found.statistics == Statistics.of(EXAMPLES)
+    assert TagCounts.of(found) is found.statistics
+    assert found.statistics == TagCounts.of(EXAMPLES)

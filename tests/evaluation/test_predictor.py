@@ -16,7 +16,7 @@ from nerloop.collators.pad import Pad
 from nerloop.contracts import in_documents, nasty_examples
 from nerloop.decoding.argmax import Argmax
 from nerloop.decoding.viterbi import Viterbi
-from nerloop.evaluation.predictor import MAX_SUBWORDS, Split, Tagged, Tagger, softmax
+from nerloop.evaluation.predictor import MAX_SUBWORDS, Prediction, Predictor, Split, softmax
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.model import packing as attention
 from nerloop.tags import Scheme, is_legal, split_tag
@@ -41,10 +41,10 @@ def model(make_model):
 
 @pytest.fixture
 def make_tagger(wordpiece, accelerator):
-    def make(alignment=First, collator=Pack, **options) -> Tagger:
+    def make(alignment=First, collator=Pack, **options) -> Predictor:
         decodings = {"viterbi": Viterbi(LABELS, Scheme.IOB2), "argmax": Argmax(LABELS, Scheme.IOB2)}
         aligned = alignment(wordpiece, LABELS, **options)
-        return Tagger(LABELS, aligned, collator(wordpiece), decodings, accelerator)
+        return Predictor(LABELS, aligned, collator(wordpiece), decodings, accelerator)
 
     return make
 
@@ -61,12 +61,12 @@ def examples() -> list[Example]:
     ]
 
 
-def tag(tagger: Tagger, model, examples) -> list[Tagged]:
-    return tagger.gather(tagger.tag(model, tagger_split(tagger, examples)), range(len(examples)))
+def tag(predictor: Predictor, model, examples) -> list[Prediction]:
+    return predictor.gather(predictor.tag(model, tagger_split(predictor, examples)), range(len(examples)))
 
 
-def tagger_split(tagger: Tagger, examples) -> Split:
-    return Split.of(examples, tagger.alignment, tagger.collator)
+def tagger_split(predictor: Predictor, examples) -> Split:
+    return Split.of(examples, predictor.alignment, predictor.collator)
 
 
 @pytest.mark.parametrize("alignment", [First, All, Document])
@@ -89,7 +89,7 @@ def test_the_main_decoding_is_legal(make_tagger, model, examples):
     assert not all(is_legal(split_tag(a), split_tag(b), Scheme.IOB2) for a, b in others)
 
 
-def same(ours: list[Tagged], theirs: list[Tagged]) -> bool:
+def same(ours: list[Prediction], theirs: list[Prediction]) -> bool:
     return [t.tags for t in ours] == [t.tags for t in theirs] and all(
         np.allclose(a.probabilities, b.probabilities, atol=1e-4) for a, b in zip(ours, theirs, strict=True)
     )
@@ -102,28 +102,28 @@ def test_packed_and_padded_give_the_same(make_tagger, model, examples):
 
 
 def test_neighbours_in_a_document_are_seen_and_other_documents_are_not(make_tagger, model):
-    tagger = make_tagger(Document)
+    predictor = make_tagger(Document)
     a, b, c = (Example(("Anna", "lives", "in", place), document="a") for place in ("York", "Brussels", "New"))
     other = Example(("York", "is", "big"), document="b")
-    expected = tag(tagger, model, [a, b])
-    assert same(tag(tagger, model, [a, b, other]), [*expected, *tag(tagger, model, [other])])
-    assert not same(tag(tagger, model, [a, c])[:1], expected[:1])
-    assert same(tag(tagger, model, [a]), tag(make_tagger(All), model, [a]))
+    expected = tag(predictor, model, [a, b])
+    assert same(tag(predictor, model, [a, b, other]), [*expected, *tag(predictor, model, [other])])
+    assert not same(tag(predictor, model, [a, c])[:1], expected[:1])
+    assert same(tag(predictor, model, [a]), tag(make_tagger(All), model, [a]))
 
 
 def test_the_order_of_the_sentences_does_not_matter(make_tagger, model, examples):
-    tagger = make_tagger(max_length=40)
+    predictor = make_tagger(max_length=40)
     order = np.random.RandomState(1).permutation(len(examples))
-    expected = tag(tagger, model, examples)
-    found = tag(tagger, model, [examples[i] for i in order])
+    expected = tag(predictor, model, examples)
+    found = tag(predictor, model, [examples[i] for i in order])
     assert same(found, [expected[i] for i in order])
 
 
 def test_a_sentence_alone_gives_the_same(make_tagger, model, examples):
-    tagger = make_tagger(max_length=40)
-    expected = tag(tagger, model, examples)
+    predictor = make_tagger(max_length=40)
+    expected = tag(predictor, model, examples)
     for i in (0, 1, 2, len(examples) - 1):
-        assert same(tag(tagger, model, [examples[i]]), [expected[i]])
+        assert same(tag(predictor, model, [examples[i]]), [expected[i]])
 
 
 def test_a_token_without_subwords_has_equal_shares(make_tagger, model):
@@ -134,35 +134,35 @@ def test_a_token_without_subwords_has_equal_shares(make_tagger, model):
 
 
 def test_no_sentences_at_all(make_tagger, model):
-    tagger = make_tagger()
-    assert tag(tagger, model, []) == []
-    assert tagger.evaluate(model, tagger_split(tagger, []), Seqeval())["viterbi"]["f1"] == 0.0
+    predictor = make_tagger()
+    assert tag(predictor, model, []) == []
+    assert predictor.evaluate(model, tagger_split(predictor, []), Seqeval())["viterbi"]["f1"] == 0.0
 
 
 def test_a_forward_takes_no_more_cells_than_it_may(make_tagger, examples):
     for collator in (Pack, Pad):
-        tagger = make_tagger(collator=collator, max_length=40)
-        split = tagger_split(tagger, examples)
+        predictor = make_tagger(collator=collator, max_length=40)
+        split = tagger_split(predictor, examples)
         forwards = [forward for group in split.groups for forward in group]
         assert sorted(i for forward in forwards for i in forward) == list(range(len(split.features)))
-        cells = [tagger.collator.num_cells([len(split.features[i]) for i in forward]) for forward in forwards]
+        cells = [predictor.collator.num_cells([len(split.features[i]) for i in forward]) for forward in forwards]
         assert max(cells) <= MAX_SUBWORDS
 
 
 def test_the_model_is_left_as_it_was(make_tagger, model, examples):
-    tagger = make_tagger(max_length=40)
+    predictor = make_tagger(max_length=40)
     model.train()
-    expected = tag(tagger, model, examples[-5:])
+    expected = tag(predictor, model, examples[-5:])
     assert model.training
-    assert same(tag(tagger, model, examples[-5:]), expected)  # no dropout
+    assert same(tag(predictor, model, examples[-5:]), expected)  # no dropout
     assert all(p.grad is None for p in model.parameters())
-    tag(tagger, model.eval(), examples[-5:])
+    tag(predictor, model.eval(), examples[-5:])
     assert not model.training
 
 
 def test_log_probabilities_of_a_share(make_tagger, model, examples):
-    tagger = make_tagger(max_length=40)
-    scores = {i: s for share in tagger.scores(model, tagger_split(tagger, examples)) for i, s in share.items()}
+    predictor = make_tagger(max_length=40)
+    scores = {i: s for share in predictor.scores(model, tagger_split(predictor, examples)) for i, s in share.items()}
     assert sorted(scores) == list(range(len(examples)))
     totals = np.concatenate([np.exp(s).sum(axis=1) for s in scores.values()])
     assert set(np.round(totals, 3)) == {1.0, 5.0}  # 5: equal zeros, where a token has no subwords
@@ -170,23 +170,23 @@ def test_log_probabilities_of_a_share(make_tagger, model, examples):
 
 
 def test_in_float64_the_scores_are(make_tagger, model, examples):
-    tagger = make_tagger()
-    (share,) = tagger.scores(model.double(), tagger_split(tagger, examples[1:2]))
+    predictor = make_tagger()
+    (share,) = predictor.scores(model.double(), tagger_split(predictor, examples[1:2]))
     assert share[0].dtype == np.float64
 
 
 def test_in_bf16_the_scores_are_float32(wordpiece, make_tagger, model, examples):
-    tagger = make_tagger()
-    (share,) = tagger.scores(model.to(torch.bfloat16), tagger_split(tagger, examples[-3:]))
+    predictor = make_tagger()
+    (share,) = predictor.scores(model.to(torch.bfloat16), tagger_split(predictor, examples[-3:]))
     assert {s.dtype for s in share.values()} == {np.dtype(np.float32)}
     assert all(np.isfinite(s).all() for s in share.values())
 
 
 def test_the_metrics_are_those_of_the_tags(make_tagger, model, examples):
-    tagger = make_tagger(max_length=40)
-    split = tagger_split(tagger, examples)
-    metrics = tagger.evaluate(model, split, Seqeval())
-    found = tag(tagger, model, examples)
+    predictor = make_tagger(max_length=40)
+    split = tagger_split(predictor, examples)
+    metrics = predictor.evaluate(model, split, Seqeval())
+    found = tag(predictor, model, examples)
     assert sorted(metrics) == ["argmax", "viterbi"]
     for name in metrics:
         counts = Seqeval().count([e.tags for e in examples], [t.tags[name] for t in found])
@@ -196,21 +196,23 @@ def test_the_metrics_are_those_of_the_tags(make_tagger, model, examples):
 
 @pytest.mark.parametrize("alignment", [First, Document])
 def test_the_shares_of_several_processes_are_everything_once(make_tagger, model, examples, alignment):
-    tagger = make_tagger(alignment, max_length=40)
-    split = tagger_split(tagger, in_documents(examples * 5))
+    predictor = make_tagger(alignment, max_length=40)
+    split = tagger_split(predictor, in_documents(examples * 5))
     assert len(split.groups) >= 3
-    expected = tagger.tag(model, split)
+    expected = predictor.tag(model, split)
 
     class Share:
         """What a process knows of itself."""
 
         def __init__(self, index: int) -> None:
             self.process_index, self.num_processes = index, 3
-            self.unwrap_model, self.autocast = tagger.accelerator.unwrap_model, tagger.accelerator.autocast
+            self.unwrap_model, self.autocast = predictor.accelerator.unwrap_model, predictor.accelerator.autocast
 
-    whole: dict[int, Tagged] = {}
+    whole: dict[int, Prediction] = {}
     for index in range(3):
-        share = Tagger(LABELS, tagger.alignment, tagger.collator, tagger.decodings, Share(index)).tag(model, split)
+        share = Predictor(LABELS, predictor.alignment, predictor.collator, predictor.decodings, Share(index)).tag(
+            model, split
+        )
         assert not whole.keys() & share.keys()
         assert len(share) > 0
         whole |= share
@@ -221,33 +223,33 @@ def test_the_shares_of_several_processes_are_everything_once(make_tagger, model,
 
 
 def test_gather_wants_every_sentence(make_tagger):
-    tagger, nothing = make_tagger(), Tagged({}, np.zeros(0))
-    assert tagger.gather({1: nothing, 0: nothing}, range(2)) == [nothing, nothing]
+    predictor, nothing = make_tagger(), Prediction({}, np.zeros(0))
+    assert predictor.gather({1: nothing, 0: nothing}, range(2)) == [nothing, nothing]
     with pytest.raises(AssertionError, match="every example is scored on exactly one process"):
-        tagger.gather({1: nothing}, range(2))
+        predictor.gather({1: nothing}, range(2))
 
 
 @pytest.mark.parametrize("alignment", [First, Document])
 def test_a_split_is_tagged_piece_by_piece_in_its_order(make_tagger, model, examples, alignment, monkeypatch):
     examples = in_documents(examples)
-    tagger = make_tagger(alignment, max_length=40)
-    expected = tag(tagger, model, examples)
+    predictor = make_tagger(alignment, max_length=40)
+    expected = tag(predictor, model, examples)
     monkeypatch.setattr("nerloop.batching.features.CHUNK", 30)
-    split = tagger_split(tagger, examples)
-    assert len(split.pieces) >= 4
-    assert [i for piece in split.pieces for i in piece.examples] == list(range(len(examples)))
-    assert [i for piece in split.pieces for i in piece.groups] == list(range(len(split.groups)))
-    pieces, found = [], []
+    split = tagger_split(predictor, examples)
+    assert len(split.shards) >= 4
+    assert [i for shard in split.shards for i in shard.examples] == list(range(len(examples)))
+    assert [i for shard in split.shards for i in shard.groups] == list(range(len(split.groups)))
+    shards, found = [], []
 
     def write(some, tagged):
-        pieces.extend(some)
+        shards.extend(some)
         found.extend(tagged)
 
-    counts = tagger.tag_in_order(model, split, write, Seqeval())
-    assert pieces == examples
+    counts = predictor.tag_in_order(model, split, write, Seqeval())
+    assert shards == examples
     assert same(found, expected)
-    assert tagger.metrics_of(counts, Seqeval()) == tagger.evaluate(model, split, Seqeval())
-    assert tagger.tag_in_order(model, split, write) == {}
+    assert predictor.metrics_of(counts, Seqeval()) == predictor.evaluate(model, split, Seqeval())
+    assert predictor.tag_in_order(model, split, write) == {}
 
 
 def test_counts_of_one_process_are_the_sum(make_tagger):
@@ -255,7 +257,7 @@ def test_counts_of_one_process_are_the_sum(make_tagger):
 
 
 def test_spans_with_their_confidence():
-    tagged = Tagged({"viterbi": ["B-PER", "I-PER", "O", "B-LOC"]}, np.array([0.5, 1.0, 0.1, 0.25]))
+    tagged = Prediction({"viterbi": ["B-PER", "I-PER", "O", "B-LOC"]}, np.array([0.5, 1.0, 0.1, 0.25]))
     assert tagged.spans("viterbi") == [
         {"start": 0, "end": 2, "type": "PER", "confidence": 0.75},
         {"start": 3, "end": 4, "type": "LOC", "confidence": 0.25},

@@ -12,7 +12,7 @@ from nerloop.config import Config, DataSettings, ModelSettings, Plugin
 from nerloop.data.readers.columns import escape, read_columns
 from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.prediction_files import conll_lines, jsonl_lines, writer, writing_predictions
-from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluation.predictor import Prediction
 from nerloop.evaluation.tables import (
     HEADINGS,
     confusion_rows,
@@ -40,9 +40,9 @@ EXAMPLES = [
     Example(("é",), ("O",)),
 ]
 TAGGED = [
-    Tagged({"viterbi": ["B-PER", "O", "B-LOC", "I-LOC", "O"]}, np.array([0.5, 1, 0.5, 1, 1])),
-    Tagged({"viterbi": []}, np.zeros(0)),
-    Tagged({"viterbi": ["O"]}, np.ones(1)),
+    Prediction({"viterbi": ["B-PER", "O", "B-LOC", "I-LOC", "O"]}, np.array([0.5, 1, 0.5, 1, 1])),
+    Prediction({"viterbi": []}, np.zeros(0)),
+    Prediction({"viterbi": ["O"]}, np.ones(1)),
 ]
 
 
@@ -126,7 +126,7 @@ def test_conll_lines_without_gold_tags():
 def test_what_is_written_can_be_read(tmp_path):
     path = tmp_path / "predictions.conll"
     tokens = ("\ufeffAnna", "\u2028", "\u00a0", "\x85", "\x0b", "a\tb", "", "a\0b")
-    lines = conll_lines([Example(tokens, ("O",) * 8)], [Tagged({"v": ["B-X"] * 8}, np.ones(8))], "v")
+    lines = conll_lines([Example(tokens, ("O",) * 8)], [Prediction({"v": ["B-X"] * 8}, np.ones(8))], "v")
     path.write_text("".join(lines), encoding="utf-8")
     (read,) = read_columns(str(path))
     assert read.tokens == tuple(escape(token) for token in tokens)

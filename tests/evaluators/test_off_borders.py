@@ -10,7 +10,7 @@ import numpy as np
 from nerloop.data import read_files
 from nerloop.evaluation.pipeline_score import character_spans
 from nerloop.evaluation.prediction_files import jsonl_lines
-from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluation.predictor import Prediction
 from nerloop.evaluators import count_examples
 from nerloop.evaluators.seqeval import Seqeval
 
@@ -83,7 +83,7 @@ def test_the_pipelines_gold_leaves_the_widened_span_out(tmp_path):
 def test_predictions_say_where_in_the_source_they_are(tmp_path):
     (example,) = read(tmp_path)
     tags = ["B-LOC", "I-LOC", "B-PER", "O", "O", "O"]
-    (line,) = jsonl_lines([example], [Tagged({"viterbi": tags}, np.full(6, 0.5))], "viterbi")
+    (line,) = jsonl_lines([example], [Prediction({"viterbi": tags}, np.full(6, 0.5))], "viterbi")
     record = json.loads(line)
     location = f"{tmp_path}/x.jsonl:1"
     assert (record["location"], record["document"]) == (location, location)

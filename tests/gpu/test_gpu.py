@@ -141,9 +141,9 @@ def test_where_recording_fails_training_goes_on_as_without(config, caplog, monke
     """The device is asked for a number while it records: what CUDA says to that ends the recording, not the run."""
     import torch
 
-    from nerloop.optim import step as descent
+    from nerloop.optim import step as train_step
 
-    token_loss = descent.token_loss
+    token_loss = train_step.token_loss
 
     def asking(logits, labels):
         loss = token_loss(logits, labels)
@@ -153,7 +153,7 @@ def test_where_recording_fails_training_goes_on_as_without(config, caplog, monke
 
     whole = steps_of(config, "whole", cuda_graphs=True, deterministic=True)
     train(whole)
-    monkeypatch.setattr(descent, "token_loss", asking)
+    monkeypatch.setattr(train_step, "token_loss", asking)
     failing = steps_of(config, "failing", cuda_graphs=True, deterministic=True)
     caplog.set_level(logging.WARNING, "nerloop")
     train(failing)
@@ -164,14 +164,14 @@ def test_where_recording_fails_training_goes_on_as_without(config, caplog, monke
 
 
 def descent_of(config, model, *, with_graphs: bool, deterministic: bool = False):
-    """Return a Descent, its weights and the collator for a model on the device, in bf16."""
+    """Return a TrainStep, its weights and the collator for a model on the device, in bf16."""
     from nerloop.collators.pack import Pack
     from nerloop.config import ModelSettings
     from nerloop.distributed.launch import make_accelerator
     from nerloop.model.load import load_tokenizer
     from nerloop.optim.adamw import build_optimizer
     from nerloop.optim.master_weights import Weights
-    from nerloop.optim.step import Descent
+    from nerloop.optim.step import TrainStep
 
     accelerator = make_accelerator("bf16", deterministic=deterministic)
     model.to(accelerator.device)
@@ -180,7 +180,7 @@ def descent_of(config, model, *, with_graphs: bool, deterministic: bool = False)
     weights = Weights.of(model, "bf16")
     prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
     prepared.train()
-    return Descent(accelerator, weights, prepared, optimizer, 1.0, with_graphs), weights, collator
+    return TrainStep(accelerator, weights, prepared, optimizer, 1.0, with_graphs), weights, collator
 
 
 def features(step: int, lengths=(3, 60, 17, 40, 5, 31)):
@@ -209,20 +209,20 @@ def test_steps_of_these_encoders_wait_for_nothing(config, make_model, kind, with
     """The first one tries kernels, the second one records: these may wait."""
     import torch
 
-    descent, _, collator = descent_of(config, make_model(kind, **KINDS[kind]), with_graphs=with_graphs)
+    train_step, _, collator = descent_of(config, make_model(kind, **KINDS[kind]), with_graphs=with_graphs)
     total = torch.zeros((), device="cuda")
     for step in range(6):
         torch.manual_seed(step)
         torch.cuda.set_sync_debug_mode("error" if step >= 2 else "default")
         try:
-            total += descent.add_gradient(collator(features(step)), 1 / 156, is_last=True)
-            norm = descent.update(step, 1e-3)
+            total += train_step.add_gradient(collator(features(step)), 1 / 156, is_last=True)
+            norm = train_step.update(step, 1e-3)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert 0 < float(norm) < 1e6
     assert 0 < float(total) < 1e6
     assert caplog.messages == []
-    assert not with_graphs or len(descent.graphs) == 2
+    assert not with_graphs or len(train_step.graphs) == 2
 
 
 def test_gradients_and_updates_by_graphs_are_those_without_to_the_bit(config, make_model, caplog):
@@ -233,17 +233,17 @@ def test_gradients_and_updates_by_graphs_are_those_without_to_the_bit(config, ma
         ends = []
         for is_on in (True, False):
             options = {"with_graphs": True, "deterministic": True}
-            descent, weights, collator = descent_of(config, make_model("bert"), **options)
-            descent.graphs._is_on = is_on
+            train_step, weights, collator = descent_of(config, make_model("bert"), **options)
+            train_step.graphs._is_on = is_on
             figures = []
             for step in range(20):
                 torch.manual_seed(step)
                 loss = torch.zeros((), device="cuda")
-                loss += descent.add_gradient(collator(features(step)), 1 / 312, is_last=False)
-                loss += descent.add_gradient(collator(features(step + 99)), 1 / 312, is_last=True)
+                loss += train_step.add_gradient(collator(features(step)), 1 / 312, is_last=False)
+                loss += train_step.add_gradient(collator(features(step + 99)), 1 / 312, is_last=True)
                 gradients = [g.clone() for g in weights.gradients]
-                figures.append((float(loss), float(descent.update(step, 1e-3))))
-            assert len(descent.graphs) == (3 if is_on else 0)
+                figures.append((float(loss), float(train_step.update(step, 1e-3))))
+            assert len(train_step.graphs) == (3 if is_on else 0)
             ends.append((figures, gradients, [p.detach().clone() for p in weights.master.parameters()]))
     finally:
         torch.use_deterministic_algorithms(False)
@@ -261,15 +261,15 @@ def test_sentences_side_by_side_have_the_gradient_of_padded_ones_by_graphs_too(c
     options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     gradients = []
     for is_padded in (False, True):
-        descent, weights, collator = descent_of(config, make_model("bert", **options), with_graphs=not is_padded)
+        train_step, weights, collator = descent_of(config, make_model("bert", **options), with_graphs=not is_padded)
         collator = Pad(collator._tokenizer) if is_padded else collator
         for step in range(4):
-            descent.add_gradient(collator(features(step)), 1 / 156, is_last=True)
+            train_step.add_gradient(collator(features(step)), 1 / 156, is_last=True)
             gradients.append(torch.cat([p.grad.flatten() for p in weights.master.parameters() if p.grad is not None]))
             for parameter in weights.master.parameters():  # as an update does, but the weights stay
                 parameter.grad = None
-            descent._is_first = True
+            train_step._is_first = True
         if not is_padded:
-            assert len(descent.graphs) == 1
+            assert len(train_step.graphs) == 1
     for packed, padded in zip(gradients[:4], gradients[4:], strict=True):
         assert float((packed - padded).norm() / padded.norm()) < 0.05

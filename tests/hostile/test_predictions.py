@@ -19,7 +19,7 @@ from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, Tra
 from nerloop.data import read_files
 from nerloop.data.readers.columns import escape
 from nerloop.evaluation.prediction_files import writing_predictions
-from nerloop.evaluation.predictor import Tagged
+from nerloop.evaluation.predictor import Prediction
 from nerloop.train import train
 from nerloop.types import Example
 
@@ -80,7 +80,7 @@ def test_every_token_that_was_read_is_written_once_with_its_tag(feed, folder, to
         assert [e.tokens for e in examples] == [tuple(t for t, _ in s) for s in sentences]
         dice = random.Random(seed)
         predicted = [dice.choices(TAGS, k=len(e.tokens)) for e in examples]
-        tagged = [Tagged({"v": tags}, np.full(len(tags), 0.5)) for tags in predicted]
+        tagged = [Prediction({"v": tags}, np.full(len(tags), 0.5)) for tags in predicted]
         with writing_predictions(folder / "p", "v") as write:
             write(examples, tagged)
         check(examples, folder, "p", predicted)

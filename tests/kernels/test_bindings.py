@@ -34,17 +34,17 @@ def threads():
 @pytest.mark.parametrize("dtype", TYPES)
 def test_with_a_compiler_there_are_kernels(dtype):
     """What else the tests of kernels skip for, this one fails for."""
-    assert kernels.can(torch.ones(1, dtype=dtype))
+    assert kernels.is_supported(torch.ones(1, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_which_tensors_there_are_kernels_for(dtype):
     x = torch.ones(3, dtype=dtype)
-    assert kernels.can(x, x)
-    assert not kernels.can(x, x.half())
-    assert not kernels.can(x.double())
-    assert not kernels.can(x.to("meta"))
-    assert not kernels.can(x, x.to("meta"))
+    assert kernels.is_supported(x, x)
+    assert not kernels.is_supported(x, x.half())
+    assert not kernels.is_supported(x.double())
+    assert not kernels.is_supported(x.to("meta"))
+    assert not kernels.is_supported(x, x.to("meta"))
 
 
 def test_gelu_of_every_bf16_number_is_the_nearest_or_next_to_it():
@@ -317,33 +317,33 @@ def uncompiled(monkeypatch):
 def test_they_can_be_switched_off(uncompiled):
     uncompiled.setenv("NERLOOP_KERNELS", "off")
     kernels.start(with_bf16=True)
-    assert not kernels.can(torch.ones(1))
+    assert not kernels.is_supported(torch.ones(1))
 
 
 def test_without_a_compiler_there_are_none_and_nothing_is_said(uncompiled, caplog):
     uncompiled.setenv("CC", "no-such-compiler-anywhere")
     with caplog.at_level(logging.DEBUG):
-        assert not kernels.can(torch.ones(1))
+        assert not kernels.is_supported(torch.ones(1))
     assert caplog.messages == []
 
 
 def test_they_can_be_switched_off_later(uncompiled):
     uncompiled.setattr(kernels, "_switch", kernels._Switch())
-    assert kernels.can(torch.ones(1))
+    assert kernels.is_supported(torch.ones(1))
     kernels.switch_off()
-    assert not kernels.can(torch.ones(1))
+    assert not kernels.is_supported(torch.ones(1))
 
 
 @pytest.mark.parametrize("odd", [" ", "'", "/"])
 def test_an_odd_name_of_a_compiler_is_none(uncompiled, odd):
     uncompiled.setenv("CC", odd)
-    assert not kernels.can(torch.ones(1))
+    assert not kernels.is_supported(torch.ones(1))
 
 
 def test_without_a_folder_to_work_in_there_are_none(uncompiled, tmp_path, caplog):
     uncompiled.setattr("tempfile.tempdir", str(tmp_path / "no such folder"))
     with caplog.at_level(logging.INFO, logger="nerloop"):
-        assert not kernels.can(torch.ones(1))
+        assert not kernels.is_supported(torch.ones(1))
     assert len(caplog.messages) == 1
 
 
@@ -355,7 +355,7 @@ def test_a_file_that_can_be_compiled_but_not_linked_is_reported(uncompiled, tmp_
     real = "int there; int *gone(void) { return &there; }"
     source.write_text(real)
     with caplog.at_level(logging.INFO, logger="nerloop"):
-        assert not kernels.can(torch.ones(1))
+        assert not kernels.is_supported(torch.ones(1))
     (line,) = caplog.messages
     assert "error" in line or "failed" in line
 
@@ -363,8 +363,8 @@ def test_a_file_that_can_be_compiled_but_not_linked_is_reported(uncompiled, tmp_
 def test_a_compiler_that_fails_is_reported_in_one_line(uncompiled, caplog):
     uncompiled.setenv("CC", "cc --no-such-option")
     with caplog.at_level(logging.INFO, logger="nerloop"):
-        assert not kernels.can(torch.ones(1))
-        assert not kernels.can(torch.ones(1))
+        assert not kernels.is_supported(torch.ones(1))
+        assert not kernels.is_supported(torch.ones(1))
     (line,) = caplog.messages
     assert "no-such-option" in line
     assert "\n" not in line
@@ -376,6 +376,6 @@ def test_nothing_stays_on_the_disk(uncompiled, tmp_path):
     assert len(os.listdir(tmp_path)) == 1  # at work
     kernels.start(with_bf16=True)
     assert len(os.listdir(tmp_path)) == 2
-    assert kernels.can(torch.ones(1))
-    assert kernels.can(torch.ones(1, dtype=torch.bfloat16))
+    assert kernels.is_supported(torch.ones(1))
+    assert kernels.is_supported(torch.ones(1, dtype=torch.bfloat16))
     assert os.listdir(tmp_path) == []

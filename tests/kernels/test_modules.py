@@ -10,7 +10,7 @@ from torch import nn
 
 from nerloop.kernels import bindings as kernels
 from nerloop.kernels import modules as fusion
-from nerloop.kernels.modules import dropout, fuse, is_block_end
+from nerloop.kernels.modules import dropout, is_block_end, replace_with_fused
 
 BLOCK_ENDS = {"bert": 4, "roberta": 4, "electra": 4, "distilbert": 0}  # of two layers
 
@@ -19,7 +19,7 @@ BLOCK_ENDS = {"bert": 4, "roberta": 4, "electra": 4, "distilbert": 0}  # of two 
 def means(request, monkeypatch):
     """With nerloop's own kernels, and with PyTorch's operations alone."""
     if request.param == "operations":
-        monkeypatch.setattr(kernels, "can", lambda *tensors: False)
+        monkeypatch.setattr(kernels, "is_supported", lambda *tensors: False)
     else:
         request.getfixturevalue("with_kernels")
     return request.param
@@ -52,7 +52,7 @@ def test_the_same_seed_draws_the_same(means):
 
 def test_a_models_dropout_draws_by_it_while_training(make_model, means):
     model = make_model("bert", hidden_dropout_prob=0.5)
-    fuse(model)
+    replace_with_fused(model)
     layers = [m for m in model.modules() if isinstance(m, nn.Dropout)]
     assert len(layers) >= 6
     assert {type(m).__name__ for m in layers} == {"CheapDropout"}
@@ -65,7 +65,7 @@ def test_a_models_dropout_draws_by_it_while_training(make_model, means):
 def test_logits_and_gradients_stay_and_so_do_names(make_model, kind, means):
     model = make_model(kind).eval()
     plain = copy.deepcopy(model)
-    fuse(model)
+    replace_with_fused(model)
     ids = torch.arange(4, 20)[None]
     found = []
     for one in (plain, model):
@@ -85,14 +85,14 @@ def test_logits_and_gradients_stay_and_so_do_names(make_model, kind, means):
 def test_in_float64_a_fused_model_computes_as_before(make_model):
     model = make_model("bert").double().eval()
     plain = copy.deepcopy(model)
-    fuse(model)
+    replace_with_fused(model)
     ids = torch.arange(4, 20)[None]
     assert torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
 
 
 def test_a_copy_in_another_type_is_fused_too(make_model):
     model = make_model("bert")
-    fuse(model)
+    replace_with_fused(model)
     wide, narrow = copy.deepcopy(model).double().eval(), copy.deepcopy(model).bfloat16().eval()
     ids = torch.arange(4, 20)[None]
     wanted = wide(input_ids=ids).logits
@@ -135,7 +135,7 @@ def test_the_end_of_a_block_is_known_by_what_it_computes(compute, expected):
     assert is_block_end(module) is expected
     assert torch.equal(torch.get_rng_state(), state)
     assert (module.training, module.dropout.training, module.dropout.p) == (True, True, 0.1)
-    fuse(module)
+    replace_with_fused(module)
     assert type(module).__name__ == ("FusedEnd" if expected else "End")
 
 
@@ -143,7 +143,7 @@ def test_the_end_of_a_block_drops_what_is_added_alone(means):
     torch.manual_seed(0)
     module = End(lambda m, x, r: m.LayerNorm(m.dropout(m.dense(x)) + r))
     module.dropout.p = 0.999
-    fuse(module)
+    replace_with_fused(module)
     x, residual = torch.randn(50, 12), torch.randn(50, 8)
     found = module.train()(x, residual)
     wanted = module.LayerNorm(residual)
@@ -159,7 +159,7 @@ def test_the_end_of_a_block_drops_what_is_added_alone(means):
 )
 def test_of_activations_the_exact_gelu_is_replaced(activation, expected):
     model = nn.Sequential(activation)
-    fuse(model)
+    replace_with_fused(model)
     assert type(model[0]).__name__.startswith("Fused") is expected
 
 
@@ -183,7 +183,7 @@ def test_a_packed_product_is_the_plain_one_and_follows_the_weights():
     torch.manual_seed(0)
     layer = nn.Linear(48, 80).bfloat16()
     model = nn.Sequential(layer)
-    fuse(model)
+    replace_with_fused(model)
     assert type(layer).__name__ == "PackedLinear"
     x = torch.randn(2, 7, 48).bfloat16()
 
@@ -219,9 +219,9 @@ def test_packed_weights_go_with_those_that_they_were_made_of():
 
 def test_fusing_twice_is_fusing_once(make_model):
     model = make_model("bert")
-    fuse(model)
+    replace_with_fused(model)
     kinds = [type(module) for module in model.modules()]
-    fuse(model)
+    replace_with_fused(model)
     assert [type(module) for module in model.modules()] == kinds
 
 
@@ -230,7 +230,7 @@ def test_what_a_kernel_would_misread_is_left_to_pytorch(wrong, means):
     torch.manual_seed(0)
     module = End(lambda m, x, r: m.LayerNorm(m.dropout(m.dense(x)) + r)).eval()
     plain = copy.deepcopy(module)
-    fuse(module)
+    replace_with_fused(module)
     x, residual = torch.randn(3, 5, 12), torch.randn(1, 5, 8) if wrong == "shape" else torch.randn(3, 5, 8)
     with torch.autocast("cpu", torch.bfloat16, enabled=wrong == "type"):
         found, wanted = module(x, residual), plain(x, residual)

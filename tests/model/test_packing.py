@@ -10,7 +10,7 @@ from nerloop.batching.shapes import few_shapes
 from nerloop.collators.pack import Pack
 from nerloop.model import packing as attention
 from nerloop.model.compat import choose_collator
-from nerloop.model.cu_seqlens import Layout, few_borders
+from nerloop.model.cu_seqlens import PackedLayout, few_borders
 from nerloop.model.forward import logits_of
 from nerloop.model.packing import attend, laid_out
 from nerloop.types import Feature
@@ -19,7 +19,7 @@ LENGTHS = [3, 40, 1, 38, 17, 12, 16, 64]
 
 
 def test_sentences_share_a_stack_while_little_is_computed_in_vain():
-    layout = Layout.of(LENGTHS)
+    layout = PackedLayout.of(LENGTHS)
     assert [(s.num_sentences, s.length) for s in layout.stacks] == [(2, 64), (4, 40), (2, 8)]
     assert [(s.start, s.num_cells) for s in layout.stacks] == [(0, 128), (128, 160), (288, 16)]
 
@@ -37,7 +37,7 @@ def test_there_are_few_shapes(sizes, per_octave, least, expected):
 
 
 def test_every_subword_has_one_cell_and_finds_back():
-    layout = Layout.of(LENGTHS, sum(LENGTHS) + 5)
+    layout = PackedLayout.of(LENGTHS, sum(LENGTHS) + 5)
     assert sorted(layout.subwords[layout.subwords >= 0].tolist()) == list(range(sum(LENGTHS)))
     moves = layout.moves(3)
     real = moves.back[: moves.num_real]
@@ -47,24 +47,24 @@ def test_every_subword_has_one_cell_and_finds_back():
 
 
 def test_heads_lie_one_after_the_other_in_a_stack():
-    moves = Layout.of([2, 1]).moves(2)
+    moves = PackedLayout.of([2, 1]).moves(2)
     filled = moves.there.view(2, 2, 8)  # sentence, head, place
     assert filled[0, :, :2].tolist() == [[0, 2], [1, 3]]
     assert filled[1, :, :1].tolist() == [[4], [5]]
 
 
 def test_padding_is_masked_and_nothing_else():
-    layout = Layout.of([3, 2, 3, 1, 1])
+    layout = PackedLayout.of([3, 2, 3, 1, 1])
     (stack,) = layout.stacks
     seen = (stack.mask[:, 0, 0] == 0).int()
     assert seen[:, :4].tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]]
     assert int(seen[:, 4:].sum()) == 0
     assert layout.subwords.view(5, 8)[:, :3].tolist() == [[0, 1, 2], [5, 6, 7], [3, 4, -1], [8, -1, -1], [9, -1, -1]]
-    assert Layout.of([8, 8]).stacks[0].mask is None
+    assert PackedLayout.of([8, 8]).stacks[0].mask is None
 
 
 def test_a_row_of_no_sentence_sees_all_of_itself():
-    (stack,) = Layout.of([2] * 9).stacks
+    (stack,) = PackedLayout.of([2] * 9).stacks
     assert (stack.num_sentences, stack.length) == (10, 8)
     assert (stack.mask[9] == 0).all()
 
@@ -80,7 +80,7 @@ def attended(lengths, dropout=0.0, window=None, training=False, kv_heads=2):
     query, key, value = (
         torch.randn(1, heads, total, 4, dtype=torch.float64, requires_grad=True) for heads in (2, kv_heads, kv_heads)
     )
-    with laid_out(Layout.of(lengths)):
+    with laid_out(PackedLayout.of(lengths)):
         output, _ = attend(
             Module().train(training), query, key, value, None, scaling=0.5, dropout=dropout, sliding_window=window
         )
@@ -118,7 +118,7 @@ def test_a_tail_changes_no_sentence_and_gets_no_gradient():
     torch.manual_seed(0)
     lengths, width = [3, 17, 1], 24
     tensors = [torch.randn(1, 2, width, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    with laid_out(Layout.of(lengths, width)):
+    with laid_out(PackedLayout.of(lengths, width)):
         output, _ = attend(Module().train(False), *tensors, None, scaling=0.5)
     assert float((output[:, :21] - expected(tensors, lengths)).detach().abs().max()) < 1e-14
     # However its output is made use of: it is of no sentence.
@@ -142,7 +142,7 @@ def test_with_dropout_the_gradient_is_that_of_the_output(window, monkeypatch):
     tensors = [torch.randn(1, 2, sum(lengths), 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
 
     def output(*tensors):
-        with laid_out(Layout.of(lengths)):
+        with laid_out(PackedLayout.of(lengths)):
             return attend(module, *tensors, None, scaling=0.7, dropout=0.25, sliding_window=window)[0]
 
     assert torch.autograd.gradcheck(output, tensors)
@@ -152,7 +152,7 @@ def test_dropout_is_of_training_alone_and_keeps_the_expectation():
     lengths = [30, 31, 7]
     assert torch.equal(attended(lengths, dropout=0.5)[1], attended(lengths)[1])
     tensors, _ = attended(lengths)
-    with laid_out(Layout.of(lengths)):
+    with laid_out(PackedLayout.of(lengths)):
         outputs = [attend(Module().train(), *tensors, None, scaling=0.5, dropout=0.3)[0] for _ in range(800)]
     assert not torch.equal(outputs[0], outputs[1])
     mean = torch.stack(outputs).mean(0)
@@ -162,7 +162,7 @@ def test_dropout_is_of_training_alone_and_keeps_the_expectation():
 def test_what_it_can_not_do_it_refuses():
     query = torch.zeros(1, 1, 3, 2)
     for option in ({"position_bias": query}, {"softcap": 1.0}, {"is_causal": True}):
-        with pytest.raises(NotImplementedError, match="soft cap"), laid_out(Layout.of([3])):
+        with pytest.raises(NotImplementedError, match="soft cap"), laid_out(PackedLayout.of([3])):
             attend(Module(), query, query, query, None, **option)
 
 
@@ -289,18 +289,18 @@ def test_sentences_of_no_subword_change_no_output():
     lengths, width = [3, 17, 1, 4, 9, 2, 5, 8], 56
     torch.manual_seed(0)
     q, k, v = torch.randn(3, width, 2, 4, dtype=torch.float64)
-    plain = Layout.of(lengths, width)
-    few = Layout(plain.lengths, width, *few_borders(lengths, width))
+    plain = PackedLayout.of(lengths, width)
+    few = PackedLayout(plain.lengths, width, *few_borders(lengths, width))
     assert (len(plain.borders), len(few.borders)) == (10, 11)
     assert torch.equal(flat(q, k, v, few, 0.5, 0.0), flat(q, k, v, plain, 0.5, 0.0))
 
 
 def test_without_lengths_there_are_no_stacks():
-    layout = Layout(np.zeros(0, np.int64), 8, torch.tensor([0, 3, 8], dtype=torch.int32), 128)
+    layout = PackedLayout(np.zeros(0, np.int64), 8, torch.tensor([0, 3, 8], dtype=torch.int32), 128)
     with pytest.raises(NotImplementedError, match="lengths"):
         _ = layout.stacks
 
 
 def test_borders_are_where_sentences_start_and_the_last_ends():
-    layout = Layout.of([3, 2, 3])
+    layout = PackedLayout.of([3, 2, 3])
     assert (layout.borders.tolist(), layout.longest) == ([0, 3, 5, 8], 3)

@@ -13,10 +13,10 @@ from torch.nn import functional
 from nerloop.collators.pad import Pad
 from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
-from nerloop.kernels.modules import fuse
+from nerloop.kernels.modules import replace_with_fused
 from nerloop.optim.adamw import build_optimizer, clip, takes_gradients_of_model
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.step import Descent
+from nerloop.optim.step import TrainStep
 from nerloop.types import Feature
 
 needs_kernels = pytest.mark.usefixtures("with_kernels")
@@ -107,7 +107,7 @@ def test_the_weights_that_compute_are_those_that_are_trained():
 def test_what_an_update_moves_has_a_new_version():
     """PyTorch does not see a kernel write; weights that are laid out for evaluation would be those of an old step."""
     weights = weights_of()
-    fuse(weights.model)
+    replace_with_fused(weights.model)
     optimizer = build_optimizer(weights, 0.1, "bf16")
     x, versions = torch.randn(3, 200).bfloat16(), [p._version for p in weights.master.parameters()]
     for step in range(2):
@@ -195,21 +195,21 @@ def test_a_step_is_that_of_other_ways_in_bf16(make_model, wordpiece, monkeypatch
     found = []
     for is_on in (True, False):
         if not is_on:
-            monkeypatch.setattr(kernels, "can", lambda *_: False)
+            monkeypatch.setattr(kernels, "is_supported", lambda *_: False)
         model = make_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         accelerator = make_accelerator("bf16")
         weights = Weights.of(model, "bf16")
         prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
         assert takes_gradients_of_model(optimizer) is is_on
-        descent = Descent(accelerator, weights, prepared, optimizer, 1.0)
+        train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0)
         norms = []
         for step in range(3):
             for i, lengths in enumerate(split):
                 batch = Pad(wordpiece)([feature(n, step) for n in lengths])
-                descent.add_gradient(batch, 1 / 49, is_last=i + 1 == len(split))
+                train_step.add_gradient(batch, 1 / 49, is_last=i + 1 == len(split))
                 held = weights.master.classifier.weight.grad
                 assert (held is None) is (is_on and len(split) == 1)
-            norms.append(float(descent.update(step, 1e-3)))
+            norms.append(float(train_step.update(step, 1e-3)))
             assert all(p.grad is None for p in [*weights.master.parameters(), *weights.model.parameters()])
         found.append((norms, torch.cat([p.detach().flatten() for p in weights.master.parameters()]), weights))
     (norms, ours, weights), (other_norms, others, _) = found

@@ -13,8 +13,8 @@ def test_without_bf16_there_is_one_model(make_model):
     weights = Weights.of(model, "no")
     assert weights.model is weights.master is model
     model.classifier.bias.grad = torch.ones(5)
-    weights.collect_gradients()
-    weights.publish()
+    weights.accumulate_from_compute()
+    weights.sync_to_compute()
     assert model.classifier.bias.grad.tolist() == [1.0] * 5
 
 
@@ -25,7 +25,7 @@ def test_in_bf16_the_model_is_a_cast_of_the_master(make_model):
     assert {p.dtype for p in master.parameters()} == {torch.float32}
     with torch.no_grad():
         master.classifier.weight.fill_(1.2345678)
-    weights.publish()
+    weights.sync_to_compute()
     assert weights.model.classifier.weight.unique().tolist() == [1.234375]
 
 
@@ -33,7 +33,7 @@ def test_gradients_are_added_up_in_float32(make_model):
     weights = Weights.of(make_model("bert"), "bf16")
     for value in (1.0, 2.0**-10):  # in bf16 the sum would be 1
         weights.model.classifier.bias.grad = torch.full((5,), value, dtype=torch.bfloat16)
-        weights.collect_gradients()
+        weights.accumulate_from_compute()
         assert weights.model.classifier.bias.grad is None
     assert weights.master.classifier.bias.grad.tolist() == [1 + 2.0**-10] * 5
     assert weights.master.classifier.weight.grad is None
@@ -45,7 +45,7 @@ def test_updates_too_small_for_bf16_add_up(make_model):
     with torch.no_grad():
         for _ in range(100):
             weights.master.classifier.bias.add_(1e-4)
-    weights.publish()
+    weights.sync_to_compute()
     assert float((weights.model.classifier.bias - before).detach().min()) > 0.009
 
 
@@ -94,7 +94,7 @@ def test_the_gradients_memory_is_used_again(make_model):
     for _ in range(2):
         for source in weights.model.parameters():
             source.grad = torch.ones_like(source)
-        weights.collect_gradients()
+        weights.accumulate_from_compute()
         places.append([target.grad.data_ptr() for target in weights.master.parameters()])
         assert all(
             float(target.grad.min()) == 1.0 == float(target.grad.max()) for target in weights.master.parameters()

@@ -16,7 +16,7 @@ from nerloop.distributed.launch import make_accelerator
 from nerloop.errors import CheckpointError
 from nerloop.optim.adamw import build_optimizer, clip
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.pruned_embedding import is_narrowable, narrow, narrowed, widen
+from nerloop.optim.pruned_embedding import is_prunable, prune, pruned, restore
 from nerloop.run import atomic, checkpoint
 from nerloop.training import setup as task
 from nerloop.types import Feature
@@ -35,7 +35,7 @@ class NoScaler:
 def model(make_model):
     """Return a narrow model, in eval mode."""
     model = make_model("bert")
-    assert narrow(model, USED)
+    assert prune(model, USED)
     return model
 
 
@@ -68,11 +68,11 @@ def test_it_is_trained_as_the_plain_one(make_model):
     plain = make_model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).double()
     before = plain.state_dict()[TABLE].clone()
     model = copy.deepcopy(plain)
-    assert narrow(model, USED)
+    assert prune(model, USED)
     expected, found = trained(plain), trained(model)
     assert found == [pytest.approx(pair, rel=1e-11) for pair in expected]
     assert max(norm for _, norm in expected) > 0.5  # clipped
-    widen(model)
+    restore(model)
     ours, theirs = model.state_dict(), plain.state_dict()
     assert list(ours) == list(theirs)
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) <= 1e-12
@@ -84,15 +84,15 @@ def test_it_is_trained_as_the_plain_one(make_model):
 
 def test_ids_that_training_has_not_are_taken_in_evaluation(model):
     plain = copy.deepcopy(model)
-    widen(plain)
+    restore(plain)
     with torch.no_grad():
         expected = plain(input_ids=EVERY_ID).logits
         assert torch.equal(model(input_ids=EVERY_ID).logits, expected)
-        narrowed(model)[0].decay(0.5)
-        narrowed(model)[0].used[5:] += 1  # what was there of them before is out of date
+        pruned(model)[0].decay(0.5)
+        pruned(model)[0].used[5:] += 1  # what was there of them before is out of date
         found = model(input_ids=EVERY_ID).logits
         assert float((found - expected).abs().min()) > 1e-4
-        widen(model)
+        restore(model)
         assert torch.equal(model(input_ids=EVERY_ID).logits, found)
 
 
@@ -113,7 +113,7 @@ def test_a_skipped_update_decays_nothing(model, overflows):
         model.classifier.bias.grad[0] = float("nan")
     clip(NoScaler(), optimizer, list(model.parameters()), 1.0)
     optimizer.step()
-    assert float(narrowed(model)[0].decayed) == pytest.approx(0.0 if overflows else 0.05)
+    assert float(pruned(model)[0].decayed) == pytest.approx(0.0 if overflows else 0.05)
 
 
 @pytest.mark.parametrize("overflows", [False, True])
@@ -127,7 +127,7 @@ def test_an_update_that_the_scaler_skips_decays_nothing(model, overflows):
     if overflows:
         model.classifier.bias.grad[0] = float("inf")
     scaler.step(optimizer)
-    assert float(narrowed(model)[0].decayed) == pytest.approx(0.0 if overflows else 0.05)
+    assert float(pruned(model)[0].decayed) == pytest.approx(0.0 if overflows else 0.05)
 
 
 def test_the_bf16_model_decays_with_its_master_and_once(model):
@@ -135,11 +135,11 @@ def test_the_bf16_model_decays_with_its_master_and_once(model):
     optimizer = build_optimizer(weights, 0.1, "bf16")
     optimizer.param_groups[0]["lr"] = 0.5
     for _ in losses(weights.model.train(), 2):
-        weights.collect_gradients()
+        weights.accumulate_from_compute()
         optimizer.step()
         optimizer.zero_grad()
-        weights.publish()
-    ours, masters = narrowed(weights.model)[0], narrowed(model)[0]
+        weights.sync_to_compute()
+    ours, masters = pruned(weights.model)[0], pruned(model)[0]
     assert float(ours.decayed) == float(masters.decayed) == pytest.approx(1 - 0.95**2)
     assert ours.rest.data_ptr() == masters.rest.data_ptr()
     expected = masters.whole_weight().bfloat16()
@@ -157,13 +157,13 @@ def test_a_checkpoint_brings_all_of_it_back(model, make_model, tmp_path):
     other = make_model("bert")
     with torch.no_grad():
         other.bert.embeddings.word_embeddings.weight.zero_()
-    narrow(other, USED)
+    prune(other, USED)
     weights = Weights.of(other, "bf16")
     checkpoint.load_checkpoint(tmp_path / "step-1", other, build_optimizer(weights, 0.1, "bf16"))
-    weights.publish()
-    assert float(narrowed(weights.model)[0].decayed) == pytest.approx(0.05)
+    weights.sync_to_compute()
+    assert float(pruned(weights.model)[0].decayed) == pytest.approx(0.05)
     for loaded in (other, weights.model):
-        assert torch.equal(narrowed(loaded)[0].whole_weight(), narrowed(model)[0].whole_weight().to(loaded.dtype))
+        assert torch.equal(pruned(loaded)[0].whole_weight(), pruned(model)[0].whole_weight().to(loaded.dtype))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_other_rows_is_refused_in_one_line(make_model, tmp_path,
     models = []
     for used_ids in (saved, loaded):
         models.append(make_model("bert"))
-        assert used_ids is None or narrow(models[-1], used_ids)
+        assert used_ids is None or prune(models[-1], used_ids)
     atomic.write_folder(tmp_path / "best-1", lambda f: checkpoint.save_weights(models[0], f))
     with pytest.raises(CheckpointError, match=f"does not fit this model: .*{reason}") as error:
         checkpoint.load_weights(models[1], tmp_path / "best-1")
@@ -191,9 +191,9 @@ def test_a_checkpoint_of_other_rows_is_refused_in_one_line(make_model, tmp_path,
 
 def test_where_most_rows_are_used_nothing_changes(make_model):
     model = make_model("bert")
-    assert not narrow(model, np.arange(151))
-    assert (narrowed(model), len(model.state_dict()[TABLE])) == ([], 300)
-    assert narrow(model, np.arange(150))
+    assert not prune(model, np.arange(151))
+    assert (pruned(model), len(model.state_dict()[TABLE])) == ([], 300)
+    assert prune(model, np.arange(150))
 
 
 def frozen(model) -> None:
@@ -228,8 +228,8 @@ def without(model) -> None:
 def test_an_embedding_that_is_more_or_less_than_a_trained_table_is_left_alone(make_model, change):
     model = make_model("bert")
     change(model)
-    assert not narrow(model, USED)
-    assert narrowed(model) == []
+    assert not prune(model, USED)
+    assert pruned(model) == []
 
 
 FEATURE = Feature(USED[2:6], np.zeros(4, np.int64), np.zeros(4, np.int64), 0, (0,), (4,))
@@ -240,9 +240,9 @@ def test_a_model_that_computes_the_same_can_be_narrowed_and_is_as_it_was(make_mo
         model = make_model(kind, pad_token_id=1).train()
         before = {name: value.clone() for name, value in model.state_dict().items()}
         state = torch.random.get_rng_state()
-        assert is_narrowable(model, USED, FEATURE, Pad(wordpiece), wordpiece), kind
+        assert is_prunable(model, USED, FEATURE, Pad(wordpiece), wordpiece), kind
         assert torch.equal(torch.random.get_rng_state(), state)
-        assert (model.training, narrowed(model)) == (True, [])
+        assert (model.training, pruned(model)) == (True, [])
         assert list(model.state_dict()) == list(before)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -256,21 +256,21 @@ def test_a_model_that_looks_into_its_embedding_is_not_narrowed(make_model, wordp
             assert module.get_input_embeddings().weight.norm() > 0
 
     model.register_forward_pre_hook(looks)
-    assert not is_narrowable(model, USED, FEATURE, Pad(wordpiece), wordpiece)
-    assert (narrowed(model), len(model.state_dict()[TABLE]), model.training) == ([], 300, True)
+    assert not is_prunable(model, USED, FEATURE, Pad(wordpiece), wordpiece)
+    assert (pruned(model), len(model.state_dict()[TABLE]), model.training) == ([], 300, True)
 
 
 def test_a_model_that_computes_something_else_is_not_narrowed(make_model, wordpiece):
     model = make_model("bert")
-    model.register_forward_hook(lambda module, _, output: output.logits.add_(len(narrowed(module))))
-    assert not is_narrowable(model, USED, FEATURE, Pad(wordpiece), wordpiece)
-    assert narrowed(model) == []
+    model.register_forward_hook(lambda module, _, output: output.logits.add_(len(pruned(module))))
+    assert not is_prunable(model, USED, FEATURE, Pad(wordpiece), wordpiece)
+    assert pruned(model) == []
 
 
 def test_a_model_that_takes_more_ids_than_it_is_given_is_not_narrowed(make_model, wordpiece):
     model = make_model("bert")
     model.register_forward_hook(lambda module, *_: module.get_input_embeddings()(torch.tensor([13])) and None)
-    assert not is_narrowable(model, USED, FEATURE, Pad(wordpiece), wordpiece)
+    assert not is_prunable(model, USED, FEATURE, Pad(wordpiece), wordpiece)
 
 
 # In a training.
@@ -290,8 +290,8 @@ def test_what_collators_fill_in_is_used_too_and_it_is_said_once(make_model, word
     wordpiece.pad_token = None
     assert sorted(wordpiece.all_special_ids) == [1, 2, 3, 4]
     model = make_model("bert")
-    task.narrow_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
-    assert narrowed(model)[0].used_ids.tolist() == [0, 1, 2, 3, 4, 9, 10]
+    task.prune_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
+    assert pruned(model)[0].used_ids.tolist() == [0, 1, 2, 3, 4, 9, 10]
     assert [(r.levelno, r.getMessage()) for r in caplog.records if "embeddings" in r.getMessage()] == [
         (logging.INFO, "the training text has 7 of the model's 300 subwords: their embeddings are trained, all others "
                        "only decay, as they would anyway")
@@ -302,7 +302,7 @@ def test_the_main_process_decides_for_all(make_model, wordpiece, monkeypatch):
     found = []
     for decided in (True, False):
         model = make_model("bert")
-        monkeypatch.setattr(task.collectives, "main_decides", lambda _, decide, decided=decided: decided)
-        task.narrow_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
-        found.append(len(narrowed(model)))
+        monkeypatch.setattr(task.collectives, "broadcast_from_main", lambda _, decide, decided=decided: decided)
+        task.prune_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
+        found.append(len(pruned(model)))
     assert found == [1, 0]

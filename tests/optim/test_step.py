@@ -15,7 +15,7 @@ from nerloop.model import packing as attention
 from nerloop.model.compat import prepare_model
 from nerloop.optim.adamw import build_optimizer
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.step import UNSTEADY, Descent, fetching
+from nerloop.optim.step import UNSTEADY, TrainStep, fetching
 from nerloop.types import Feature
 
 # The lengths of two micro-batches a step; a training takes them in turn.
@@ -25,7 +25,7 @@ STEPS = [[[3, 17], [20, 21, 5]], [[4, 17], [19, 5]], [[2, 20], [22, 20, 4]], [[9
 @pytest.fixture(autouse=True)
 def no_kernels(monkeypatch):
     """On a GPU there are none of those for CPUs."""
-    monkeypatch.setattr(kernels, "can", lambda *_: False)
+    monkeypatch.setattr(kernels, "is_supported", lambda *_: False)
 
 
 def feature(length, number):
@@ -46,11 +46,11 @@ def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_ste
     accelerator = make_accelerator(precision)
     weights = Weights.of(model, precision)
     prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, precision))
-    descent = Descent(accelerator, weights, prepared, optimizer, 1.0, True)
-    assert descent.graphs is None  # there is no GPU
+    train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0, True)
+    assert train_step.graphs is None  # there is no GPU
     if kind is not None:
-        descent.use(kind(accelerator.device, [*weights.master.parameters(), *weights.model.parameters()]))
-        descent.graphs._is_on = is_on
+        train_step.use(kind(accelerator.device, [*weights.master.parameters(), *weights.model.parameters()]))
+        train_step.graphs._is_on = is_on
     prepared.train()
     losses, norms = [], []
     for step in range(num_steps):
@@ -58,11 +58,11 @@ def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_ste
         micro_batches = STEPS[step % len(STEPS)]
         for i, lengths in enumerate(micro_batches):
             batch = collator([feature(n, step) for n in lengths])
-            losses.append(float(descent.add_gradient(batch, 1 / 40, is_last=i + 1 == len(micro_batches))))
-        norms.append(float(descent.update(step, 1e-3 / (1 + step))))
+            losses.append(float(train_step.add_gradient(batch, 1 / 40, is_last=i + 1 == len(micro_batches))))
+        norms.append(float(train_step.update(step, 1e-3 / (1 + step))))
     assert all(p.grad is None for p in [*weights.master.parameters(), *weights.model.parameters()])
-    assert int(descent.first_bad) == -1
-    return losses, norms, descent.graphs, {n: p.detach().clone() for n, p in weights.master.named_parameters()}
+    assert int(train_step.first_bad) == -1
+    return losses, norms, train_step.graphs, {n: p.detach().clone() for n, p in weights.master.named_parameters()}
 
 
 @pytest.fixture
@@ -149,10 +149,10 @@ def test_micro_batches_add_up(make_model, wordpiece, precision):
         accelerator = make_accelerator(precision)
         weights = Weights.of(model, precision)
         optimizer = build_optimizer(weights, 0.01, precision)
-        descent = Descent(accelerator, weights, weights.model, optimizer)
+        train_step = TrainStep(accelerator, weights, weights.model, optimizer)
         for i, lengths in enumerate(split):
             batch = Pad(wordpiece)([feature(n, 0) for n in lengths])
-            descent.add_gradient(batch, 0.5, is_last=i + 1 == len(split))
+            train_step.add_gradient(batch, 0.5, is_last=i + 1 == len(split))
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     apart = float((gradients[0] - gradients[1]).norm() / gradients[0].norm())
     assert apart < (1e-2 if precision == "bf16" else 1e-6)
@@ -162,13 +162,13 @@ def test_the_first_step_that_is_not_finite_is_told_and_changes_nothing(make_mode
     model = make_model("bert")
     accelerator = make_accelerator("no")
     weights = Weights.of(model, "no")
-    descent = Descent(accelerator, weights, model, build_optimizer(weights, 0.01, "no"), 1.0)
+    train_step = TrainStep(accelerator, weights, model, build_optimizer(weights, 0.01, "no"), 1.0)
     batch = Pad(wordpiece)([feature(9, 0)])
     before = model.classifier.weight.detach().clone()
     for step, scale in enumerate((float("nan"), float("inf"))):
-        descent.add_gradient(batch, scale, is_last=True)
-        descent.update(3 + step, 0.1)
-    assert int(descent.first_bad) == 3
+        train_step.add_gradient(batch, scale, is_last=True)
+        train_step.update(3 + step, 0.1)
+    assert int(train_step.first_bad) == 3
     assert torch.equal(model.classifier.weight, before)
 
 
@@ -181,8 +181,8 @@ def test_a_trace_waits_for_graphs_as_far_as_the_run_goes(make_model, recorded_gr
     model = make_model("bert")
     accelerator = make_accelerator("bf16")
     weights = Weights.of(model, "bf16")
-    descent = Descent(accelerator, weights, model, build_optimizer(weights, 0.01, "bf16"))
-    assert (descent.num_unsteady(1000), descent.timing) == (0, {})
-    descent.use(recorded_graphs(accelerator.device, []))
-    assert [descent.num_unsteady(n) for n in (1000, 60, 2)] == [UNSTEADY, 60, 2]
-    assert descent.timing == {"capture_seconds": 0.0}
+    train_step = TrainStep(accelerator, weights, model, build_optimizer(weights, 0.01, "bf16"))
+    assert (train_step.num_unsteady(1000), train_step.timing) == (0, {})
+    train_step.use(recorded_graphs(accelerator.device, []))
+    assert [train_step.num_unsteady(n) for n in (1000, 60, 2)] == [UNSTEADY, 60, 2]
+    assert train_step.timing == {"capture_seconds": 0.0}

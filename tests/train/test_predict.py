@@ -10,7 +10,7 @@ from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
 from nerloop.evaluation.prediction_files import jsonl_lines
-from nerloop.evaluation.predictor import Tagger
+from nerloop.evaluation.predictor import Predictor
 from nerloop.train import train
 
 
@@ -265,7 +265,7 @@ def test_ctrl_c_ends_predict_with_one_line_and_leaves_no_part_of_a_file(model, c
         raise KeyboardInterrupt
 
     folder, _ = model
-    monkeypatch.setattr(Tagger, "tag_in_order", interrupted)
+    monkeypatch.setattr(Predictor, "tag_in_order", interrupted)
     capsys.readouterr()
     assert (
         run_predict(monkeypatch, "--model", folder, str(config.data.validation), "--output", str(tmp_path / "o")) == 130

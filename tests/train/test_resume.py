@@ -141,6 +141,6 @@ def test_what_a_run_is_resumed_with_that_it_did_not_have_is_said(config, monkeyp
 
     config = replace(config, train=replace(config.train, save_every=4))
     interrupted(config, monkeypatch, at_step=9)
-    monkeypatch.setattr(kernels, "can", lambda *_: False)
+    monkeypatch.setattr(kernels, "is_supported", lambda *_: False)
     train(replace(config, run=replace(config.run, resume="auto")))
     assert "resumed with other kernels: equal up to rounding and dropout" in capsys.readouterr().err

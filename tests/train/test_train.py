@@ -155,16 +155,16 @@ def test_without_validation_the_last_weights_are_saved(config):
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_sentences(config, monkeypatch):
-    from nerloop.optim import step as descent
+    from nerloop.optim import step as train_step
 
-    calls, of_model = [], descent.token_loss
+    calls, of_model = [], train_step.token_loss
 
     def token_loss(logits, labels):
         calls.append(1)
         loss = of_model(logits, labels)
         return loss * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(descent, "token_loss", token_loss)
+    monkeypatch.setattr(train_step, "token_loss", token_loss)
     with pytest.raises(
         TrainingError, match=r"^step 3: the gradient is not finite; its sentences \(8 at most\): .*train\.conll:\d+"
     ):
@@ -185,10 +185,10 @@ def test_the_pipeline_of_transformers_loads_the_model_and_scores_as_reported(con
     results = train(config)
     examples, _ = read_files([str(config.data.validation)])
     for strategy in ("simple", "first"):
-        tagger = pipeline("token-classification", str(Path(config.run.dir, "model")), aggregation_strategy=strategy)
+        predictor = pipeline("token-classification", str(Path(config.run.dir, "model")), aggregation_strategy=strategy)
         correct = gold = predicted = 0
         for example in examples:
-            found = {(e["start"], e["end"], e["entity_group"]) for e in tagger(" ".join(example.tokens))}
+            found = {(e["start"], e["end"], e["entity_group"]) for e in predictor(" ".join(example.tokens))}
             expected = character_spans(example)
             correct, gold, predicted = correct + len(found & expected), gold + len(expected), predicted + len(found)
         assert scores(correct, gold, predicted)["f1"] == results["validation"]["pipeline"][strategy]
