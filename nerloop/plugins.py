@@ -16,7 +16,9 @@ BUILT_IN = {
         "all": "nerloop.alignment.all.All",
         "document": "nerloop.alignment.document.Document",
     },
+    "adaptation": {"none": "nerloop.model.adaptation.Full", "freeze": "nerloop.model.adaptation.Freeze"},
     "collator": {"pack": "nerloop.collators.pack.Pack", "pad": "nerloop.collators.pad.Pad"},
+    "objective": {"cross_entropy": "nerloop.objectives.cross_entropy.CrossEntropy"},
     "decoding": {"viterbi": "nerloop.decoding.viterbi.Viterbi", "argmax": "nerloop.decoding.argmax.Argmax"},
     "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},
 }
@@ -24,7 +26,9 @@ BUILT_IN = {
 # What a class of each kind must have to be taken for one; the protocols in the packages say what they do.
 METHODS = {
     "alignment": ("split", "join"),
+    "adaptation": ("apply", "merge"),
     "collator": ("__call__", "num_cells"),
+    "objective": ("loss",),
     "decoding": ("decode",),
     "evaluator": ("count", "metrics"),
 }

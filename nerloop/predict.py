@@ -18,18 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nerloop.alignment.document import Document, what_stands_alone
-from nerloop.config import ModelSettings, Plugin
+from nerloop.alignment.document import what_stands_alone
 from nerloop.data import TextOptions, format_of, iterate_files
 from nerloop.data.formats import FORMATS, SUFFIXES, TEXT_READERS
 from nerloop.data.lines import open_lines
-from nerloop.data.segmentation import DEFAULT_RULE, RULES, read_text
+from nerloop.data.segmentation import read_text
 from nerloop.data.tag_counts import TagCounts
-from nerloop.errors import STOPPED, DataError, Interrupted, ModelError, NerloopError, PluginError
-from nerloop.evaluation.predictor import NERLOOP_JSON
+from nerloop.errors import STOPPED, DataError, Interrupted, NerloopError
 from nerloop.evaluators import Counts
-from nerloop.plugins import BUILT_IN
-from nerloop.tags import Scheme
+from nerloop.model.saved import KINDS, SavedModel
 from nerloop.types import Example
 
 log = logging.getLogger("nerloop.predict")  # not __name__: this file is run as __main__
@@ -76,7 +73,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         "spans (auto: conll for columns, else jsonl)",
     )
     parser.add_argument("--metrics", metavar="FILE", help="write the metrics of files with gold tags as JSON")
-    for kind in BUILT_IN:
+    for kind in KINDS:
         parser.add_argument(
             f"--{kind}", help=f"{kind} plugin (none: the one the model was trained with, if it is a built-in one)"
         )
@@ -85,28 +82,31 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Tag what the arguments name and write it, some thousand sentences at a time. Raises NerloopError."""
+    import torch
+
     from nerloop.batching.features import in_chunks
     from nerloop.distributed import collectives
     from nerloop.distributed import launch as hardware
+    from nerloop.distributed.precision import precision_here
     from nerloop.evaluation import prediction_files
     from nerloop.evaluation import tables as report
     from nerloop.evaluation.predictor import Split
+    from nerloop.evaluation.tagger import load_predictor
     from nerloop.run import malloc
     from nerloop.run.logging import release_log, set_up_logging
 
-    ours = read_settings(arguments)
-    precision = ours["mixed_precision"]
-    if precision == "fp16" and not precision.has_accelerator():
-        precision = "no"
+    chosen = {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")}
+    saved = SavedModel.read(arguments.model, chosen)
+    precision = precision_here(saved.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     accelerator = hardware.make_accelerator(precision)
     if accelerator.device.type == "cpu":
         malloc.keep_freed_memory()
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
-    source = Source.of(arguments, ours["tokenizer"])
+    source = Source.of(arguments, saved.tokenizer)
     known = collectives.broadcast_from_main(accelerator, source.look_through)
-    predictor, model, evaluator = load(arguments.model, ours, accelerator, precision)
-    if isinstance(predictor.alignment, Document) and (
+    predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
+    if getattr(predictor.alignment, "needs_documents", False) and (
         problem := what_stands_alone(known.num_without_document, known.num_sentences, "the input")
     ):
         log.warning("warning: %s", problem)
@@ -132,7 +132,7 @@ def predict(arguments: argparse.Namespace) -> None:
                 counts[name].update(of_chunk)
     metrics = predictor.metrics_of(counts, evaluator) if has_gold else {}
     if metrics and is_main:
-        print(report.plain_table(report.rows_of(metrics[decoding]), report.HEADINGS), file=sys.stderr)
+        print(report.plain_table(*report.metrics_table(metrics[decoding])), file=sys.stderr)
         if arguments.metrics:
             with _writing(arguments.metrics) as write_lines:
                 write_lines([json.dumps(metrics, indent=1) + "\n"])
@@ -212,70 +212,6 @@ class Source:
 
     def _format_of(self, path: str) -> str:
         return format_of(path) if self.format == "auto" else self.format
-
-
-def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what nerloop wrote beside a model, with the plugins that the arguments name instead.
-
-    A plugin that is not built in runs only where the command line names it: a model's folder must not choose code.
-    """
-    path = Path(arguments.model, NERLOOP_JSON)
-    if not Path(arguments.model).is_dir():
-        raise ModelError(f"--model {arguments.model}: no such folder")
-    try:
-        ours: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = {kind: Plugin(str(ours[kind]["name"]), dict(ours[kind]["options"])) for kind in BUILT_IN}
-        ours["scheme"] = Scheme(ours["scheme"])
-        ours["tokenizer"] = str(ours.get("tokenizer", DEFAULT_RULE))  # models of nerloop 0.1.0 may not say
-        if ours["mixed_precision"] not in ("no", "bf16", "fp16", "float64"):
-            raise ValueError(f"mixed_precision {ours['mixed_precision']!r}")
-    except OSError as error:
-        from nerloop.run.folder import MODEL
-
-        inside = Path(arguments.model, MODEL)
-        instead = f", such as {inside}" if Path(inside, NERLOOP_JSON).exists() else " that nerloop saved"
-        raise ModelError(f"{path}: can't be read; expected a model folder{instead}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
-    for kind, plugin in found.items():
-        asked = getattr(arguments, kind)
-        if asked is not None and asked != plugin.name:
-            found[kind] = Plugin(asked)
-        elif asked is None and plugin.name not in BUILT_IN[kind]:
-            raise PluginError(
-                f"{path}: {kind} is {plugin.name!r}, which is not nerloop's code; "
-                f"if you trust it, say --{kind} {plugin.name}"
-            )
-    if arguments.tokenizer is not None:
-        ours["tokenizer"] = arguments.tokenizer
-    elif ours["tokenizer"] not in RULES:
-        raise PluginError(
-            f"{path}: tokenizer is {ours['tokenizer']!r}, which is not nerloop's code; "
-            f"if you trust it, say --tokenizer {ours['tokenizer']}"
-        )
-    return {**ours, **found}
-
-
-def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) -> tuple[Any, Any, Any]:
-    """Return predictor, model and evaluator of a saved model. Raises ModelError where the folder can't be used."""
-    from nerloop.evaluation.predictor import Predictor, build_decodings
-    from nerloop.kernels.modules import replace_with_fused
-    from nerloop.model.compat import choose_collator
-    from nerloop.model.load import load_saved, load_tokenizer
-    from nerloop.optim.master_weights import cast_parameters
-
-    settings = ModelSettings(name_or_path=folder)
-    tokenizer = load_tokenizer(settings)
-    model, labels = load_saved(settings, tokenizer)
-    model = (model.double() if precision == "float64" else model).to(accelerator.device)
-    alignment = ours["alignment"].build("alignment", tokenizer, labels)
-    collator, _ = choose_collator(ours["collator"].build("collator", tokenizer), model, tokenizer)
-    if accelerator.device.type == "cpu":
-        replace_with_fused(model)
-    if precision == "bf16":
-        cast_parameters(model)
-    decodings = build_decodings(ours["decoding"], labels, ours["scheme"])
-    return Predictor(labels, alignment, collator, decodings, accelerator), model, ours["evaluator"].build("evaluator")
 
 
 def _output_format(arguments: argparse.Namespace) -> str:

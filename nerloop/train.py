@@ -1,7 +1,7 @@
-"""The loop: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
+"""The command and the loop: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
 
-Exit codes of the latter: 0 done, 1 training went wrong, 2 bad input (one line on stderr, before any training time),
-130 interrupted by a signal: what was done is saved, and --run.resume auto goes on from there.
+Exit codes of the latter: 0 done, 1 training failed, 2 bad input (one line on stderr, before any training time),
+130 interrupted by a signal: the work so far is saved, and --run.resume auto continues from there.
 """
 
 from __future__ import annotations
@@ -10,37 +10,172 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from functools import partial
-from typing import Any
+import types
+from typing import TYPE_CHECKING
 
-from nerloop.config import Config, validate
 from nerloop.errors import Interrupted, NerloopError, TrainingError
-from nerloop.run.lock import FolderLock
 
-STARTED = time.perf_counter()  # the time to the first step counts from here: imports are a part of the wait
+STARTED = time.perf_counter()  # a command counts its imports as time before the first step
+
+if TYPE_CHECKING:
+    from nerloop.config import Config
+    from nerloop.run.folder import Run
+    from nerloop.run.monitor import Monitor
+    from nerloop.training.finalize import Results
+    from nerloop.training.session import Session
+    from nerloop.training.setup import Training
+    from nerloop.training.state import State
+
 MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
 
 log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "__main__"
 
 
+def train(config: Config, *, started: float | None = None) -> Results:
+    """Train as the settings say and return what results.json holds; threads, logging and signals are then as before.
+
+    `started` is the time.perf_counter() from which the time to the first step counts (none: now). Raises NerloopError.
+    """
+    from nerloop.training.finalize import Results, finalize
+    from nerloop.training.session import open_session
+    from nerloop.training.setup import build_training, open_monitor, restore
+
+    with open_session(config, started=started) as session:
+        training = build_training(config, session)  # data, model, optimizer, plan: nothing trained, nothing written yet
+        run = session.open_run(training.identity)
+        if run.results is not None:
+            return Results(run.results, folder=run.folder)
+        state = restore(training, run)  # step 0, or the state of the checkpoint
+        with open_monitor(training, state, run) as monitor:
+            loop(training, state, run, monitor, session)
+            return finalize(training, state, run, monitor)
+
+
+def loop(training: Training, state: State, run: Run, monitor: Monitor, session: Session) -> None:
+    """Do the steps from `state.step` to the last; evaluate and save whenever it is due."""
+    import torch
+
+    from nerloop.optim.step import fetching
+
+    accelerator, plan = session.accelerator, training.plan
+    clock = time.perf_counter() - state.seconds
+    training.model.train()  # an evaluation leaves it so
+    while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
+        is_stopping = session.interruption.is_agreed()
+        if is_stopping or training.is_evaluation_due(state.step) or training.is_save_due(state.step):
+            monitor.flush()  # a line of metrics precedes the evaluation and the checkpoint of its step
+        if state.step > state.evaluated and training.is_evaluation_due(state.step):
+            with monitor.paused():
+                evaluate(training, state, run, monitor)
+        state.seconds = time.perf_counter() - clock
+        is_last = state.step == training.num_steps or state.is_patience_over(training.patience)
+        if state.step > state.saved and (is_last or is_stopping or training.is_save_due(state.step)):
+            with monitor.paused():
+                save(training, state, run, monitor)
+        if is_last:
+            return
+        if is_stopping:
+            signal = session.interruption.signal or "a signal to another process"
+            raise Interrupted(f"{signal}: stopped after step {state.step}")
+
+        batch = plan[state.step]  # the same on every process
+        # Dropout depends on seed, step and process alone, so a resumed run needs no state of generators.
+        torch.manual_seed(training.dropout_seed(state.step))
+        lr = training.learning_rate(state.step)
+        weight = training.weight_of(batch)
+        scale = accelerator.num_processes / weight  # DDP averages over the processes; their number takes that back
+        micro_batches = batch.micro_batches[accelerator.process_index]
+        loss_sum = torch.zeros((), device=accelerator.device, dtype=training.weights.master.dtype)
+        for i, indices in enumerate(micro_batches):
+            micro_batch = training.collate(indices)
+            monitor.count(micro_batch, training.num_subwords(indices))
+            loss_sum += training.step.add_gradient(micro_batch, scale, is_last=i + 1 == len(micro_batches))
+        grad_norm = training.step.update(state.step, lr)  # clip, skip if not finite, optimizer step
+        monitor.flush()  # the step before: a GPU now has this one to do
+
+        if training.is_update_skipped:  # an overflow in fp16: the scaler tries the same batch with a smaller scale
+            state.skipped_in_a_row += 1
+            if state.skipped_in_a_row == MAX_SKIPPED_UPDATES:
+                raise TrainingError(
+                    f"step {state.step + 1}: {MAX_SKIPPED_UPDATES} updates in a row overflowed in fp16; use bf16"
+                )
+            continue
+        state.skipped_in_a_row = 0
+        state.step += 1
+        if not state.first_step_seconds:
+            loss_sum.item()  # waits for the device
+            state.first_step_seconds = time.perf_counter() - session.started
+        if state.step % training.config.run.log_every == 0 or state.step == training.num_steps:
+            fetch = fetching([training.step.first_bad, accelerator.reduce(loss_sum), grad_norm])
+            monitor.log_step(state.step, fetch, weight=weight, epoch=plan.epoch_at(state.step), lr=lr)
+            if accelerator.device.type == "cpu":
+                monitor.flush()
+        monitor.end_step(state.step, batch)
+
+
+def evaluate(training: Training, state: State, run: Run, monitor: Monitor) -> None:
+    """Score the validation split; where it is the best so far, keep weights, metrics and predictions."""
+    from nerloop.evaluation.tables import evaluation_markdown
+    from nerloop.training.scoring import keep_best, score_split
+
+    if "validation" not in training.splits:
+        return
+    training.check_finite(int(training.step.first_bad))
+    with run.scratch_folder(training.is_main) as predictions:
+        try:
+            metrics = score_split(training, "validation", predictions)
+        except Interrupted:  # the resumed run evaluates this step
+            if state.step > state.saved:
+                save(training, state, run, monitor)
+            raise
+        main = metrics[training.predictor.main_decoding]
+        value = float(main[training.best_metric])
+        is_best = state.note_evaluation(state.step, value, greater_is_better=training.evaluator.greater_is_better)
+        state.last_metrics = metrics
+        if is_best and training.is_main:
+            keep_best(training, run.best(state.step), metrics, predictions)
+    monitor.log_evaluation(state.step, main, epoch=training.plan.epoch_at(state.step), best=state.best)
+    monitor.log_text("validation", evaluation_markdown(main), state.step)
+    mark = " (best)" if is_best else ""
+    log.info("step %d: validation %s %.4f%s", state.step, training.best_metric, value, mark)
+
+
+def save(training: Training, state: State, run: Run, monitor: Monitor) -> None:
+    """Write a checkpoint, then delete those that are not to be kept."""
+    from nerloop.run import checkpoint
+
+    training.check_finite(int(training.step.first_bad))
+    if training.is_main:
+        monitor.sync()
+        kept = {"step": state.step, "best_step": state.best_step, "progress": state.to_dict()}
+        folder = run.checkpoints / f"step-{state.step}"
+        optimizer = training.optimizer.optimizer  # the one that accelerate wrapped
+        checkpoint.save_checkpoint(folder, training.weights.master, optimizer, kept | training.computed_on)
+        checkpoint.prune(run.checkpoints, training.config.run.keep_checkpoints)
+        run.set_status("running", step=state.step, num_steps=training.num_steps)
+    training.accelerator.wait_for_everyone()
+    state.saved = state.step
+
+
 def main() -> None:
     """Parse the command line, train, print the report; leave with the exit code."""
-    from nerloop.config import parse as settings
+    from nerloop.config import parse
     from nerloop.distributed import collectives
-    from nerloop.run import signals as interruption
+    from nerloop.run import signals
 
-    interruption.end_at_once_on_signals()
-    interruption.follow_launcher()
+    signals.end_at_once_on_signals()
+    signals.follow_launcher()
     try:
-        train(settings.parse(sys.argv[1:]))
+        config = parse.parse(sys.argv[1:])
+        results = _train_as_command(config)
+        if collectives.is_main():
+            _print(results.report(is_demo=config.is_demo))
         collectives.destroy_process_group()
     except KeyboardInterrupt:  # a second Ctrl-C, while the step of the first is finished and saved
-        print("nerloop: stopped at once; --run.resume auto goes on from the last checkpoint", file=sys.stderr)
+        print("nerloop: stopped at once; --run.resume auto continues from the last checkpoint", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     except Interrupted as stop:
-        interruption.ignore_signals()
+        signals.ignore_signals()
         if collectives.is_local_main():
             print(f"nerloop: {stop}", file=sys.stderr)
         collectives.destroy_process_group()
@@ -56,204 +191,34 @@ def main() -> None:
             "nerloop: error: another process of this launch has ended, and says above why if it could", file=sys.stderr
         )
         sys.exit(TrainingError.exit_code)
-    interruption.ignore_signals()
+    signals.ignore_signals()
 
 
-def train(config: Config) -> dict[str, Any]:
-    """Train as the settings say and return what results.json holds. Raises NerloopError."""
-    with contextlib.ExitStack() as held:  # the run's folder, and the signals
-        return _train(config, held)
+def _train_as_command(config: Config) -> Results:
+    """Train in a process that is nerloop's own: freed memory stays with it."""
+    from nerloop.distributed.precision import has_accelerator
+    from nerloop.run.malloc import keep_freed_memory
+
+    if not has_accelerator():
+        keep_freed_memory()
+    return train(config, started=STARTED)
 
 
-def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
-    validate(config)
-    import torch
-    from accelerate.utils import set_seed
+def _print(text: str) -> None:
+    """Print to standard output, which may be closed or know few characters: the run is done all the same."""
+    with contextlib.suppress(OSError, ValueError):
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
-    from nerloop.batching.plan import dropout_seed
-    from nerloop.distributed import collectives
-    from nerloop.distributed import launch as hardware
-    from nerloop.distributed.precision import hint_at_bf16
-    from nerloop.evaluation import tables as report
-    from nerloop.optim.schedule import learning_rate
-    from nerloop.optim.step import TrainStep, fetching
-    from nerloop.run import atomic, checkpoint, environment, malloc
-    from nerloop.run import folder as runs
-    from nerloop.run.logging import release_log, set_up_logging
-    from nerloop.run.meter import Meter
-    from nerloop.run.profiling import SKIPPED, profiling
-    from nerloop.run.signals import Interruption
-    from nerloop.run.tracking import Tracker
-    from nerloop.training.finalize import finish
-    from nerloop.training.setup import Training, read_dataset
 
-    accelerator, precision = hardware.start(config)
-    if accelerator.device.type == "cpu":
-        malloc.keep_freed_memory()
-    set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
-    hint_at_bf16(config, precision)
-    set_seed(config.train.seed)  # the same on every process: the head's initial weights
-    collectives.broadcast_from_main(accelerator, lambda: runs.check_free(config))  # before anything takes long
-    dataset = read_dataset(config)
-    interruption = Interruption(accelerator.num_processes)
-    task = Training.build(config, dataset, precision, accelerator, interruption)
-    identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
-    held.enter_context(interruption)  # from here on there is a run to leave in order
-    lock = held.enter_context(FolderLock())
-    run = collectives.broadcast_from_main(accelerator, lambda: runs.open_run(config, identity, lock))
-    release_log()
-    if run.results is not None:
-        log.info("%s is done", run.folder)
-        if accelerator.is_main_process:
-            print(report.final_report(run.results, run.folder, is_demo=config.is_demo))
-        return run.results
-    if accelerator.is_main_process:
-        atomic.write_json(
-            run.folder / runs.ENVIRONMENT, {**environment.environment(accelerator, precision), **identity}
-        )
-    weights, master = task.weights, task.weights.master
-    model, optimizer = accelerator.prepare(weights.model, task.optimizer)
-    scaler = accelerator.scaler
-    plan, num_steps = task.plan, task.num_steps
-    progress = runs.Progress()
-    computed_on = environment.computed_on(accelerator)
-    if run.resume_from is not None:
-        checkpoint.load_checkpoint(run.resume_from, master, optimizer.optimizer)
-        weights.sync_to_compute()
-        state = checkpoint.read_state(run.resume_from)
-        progress = runs.Progress.of(state, run.resume_from)
-        if scaler is not None:
-            scaler.load_state_dict(state["scaler"])
-        log.info("resumed from %s", run.resume_from)
-        if others := [name for name, value in computed_on.items() if state.get(name) != value]:
-            log.warning("warning: resumed with other %s: equal up to rounding and dropout", ", ".join(others))
-    log.info("%s: %d steps of %d sentences on %d process(es), %s", run.folder, num_steps, config.train.batch_size,
-             accelerator.num_processes, "float32" if precision == "no" else precision)  # fmt: skip
+class _CallableModule(types.ModuleType):
+    """Lets nerloop.train(config) work, although `nerloop.train` is this module once something has imported it."""
 
-    train_step = TrainStep(accelerator, weights, model, optimizer, config.train.max_grad_norm, config.train.cuda_graphs)
-    saved, skipped_in_a_row, first_step_seconds = progress.step, 0, 0.0
-    meter = Meter()
-    train_seconds, clock = progress.seconds, time.perf_counter()
+    def __call__(self, config: Config) -> Results:
+        return train(config)
 
-    is_main = accelerator.is_main_process
-    tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    num_before = max(SKIPPED, train_step.num_unsteady(num_steps - progress.step - config.run.profile))
-    traced = profiling(config.run.profile, run.folder, is_main=is_main, skipped=num_before)
-    with run.keeping_status(is_main), tracked as tracker, traced as end_of_step:
-        due: list[Callable[[], None]] = []  # figures that are to be told, of one step at most
 
-        def stop_if_not_finite(bad: int) -> None:
-            if bad >= 0:
-                where = ", ".join(task.locations(plan[bad])[:8])
-                raise TrainingError(f"step {bad + 1}: the gradient is not finite; its sentences (8 at most): {where}")
-
-        def tell(step: int, lr: float, num_labelled: int, fetch: Callable[[], list[float]]) -> None:
-            bad, loss, grad_norm = fetch()
-            stop_if_not_finite(int(bad))
-            figures = {"epoch": plan.epoch_at(step), "loss": loss / max(1, num_labelled), "grad_norm": grad_norm}
-            tracker.log(step, {**figures, "lr": lr, "timing": meter.read()})
-
-        def tell_due() -> None:
-            while due:
-                due.pop()()
-
-        def evaluate(step: int) -> None:
-            """Score the validation split; note whether it is the best, and keep the weights if so."""
-            with meter.paused():
-                metrics = task.evaluate(model, "validation")[config.decoding.name]
-            progress.evaluated = step
-            figure = float(metrics[config.train.best_metric])
-            is_best = progress.best is None or figure > progress.best  # ties keep the first
-            progress.evaluations_without_best += 1
-            if is_best:
-                progress.best, progress.best_step, progress.evaluations_without_best = figure, step, 0
-                if accelerator.is_main_process:
-                    atomic.write_folder(run.checkpoints / f"best-{step}", lambda f: checkpoint.save_weights(master, f))
-            tracker.log(step, {"epoch": plan.epoch_at(step), "split": "validation", **metrics, "best": progress.best})
-            tracker.log_text("validation", report.evaluation_markdown(metrics), step)
-            log.info(
-                "step %d: validation %s %.4f%s", step, config.train.best_metric, figure, " (best)" if is_best else ""
-            )
-
-        @meter.paused()
-        def save(step: int) -> None:
-            stop_if_not_finite(int(train_step.first_bad))
-            progress.step = step
-            progress.seconds = train_seconds + time.perf_counter() - clock
-            if accelerator.is_main_process:
-                tracker.sync()
-                scale = scaler.state_dict() if scaler is not None else None
-                state = {"step": step, "best_step": progress.best_step, "progress": asdict(progress), "scaler": scale}
-                state |= computed_on
-                checkpoint.save_checkpoint(run.checkpoints / f"step-{step}", master, optimizer.optimizer, state)
-                checkpoint.prune(run.checkpoints, config.run.keep_checkpoints)
-                run.set_status("running", step=step, num_steps=num_steps)
-            accelerator.wait_for_everyone()
-
-        model.train()  # an evaluation leaves it so; to tell a large model's modules takes a while
-        step = progress.step
-        while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
-            is_last, is_stopping = step == num_steps, interruption.is_agreed()
-            is_evaluation_due = step > progress.evaluated and task.is_evaluation_due(step)
-            if is_evaluation_due or is_last or is_stopping or task.is_save_due(step):
-                tell_due()
-            if is_evaluation_due and "validation" in task.splits:
-                stop_if_not_finite(int(train_step.first_bad))
-                try:
-                    evaluate(step)
-                except Interrupted:  # a resumed run makes up for it
-                    if step > saved:
-                        save(step)
-                    raise
-            is_last = is_last or progress.is_patience_over(config)
-            if step > saved and (is_last or is_stopping or task.is_save_due(step)):
-                save(step)
-                saved = step
-            if is_last:
-                break
-            if is_stopping:
-                raise Interrupted(f"{interruption.signal or 'a signal to another process'}: stopped after step {step}")
-
-            this = plan[step]
-            torch.manual_seed(dropout_seed(config.train.seed, step, accelerator.process_index))
-            lr = learning_rate(step, num_steps=num_steps, peak=task.peak_learning_rate,
-                               warmup_ratio=config.train.warmup_ratio, schedule=config.train.schedule)  # fmt: skip
-            micro_batches = this.micro_batches[accelerator.process_index]
-            # DDP averages over the processes; their number takes that back.
-            scale = accelerator.num_processes / max(1, this.num_labelled)
-            loss_sum = torch.zeros((), device=accelerator.device, dtype=master.dtype)
-            for i, indices in enumerate(micro_batches):
-                batch = task.collate(indices)
-                meter.count(batch, int(plan.atoms.lengths[list(indices)].sum()))
-                loss_sum += train_step.add_gradient(batch, scale, is_last=i + 1 == len(micro_batches))
-            grad_norm = train_step.update(step, lr)
-            tell_due()  # of the step before, now that a GPU has this one to do
-            if scaler is not None and optimizer.step_was_skipped:  # an overflow: the scaler tries a smaller scale
-                skipped_in_a_row += 1
-                if skipped_in_a_row == MAX_SKIPPED_UPDATES:
-                    raise TrainingError(
-                        f"step {step + 1}: {MAX_SKIPPED_UPDATES} updates in a row overflowed in fp16; use bf16"
-                    )
-                continue
-            skipped_in_a_row = 0
-            step += 1
-            meter.end_step(this)
-            if not first_step_seconds:
-                loss_sum.item()
-                first_step_seconds = time.perf_counter() - STARTED
-            if step % config.run.log_every == 0 or step == num_steps:
-                fetch = fetching([train_step.first_bad, accelerator.reduce(loss_sum), grad_norm])
-                due.append(partial(tell, step, lr, this.num_labelled, fetch))
-                if accelerator.device.type == "cpu":
-                    tell_due()
-            tracker.advance(step)
-            end_of_step()
-
-        train_seconds += time.perf_counter() - clock
-        timing = {"train_seconds": train_seconds, **meter.total(), "first_step_seconds": first_step_seconds}
-        tracker.end_bar()
-        return finish(config, task, run, model, progress, step, timing | train_step.timing, tracker)
-
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     main()

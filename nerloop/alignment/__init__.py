@@ -13,15 +13,16 @@ from nerloop.types import Example, Feature
 class Alignment(Protocol):
     """An alignment is built as `cls(tokenizer, labels, **options)`: a fast tokenizer, and the label names by id.
 
-    Two attributes may be there as well: `needs_documents`, true where `split` looks across sentences, and a
-    `fingerprint`, a string that changes whenever the features would, which lets them be cached.
+    Optional attributes: `needs_documents`, true where `split` looks across sentences; `labels_every_subword`, false
+    where only a token's first subword carries a label; `fingerprint`, a string of the class itself that changes
+    whenever the features would, which lets them be cached.
     """
 
     def split(self, examples: Sequence[Example]) -> Iterable[Feature]:
         """Return the features of examples, those of an atom side by side; labels are IGNORE where there are no tags.
 
         It is called with some thousand consecutive examples at a time, with whole documents where `needs_documents`.
-        BatchUnits and examples are numbered from 0 in each call.
+        Atoms and examples are numbered from 0 in each call.
         """
         ...
 

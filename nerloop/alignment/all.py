@@ -18,6 +18,9 @@ class All(First):
     `pipeline`) find sense there. A tag whose continuation is no label of the data continues as itself.
     """
 
+    labels_every_subword = True
+    fingerprint = ""
+
     def _label(self, tags: Sequence[str], token_of: np.ndarray, is_first: np.ndarray) -> np.ndarray:
         if not tags:
             return np.full(len(token_of), IGNORE, dtype=np.int64)

@@ -29,6 +29,7 @@ class Document:
     """
 
     needs_documents = True
+    fingerprint = ""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Document:
             max_length = min(WINDOW, tokenizer.model_max_length)
         self._sentences = LABELLED[label_subwords](tokenizer, labels, max_length=max_length, stride=stride)
         self.max_length = self._sentences.max_length
+        self.labels_every_subword = self._sentences.labels_every_subword
         before, after = special_tokens(tokenizer)
         self._num_before, self._num_after = len(before), len(after)
 

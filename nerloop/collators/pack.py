@@ -46,6 +46,7 @@ class Pack:
             raise ConfigError(f"collator.layout: found {layout!r}{near}, expected one of {', '.join(LAYOUTS)}")
         self._tokenizer = tokenizer
         self._pad_id = tokenizer.pad_token_id or 0
+        self.added_ids = [self._pad_id]
         self.width = width
         self.position_offset = position_offset
         self.layout = layout

@@ -20,7 +20,9 @@ from nerloop.errors import ConfigError, PluginError, shorten
 # What nerloop itself hands to the constructor of each kind of plugin; the rest are the user's options.
 CONTEXT: dict[str, set[str]] = {
     "alignment": {"tokenizer", "labels"},
+    "adaptation": set(),
     "collator": {"tokenizer"},
+    "objective": {"labels"},
     "decoding": {"labels", "scheme"},
     "evaluator": set(),
 }

@@ -108,8 +108,8 @@ class TrainSettings:
     """steps between checkpoints (none: each epoch)"""
     early_stopping_patience: int | None = None
     """evaluations without a better figure before training stops (none: never)"""
-    best_metric: str = "f1"
-    """metric of the validation split that decides which model is best"""
+    best_metric: str | None = None
+    """metric of the validation split that decides which model is best (none: the evaluator's main one)"""
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ class RunSettings:
     """how many checkpoints to keep"""
     log_every: int = 10
     """steps between logged figures"""
+    score_pipeline: int = 1000
+    """validation sentences that transformers' `pipeline` is scored on at the end (0: none)"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """of what is said in the terminal"""
     profile: int = 0
@@ -149,7 +151,9 @@ class Config:
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     alignment: Plugin = Plugin("all")
+    adaptation: Plugin = Plugin("none")
     collator: Plugin = Plugin("pack")
+    objective: Plugin = Plugin("cross_entropy")
     decoding: Plugin = Plugin("viterbi")
     evaluator: Plugin = Plugin("seqeval")
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -214,6 +218,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "run.keep_checkpoints": (1, 1e6, True),
     "run.log_every": (1, 1e12, True),
     "run.profile": (0, 1000, True),
+    "run.score_pipeline": (0, 1e12, True),
 }
 
 

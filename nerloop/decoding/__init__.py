@@ -9,7 +9,11 @@ import numpy as np
 
 
 class Decoding(Protocol):
-    """A decoding is built as `cls(labels, scheme, **options)`: the label names by id, and the scheme of the data."""
+    """A decoding is built as `cls(labels, scheme, **options)`: the label names by id, and the scheme of the data.
+
+    It may have a method `learn(values)`, which is given the arrays by name that the objective has learned
+    (`Objective.learned`), before each evaluation and when a saved model is loaded.
+    """
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return label ids, (tokens,) a sentence, from log-probabilities, (tokens, labels) a sentence."""

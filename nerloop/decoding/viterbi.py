@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ BUCKET = 256
 
 
 class Viterbi:
-    """The best legal label sequence of each sentence, where all legal transitions are equally likely.
+    """The best legal label sequence of each sentence; all legal transitions score 0 unless an objective learned others.
 
     Among equally good sequences, that with the lowest ids, the last token's id first. Source: Viterbi, Error bounds for
     convolutional codes (1967); as hard constraints on tag transitions, common since Lample et al. (2016).
@@ -26,6 +26,19 @@ class Viterbi:
         self._transitions = _penalties([[is_legal(before, after, scheme) for after in parts] for before in parts])
         self._start = _penalties([is_legal(border, part, scheme) for part in parts])
         self._end = _penalties([is_legal(part, border, scheme) for part in parts])
+        self._legal = self._transitions, self._start, self._end
+
+    def learn(self, values: Mapping[str, np.ndarray]) -> None:
+        """Add learned scores to the legal transitions; arrays of other names are ignored.
+
+        Args:
+            values: "transitions" is (labels, labels), from the row's label to the column's; "start" and "end" are
+                (labels,). Illegal transitions stay impossible.
+        """
+        transitions, start, end = self._legal
+        self._transitions = transitions + values.get("transitions", 0.0)
+        self._start = start + values.get("start", 0.0)
+        self._end = end + values.get("end", 0.0)
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the label ids, (tokens,) a sentence."""

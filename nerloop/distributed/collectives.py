@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from nerloop.errors import NerloopError
 from nerloop.kernels import bindings as kernels
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,41 @@ def destroy_process_group() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+class SingleProcess:
+    """Stands in for an Accelerator where one process tags, so that no launch is set up in somebody's notebook."""
+
+    num_processes, process_index, is_main_process = 1, 0, True
+
+    def __init__(self, device: torch.device, precision: str) -> None:
+        """Take the device, and the precision ("no", "bf16", "fp16" or "float64")."""
+        self.device, self._precision = device, precision
+
+    def unwrap_model(self, model: Any) -> Any:
+        """Return the model, which nothing has wrapped."""
+        return model
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Compute in fp16 inside, if that is the precision; other precisions are the weights' own."""
+        import torch
+
+        return torch.autocast(self.device.type, torch.float16, enabled=self._precision == "fp16")
+
+
+def gather(accelerator: Any, value: T) -> list[T]:
+    """Return the value of every process, on every process, in the order of their ranks."""
+    if accelerator.num_processes == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    found: list[T] = gather_object([value])
+    return found
+
+
+def is_main() -> bool:
+    """Whether this process is the first one of the whole launch."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def is_local_main() -> bool:

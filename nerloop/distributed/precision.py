@@ -11,7 +11,7 @@ from nerloop.config import Config
 from nerloop.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,13 @@ def has_bf16() -> bool:
         return torch.cuda.get_device_capability() >= (8, 0)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def precision_here(saved: str, device: torch.device) -> str:
+    """Return the precision to tag in with a model that was trained in `saved`: float32 where the device lacks it."""
+    if saved == "fp16" and device.type == "cpu":
+        return "no"
+    return "no" if saved == "bf16" and not has_bf16() else saved
 
 
 def hint_at_bf16(config: Config, precision: str) -> None:

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nerloop.alignment import Alignment
 from nerloop.config import Config
-from nerloop.evaluation.tables import HEADINGS, markdown_table, rows_of
+from nerloop.evaluation.tables import markdown_table, metrics_table, pipeline_f1
 
 DOCUMENTS = (
-    "It was trained on sentences in the company of their neighbours in the document, so give it whole documents: "
-    "sentences in their order, a `-DOCSTART-` line before each document (in plain text: a blank line between two). "
-    "transformers' pipeline sees what it is given, and nothing around it.\n\n"
+    "The model was trained on windows of several sentences of a document. Give it whole documents: sentences in their "
+    "order, a `-DOCSTART-` line before each document (in plain text, a blank line between two documents). "
+    "transformers' pipeline sees only the text of one call.\n\n"
 )
 
 
-def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -> str:
-    """Return the README.md of a saved model."""
+def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], alignment: Alignment) -> str:
+    """Return the README.md of a saved model, with the metrics of results.json."""
     base = config.model.name_or_path
     decoding = results["decoding"]
     split = "test" if "test" in results else "validation"
@@ -30,29 +31,32 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str]) -
     origin = base or "a small encoder with random weights (nerloop's demo)"
     parts.append(f"Fine-tuned with nerloop from `{origin}` on `{config.data_name}`.")
     if metrics:
-        parts.append(
-            f"On the {split} split, decoded with `{decoding}`:\n\n{markdown_table(rows_of(metrics), HEADINGS)}"
-        )
+        parts.append(f"On the {split} split, decoded with `{decoding}`:\n\n{markdown_table(*metrics_table(metrics))}")
     parts.append(
         "## Use\n\n"
         "With nerloop, as it was evaluated (any length, one tag a token):\n\n"
         "    python -m nerloop.predict --model FOLDER sentences.conll\n\n"
-        f"{DOCUMENTS if config.alignment.name == 'document' else ''}"
+        "or from Python:\n\n"
+        "    import nerloop\n"
+        '    nerloop.load(FOLDER).tag("Anna Smith flew to Paris.")\n\n'
+        f"{DOCUMENTS if getattr(alignment, 'needs_documents', False) else ''}"
         "With transformers:\n\n"
         "    from transformers import pipeline\n"
         '    pipeline("token-classification", model=FOLDER, aggregation_strategy="first")'
     )
     if "pipeline" in results.get("validation", {}):
-        ours = results["validation"]["best"][decoding]["f1"]
-        found = ", ".join(f"`{name}` {f1:.4f}" for name, f1 in results["validation"]["pipeline"].items())
+        ours = results["validation"]["best"][decoding].get("f1")
+        scored = results["validation"]["pipeline"]
+        found = ", ".join(f"`{name}` {f1:.4f}" for name, f1 in pipeline_f1(scored))
+        first_only = (
+            "`simple` reads every subword, but only the first one of each token was trained; "
+            if not getattr(alignment, "labels_every_subword", True)
+            else ""
+        )
         parts.append(
-            f"F1 on the validation split: nerloop {ours:.4f}; transformers' pipeline {found}. The pipeline takes "
-            "text, not tokens, so it splits words its own way; it knows nothing of legal tag sequences; "
-            + (
-                "`simple` looks at every subword, of which only the first of each token was trained; "
-                if "first" in (config.alignment.name, config.alignment.options.get("label_subwords"))
-                else ""
-            )
-            + "and it cuts off what exceeds the model's limit."
+            f"F1 of transformers' pipeline on {scored['sentences']} validation sentences: {found}"
+            f"{'' if ours is None else f' (nerloop on the whole split: {ours:.4f})'}. The pipeline takes text instead "
+            f"of tokens and splits words its own way; it ignores which tag sequences are legal; {first_only}it cuts "
+            "text at the model's limit."
         )
     return "\n\n".join(parts) + "\n"

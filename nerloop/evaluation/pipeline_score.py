@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nerloop.evaluators import Counts
+from nerloop.evaluators.seqeval import scores
 from nerloop.tags import to_spans
 from nerloop.types import Example, Tokenizer
 
@@ -43,6 +44,11 @@ def count_pipeline(model: PreTrainedModel, tokenizer: Tokenizer, examples: Itera
             )
     model.train(training)
     return counts
+
+
+def f1_of(counts: Counts) -> float:
+    """Return the F1 of counts as `count_pipeline` returns them."""
+    return scores(counts["correct",], counts["gold",], counts["predicted",])["f1"]
 
 
 def character_spans(example: Example) -> set[tuple[int, int, str]]:

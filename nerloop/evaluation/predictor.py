@@ -17,6 +17,7 @@ from nerloop.batching.plan import evaluation_batches
 from nerloop.collators import Collator
 from nerloop.config import Plugin
 from nerloop.decoding import Decoding
+from nerloop.distributed.collectives import gather
 from nerloop.evaluators import Counts, Evaluator, count_examples
 from nerloop.model.forward import feature_logits
 from nerloop.run.signals import Interruption
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 MAX_SUBWORDS = 4096
 """Cells of one forward. A constant, so that a sentence is always scored in the same company."""
-
-
-NERLOOP_JSON = "nerloop.json"
-"""The file beside a saved model that says how nerloop tags with it: plugins, scheme, precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +86,18 @@ class Predictor:
     decodings: Mapping[str, Decoding]  # the first is the main one
     accelerator: Accelerator
     interruption: Interruption = field(default_factory=Interruption)
+
+    @property
+    def main_decoding(self) -> str:
+        """The name of the decoding whose tags are written and whose metrics decide."""
+        return next(iter(self.decodings))
+
+    def learn(self, values: Mapping[str, np.ndarray]) -> None:
+        """Give the decodings the arrays that the objective has learned, if they take any."""
+        for decoding in self.decodings.values():
+            learn = getattr(decoding, "learn", None)
+            if learn is not None and values:
+                learn(values)
 
     def scores(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, np.ndarray]]:
         """Yield the log-probabilities of tokens, (tokens, labels) an example, by its index: this process's share.
@@ -156,7 +165,7 @@ class Predictor:
 
     def _tag_groups(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, Prediction]]:
         """Yield what was found, some sentences at a time."""
-        main = next(iter(self.decodings))
+        main = self.main_decoding
         for scores in self.scores(model, split, shard):
             order = sorted(scores)
             rows = [scores[i] for i in order]
@@ -197,18 +206,14 @@ class Predictor:
 
     def gather(self, tagged: dict[int, Prediction], examples: range) -> list[Prediction]:
         """Return what all processes found in examples, by index, in their order, on every process."""
-        from accelerate.utils import gather_object
-
-        whole = {i: found for part in gather_object([tagged]) for i, found in part.items()}
+        whole = {i: found for part in gather(self.accelerator, tagged) for i, found in part.items()}
         assert sorted(whole) == list(examples), "every example is scored on exactly one process"
         return [whole[i] for i in examples]
 
     def sum_over_processes(self, counts: Counts) -> Counts:
         """Return the sum of every process's counts, on every process."""
-        from accelerate.utils import gather_object
-
         total: Counts = Counter()
-        for part in gather_object([counts]):
+        for part in gather(self.accelerator, counts):
             total.update(part)
         return total
 

@@ -18,14 +18,18 @@ DEMO_HINT = (
 )
 HEADINGS = ("type", "precision", "recall", "f1", "support")
 
+Table = tuple[list[tuple[str, ...]], tuple[str, ...]]
+"""Rows and headings."""
 
-def rows_of(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the rows of the table per type, the total last."""
+
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """Return precision, recall and F1 per type, the total last; of an evaluator without F1, a row for each number."""
+    if "f1" not in metrics:
+        numbers = [(n, v) for n, v in metrics.items() if isinstance(v, int | float)]
+        return [(name, _cell(value)) for name, value in numbers], ("metric", "value")
     whole = {**metrics, "support": metrics.get("gold_spans")}
-    return [
-        (type_, *(_cell(m.get(n)) for n in HEADINGS[1:]))
-        for type_, m in [*metrics.get("per_type", {}).items(), ("all", whole)]
-    ]
+    by_type = [*metrics.get("per_type", {}).items(), ("all", whole)]
+    return [(type_, *(_cell(m.get(n)) for n in HEADINGS[1:])) for type_, m in by_type], HEADINGS
 
 
 def plain_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
@@ -60,7 +64,8 @@ def confusion_rows(metrics: dict[str, Any]) -> tuple[list[list[str]], list[str]]
 
 def evaluation_markdown(metrics: dict[str, Any]) -> str:
     """Return the table per type and the confusion as Markdown, for TensorBoard."""
-    return f"{markdown_table(rows_of(metrics), HEADINGS)}\n\n{markdown_table(*confusion_rows(metrics))}"
+    confusion = f"\n\n{markdown_table(*confusion_rows(metrics))}" if "confusion" in metrics else ""
+    return markdown_table(*metrics_table(metrics)) + confusion
 
 
 def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", is_demo: bool = False) -> str:
@@ -69,13 +74,14 @@ def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", i
     for split in ("test", "validation"):
         if best := results.get(split, {}).get("best"):
             metrics = best[results["decoding"]]
-            table = plain_table(rows_of(metrics), HEADINGS)
+            table = plain_table(*metrics_table(metrics))
             parts.append(f"{split} ({results['decoding']}, model of step {results['best_step']})\n\n{table}")
             if not any("gold \\" in part for part in parts) and "confusion" in metrics:
                 parts.append(plain_table(*confusion_rows(metrics)))
     if "pipeline" in results.get("validation", {}):
-        found = ", ".join(f"{name} {f1:.4f}" for name, f1 in results["validation"]["pipeline"].items())
-        parts.append(f"transformers' pipeline on validation, F1 by aggregation strategy: {found}")
+        found = ", ".join(f"{name} {f1:.4f}" for name, f1 in pipeline_f1(results["validation"]["pipeline"]))
+        num = results["validation"]["pipeline"]["sentences"]
+        parts.append(f"transformers' pipeline on {num} validation sentences, F1 by aggregation strategy: {found}")
     if entities:
         parts.append(entities)
     model, logs = shlex.quote(str(folder / "model")), folder if folder.parent == Path() else folder.parent
@@ -87,6 +93,11 @@ def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", i
     if is_demo:
         parts.append(f"This was the embedded demo. {DEMO_HINT}")
     return "\n\n".join(parts)
+
+
+def pipeline_f1(scored: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return the F1 of transformers' pipeline by aggregation strategy: {"simple": 0.5, "sentences": 9} -> one pair."""
+    return [(name, f1) for name, f1 in scored.items() if name != "sentences"]
 
 
 def example_line(tokens: Sequence[str], tagged: Prediction, decoding: str) -> str:

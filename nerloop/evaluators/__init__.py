@@ -19,10 +19,16 @@ Counts = Counter[tuple[str, ...]]
 class Evaluator(Protocol):
     """An evaluator is built as `cls(**options)`.
 
+    `main_metric` names the metric (a number of `metrics`) that decides which weights are best, unless
+    `train.best_metric` names another one; `greater_is_better` says whether the best is the greatest or the least.
+
     Its `count` may also take `widened` and `missed` by keyword, a sequence of spans a sentence as `Example` has them:
     spans of the gold tags that are not gold, and gold spans that tags can't hold. They are given only where there are
     any; an evaluator that doesn't take them compares the tags as they are, and a warning says so.
     """
+
+    main_metric: str
+    greater_is_better: bool
 
     def count(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Counts:
         """Return the counts of some sentences, from their gold and predicted tags (equally many a sentence)."""

@@ -19,6 +19,9 @@ NOTHING = ""
 class Seqeval:
     """Counts of spans and tokens, and the metrics that seqeval makes of them."""
 
+    main_metric = "f1"
+    greater_is_better = True
+
     def count(
         self,
         gold: Sequence[Sequence[str]],

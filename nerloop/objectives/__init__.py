@@ -1,1 +1,35 @@
-"""Plugins that turn logits and labels into the loss of a micro-batch."""
+"""Plugins that turn logits and labels into the loss of a micro-batch; they may have parameters of their own."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nerloop.types import MicroBatch, Tensor
+
+
+class Objective(Protocol):
+    """An objective is built as `cls(labels, **options)`: the label names by id.
+
+    A step minimises (sum of `loss` over the micro-batches of all processes) / (weight of the whole batch). So the
+    gradient does not depend on how the batch is divided, as long as `loss` is a sum over features or subwords.
+
+    An objective that is a `torch.nn.Module` has its parameters trained, clipped, saved, loaded and resumed with the
+    model's; weight decay leaves them alone. These attributes are optional:
+
+    `weight(labels)`: what the loss is divided by, for one feature's labels, (subwords,) int64. It must add up over
+        features. Without it (or where it is None) every labelled subword weighs 1.
+    `needs_places`: true where `loss` reads `batch.places`, such as one over label sequences. CUDA graphs are then off,
+        since they replay a micro-batch of other places.
+    `learning_rate_factor`: of its own parameters, relative to `train.learning_rate`. Default 1.
+    `learned()`: arrays by name that decoding is to use, such as transition scores; see `nerloop.decoding.Decoding`.
+    """
+
+    def loss(self, logits: Tensor, batch: MicroBatch) -> Tensor:
+        """Return the loss summed over the micro-batch, a scalar in float32 or better.
+
+        Args:
+            logits: (rows, width, labels); bf16 where the model computes in bf16
+            batch: `batch.labels` is (rows, width) int64, IGNORE where a subword has no label; `batch.places` says where
+                each feature lies
+        """
+        ...

@@ -1,24 +1,35 @@
-"""Which parameters decay: AdamW's parameter groups."""
+"""Parameter groups: which parameters decay, and which have a learning rate of their own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from nerloop.objectives.parameters import MODULE
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's parameter groups: no decay for biases and for whatever belongs to a norm, by the module's type."""
+    """Return the parameter groups: no decay for biases, for norms (by the module's type) and for an objective's own.
+
+    `lr_factor` of a group multiplies the learning rate of the step; without it that is 1.
+    """
+    objective = getattr(model, MODULE, None)
+    own = [p for p in objective.parameters() if p.requires_grad] if objective is not None else []
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for module in model.modules():
         is_norm = type(module).__name__.endswith("Norm")  # LayerNorm, RMSNorm, and the many models' own
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
+            if parameter.requires_grad and all(parameter is not p for p in own):
                 (free if is_norm or name == "bias" else decayed).append(parameter)
     unique = {id(p): p for p in decayed}  # tied parameters belong to two modules
-    return [
+    groups: list[dict[str, Any]] = [
         {"params": list(unique.values()), "weight_decay": weight_decay},
         {"params": list({id(p): p for p in free if id(p) not in unique}.values()), "weight_decay": 0.0},
     ]
+    if own:
+        factor = float(getattr(objective, "learning_rate_factor", 1.0))
+        groups.append({"params": own, "weight_decay": 0.0, "lr_factor": factor})
+    return groups

@@ -11,7 +11,8 @@ import numpy as np
 
 from nerloop.model.cu_seqlens import PackedLayout, few_borders
 from nerloop.model.forward import logits_of
-from nerloop.objectives.cross_entropy import token_loss
+from nerloop.objectives import Objective
+from nerloop.objectives.parameters import attached
 from nerloop.optim.adamw import clip, takes_gradients_of_model, unwrapped
 from nerloop.optim.cuda_graphs import Graphs
 from nerloop.optim.master_weights import Weights
@@ -35,6 +36,8 @@ class TrainStep:
         optimizer: Any,
         max_norm: float = 0.0,
         with_graphs: bool = False,
+        *,
+        objective: Objective,
     ) -> None:
         """Take model and optimizer as accelerate prepared them, and the norm to clip to (0: none).
 
@@ -46,12 +49,14 @@ class TrainStep:
         self._accelerator, self._weights, self._model, self._optimizer = accelerator, weights, model, optimizer
         self._takes_gradients = takes_gradients_of_model(optimizer)  # and publishes the weights
         self._max_norm = max_norm or float("inf")
+        self._objective = attached(weights.model, objective)
         self._device = accelerator.device
         self._parameters = [p for p in weights.master.parameters() if p.requires_grad]
         self._is_first = True  # micro-batch of its step
         self.first_bad = torch.full((), -1, device=self._device)  # step whose gradient was not finite
         self.graphs: Graphs | None = None
         is_possible = self._device.type == "cuda" and accelerator.num_processes == 1 and accelerator.scaler is None
+        is_possible = is_possible and not getattr(objective, "needs_places", False)
         if with_graphs and is_possible and weights.model is not weights.master:
             self.use(Graphs(self._device, [*weights.master.parameters(), *weights.model.parameters()]))
 
@@ -60,10 +65,11 @@ class TrainStep:
         import torch
 
         self.graphs = graphs
-        self._scale, self._lr = torch.zeros((), device=self._device), torch.zeros((), device=self._device)
+        self._scale = torch.zeros((), device=self._device)
+        self._lrs = [torch.zeros((), device=self._device) for _ in self._optimizer.param_groups]
         self._step = torch.zeros((), device=self._device, dtype=torch.int64)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._lr
+        for group, rate in zip(self._optimizer.param_groups, self._lrs, strict=True):
+            group["lr"] = rate
 
     def num_unsteady(self, num_others: int) -> int:
         """Return behind how many steps the others look alike, leaving so many for them if there are."""
@@ -111,9 +117,11 @@ class TrainStep:
         if self.graphs is None:
             for group in self._optimizer.param_groups:
                 # On a GPU rounded as the tensor is that a graph reads it from, so that graphs change no bit.
-                group["lr"] = lr if self._device.type == "cpu" else float(np.float32(lr))
+                own = lr * group.get("lr_factor", 1.0)
+                group["lr"] = own if self._device.type == "cpu" else float(np.float32(own))
             return self._update(step)
-        self._lr.fill_(lr)
+        for group, rate in zip(self._optimizer.param_groups, self._lrs, strict=True):
+            rate.fill_(lr * group.get("lr_factor", 1.0))
         self._step.fill_(step)
         return self.graphs.run("update", lambda: self._update(self._step), self._recorded_update, [], self._moved)
 
@@ -133,7 +141,7 @@ class TrainStep:
         with contextlib.nullcontext() if is_last else accelerator.no_sync(self._model):
             with accelerator.autocast():
                 logits = logits_of(self._model, batch, layout)
-            loss = token_loss(logits, batch.labels)
+            loss: Tensor = self._objective.loss(logits, batch)
             accelerator.backward(loss * scale)
         is_taken = is_only and self._takes_gradients
         if not is_taken and (accelerator.num_processes == 1 or is_last):

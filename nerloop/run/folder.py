@@ -66,6 +66,24 @@ class Run:
         """The folder of the saved model."""
         return self.folder / MODEL
 
+    def best(self, step: int) -> Path:
+        """The folder of the best weights, of a step, with their validation metrics and predictions."""
+        return self.checkpoints / f"best-{step}"
+
+    @contextlib.contextmanager
+    def scratch_folder(self, is_main: bool) -> Iterator[Path]:
+        """Give an empty folder for files that may be kept; the main process makes it and removes it again."""
+        scratch = self.checkpoints / ".scratch"
+        if not is_main:
+            yield scratch
+            return
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
     def set_status(self, state: str, **more: Any) -> None:
         """Write status.json: state is "running", "interrupted", "failed" or "done"."""
         atomic.write_json(
@@ -101,35 +119,6 @@ class Run:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             return TrainingError(atomic.cannot_write(Path(error.filename or self.folder), error))
         return error
-
-
-@dataclass
-class Progress:
-    """How far a run has come; a checkpoint keeps it."""
-
-    step: int = 0  # optimizer steps done
-    best: float | None = None  # the best figure of the validation split
-    best_step: int | None = None
-    evaluated: int = 0  # the step of the last evaluation
-    evaluations_without_best: int = 0
-    seconds: float = 0.0  # spent in the loop
-
-    @classmethod
-    def of(cls, state: dict[str, Any], checkpoint_folder: Path) -> Progress:
-        """Return what a checkpoint kept of it. Raises CheckpointError for what no run would have written."""
-        found = state.get("progress")
-        kinds = {"step": int, "best": float | int | None, "best_step": int | None, "evaluated": int,
-                 "evaluations_without_best": int, "seconds": float | int}  # fmt: skip
-        if not isinstance(found, dict) or found.keys() != kinds.keys() or not all(
-            isinstance(found[name], kind) for name, kind in kinds.items()
-        ):  # fmt: skip
-            raise CheckpointError(f"{checkpoint_folder}: its progress is {shorten(found)}, not what nerloop writes")
-        return cls(**found)
-
-    def is_patience_over(self, config: Config) -> bool:
-        """Whether early stopping has waited long enough for a better figure."""
-        patience = config.train.early_stopping_patience
-        return patience is not None and self.evaluations_without_best >= patience
 
 
 def open_run(config: Config, identity: dict[str, Any], lock: FolderLock) -> Run:

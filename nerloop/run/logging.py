@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 
 HOLD_SECONDS = 10.0
 
@@ -62,3 +64,24 @@ def quiet_libraries() -> None:
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def logging_to_terminal(level: str, *, is_main: bool) -> Iterator[None]:
+    """Write nerloop's log lines to the terminal inside, as `set_up_logging` says; afterwards logging is as before."""
+    import transformers
+    from huggingface_hub.utils import logging as hub_logging
+
+    logger = logging.getLogger("nerloop")
+    before = logger.handlers[:], logger.propagate, logger.level
+    verbosity, hub_verbosity = transformers.logging.get_verbosity(), hub_logging.get_verbosity()
+    has_progress_bars = transformers.logging.is_progress_bar_enabled()
+    set_up_logging(level, is_main=is_main)
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.propagate, logger.level = before
+        transformers.logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if has_progress_bars:
+            transformers.logging.enable_progress_bar()

@@ -1,150 +1,144 @@
-"""The end of a run: evaluation of last and best, the saved model with its card, predictions, results, the report."""
+"""The end of a run: the best weights are scored and saved with their card; results.json and the predictions files."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import logging
-from dataclasses import asdict
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import PreTrainedModel
 
 from nerloop import demo
-from nerloop.config import Config
-from nerloop.evaluation import model_card, prediction_files
-from nerloop.evaluation import tables as report
-from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline
-from nerloop.evaluation.predictor import NERLOOP_JSON, Split
-from nerloop.evaluators.seqeval import scores
+from nerloop.evaluation.model_card import model_card
+from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline, f1_of
+from nerloop.evaluation.predictor import Split
+from nerloop.evaluation.tables import evaluation_markdown, example_line, final_report
+from nerloop.evaluators import Counts
+from nerloop.model.saved import SavedModel
+from nerloop.objectives.parameters import detach, learned_by
 from nerloop.optim.pruned_embedding import restore
-from nerloop.plugins import BUILT_IN
-from nerloop.run import atomic, checkpoint
-from nerloop.run.folder import RESULTS, Progress, Run
-from nerloop.run.tracking import Tracker
+from nerloop.run.atomic import write_folder, write_json
+from nerloop.run.checkpoint import num_bytes_of
+from nerloop.run.folder import RESULTS, Run
+from nerloop.run.monitor import Monitor
 from nerloop.tags import OUTSIDE
+from nerloop.training.scoring import load_best, metrics_of_best, score_split
 from nerloop.training.setup import Training
+from nerloop.training.state import State
 from nerloop.types import Example
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 log = logging.getLogger(__name__)
 
 
-def finish(
-    config: Config,
-    task: Training,
-    run: Run,
-    model: Any,
-    progress: Progress,
-    step: int,
-    timing: dict[str, float],
-    tracker: Tracker,
-) -> dict[str, Any]:
-    """Evaluate, save and report; return what results.json holds. On every process."""
-    accelerator = task.predictor.accelerator
-    master = task.weights.master
+class Results(dict[str, Any]):
+    """The content of results.json, with the run's folder and the entities of one sentence as text."""
+
+    def __init__(self, values: dict[str, Any], *, folder: Path, sample: str = "") -> None:
+        super().__init__(values)
+        self.folder = folder
+        self.sample = sample
+
+    def report(self, *, is_demo: bool) -> str:
+        """Return the text that a run ends with: tables, where the files are, how to use the model."""
+        return final_report(self, self.folder, entities=self.sample, is_demo=is_demo)
+
+
+def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Results:
+    """Score and save the best weights, and write what a run leaves. No weights are scored twice. On every process."""
+    timing = {"train_seconds": state.seconds, **monitor.end_steps(), "first_step_seconds": state.first_step_seconds}
+    best_step = state.best_step if state.best_step is not None else state.step
     results: dict[str, Any] = {}
-    log.info("evaluating the last and the best weights")
-    if "validation" in task.splits:
-        results["validation"] = {"last": task.evaluate(model, "validation")}
-    best_step = progress.best_step if progress.best_step is not None else step
-    if best_step != step:
-        accelerator.wait_for_everyone()
-        checkpoint.load_weights(master, run.checkpoints / f"best-{best_step}")
-        task.weights.sync_to_compute()
-    for name, split in task.splits.items():
-        results.setdefault(name, {})["best"] = _evaluate_and_write(task, run, model, name, split, tracker, best_step)
-    if "validation" in task.splits and (found := _pipeline_f1(task, master)):
-        results["validation"]["pipeline"] = found
+    if "validation" in training.splits:
+        log.info("the best weights are those of step %d", best_step)
+        best = run.best(best_step)
+        results["validation"] = {"last": state.last_metrics, "best": dict(metrics_of_best(best))}
+        if best_step != state.step:
+            training.accelerator.wait_for_everyone()
+            load_best(training, best)
+        if training.is_main:
+            for file in best.glob("predictions.*"):
+                shutil.copy(file, run.folder / file.name)
+    if "test" in training.splits:
+        log.info("scoring the test split")
+        results["test"] = {"best": score_split(training, "test", run.folder)}
+    for split, found in results.items():
+        monitor.log_text(
+            f"{split} (best)", evaluation_markdown(found["best"][training.predictor.main_decoding]), best_step
+        )
+    if "validation" in training.splits and (scored := _pipeline_f1(training)):
+        results["validation"]["pipeline"] = scored
     results |= {
-        "decoding": config.decoding.name,
-        "alignment": config.alignment.name,
-        "steps": step,
+        "decoding": training.config.decoding.name,
+        "alignment": training.config.alignment.name,
+        "steps": state.step,
         "best_step": best_step,
-        "timing": timing,
+        "timing": timing | training.step.timing,
     }
-    entities = _entities(config, task, model)
-    if accelerator.is_main_process:
-        save_model(run.model, config, task, master, results)
-        atomic.write_json(run.folder / RESULTS, results)
-        run.set_status("done", step=step)
-        print(report.final_report(results, run.folder, entities=entities, is_demo=config.is_demo))
-    accelerator.wait_for_everyone()
-    return results
+    sample = _sample(training)
+    if training.is_main:
+        save_model(run.model, training, results)
+        write_json(run.folder / RESULTS, results)
+        run.set_status("done", step=state.step)
+    training.accelerator.wait_for_everyone()
+    return Results(results, folder=run.folder, sample=sample)
 
 
-def save_model(folder: Path, config: Config, task: Training, model: PreTrainedModel, results: dict[str, Any]) -> None:
-    """Write a plain transformers model, its tokenizer, its card, and how nerloop decodes it, whole or not at all."""
-    restore(model)
+def save_model(folder: Path, training: Training, results: dict[str, Any]) -> None:
+    """Write a plain transformers model, its tokenizer, its card and nerloop.json, whole or not at all."""
+    learned = learned_by(training.objective)
+    master = training.weights.master
+    restore(master)  # the whole embedding
+    detach(master)
+    model: PreTrainedModel = training.adaptation.merge(master)
+    saved = SavedModel.of(training.config, training.scheme, training.precision, learned)
 
     def write(beside: Path) -> None:
         model.save_pretrained(str(beside))
-        task.tokenizer.save_pretrained(str(beside))
-        ours = {
-            **{kind: asdict(getattr(config, kind)) for kind in BUILT_IN},
-            "scheme": task.scheme,
-            "mixed_precision": task.precision,
-            "tokenizer": config.data.tokenizer,
-        }
-        (beside / NERLOOP_JSON).write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
-        (beside / "README.md").write_text(model_card.model_card(config, results, task.labels), encoding="utf-8")
+        training.tokenizer.save_pretrained(str(beside))
+        saved.write(beside)
+        card = model_card(training.config, results, training.labels, training.predictor.alignment)
+        (beside / "README.md").write_text(card, encoding="utf-8")
 
-    atomic.write_folder(folder, write, num_bytes=checkpoint.num_bytes_of(model), checksums=False)
+    write_folder(folder, write, num_bytes=num_bytes_of(model), checksums=False)
 
 
-def _evaluate_and_write(
-    task: Training, run: Run, model: Any, name: str, split: Split, tracker: Tracker, step: int
-) -> dict[str, dict[str, Any]]:
-    """Return the metrics of a split, and write its predictions files and its table."""
-    predictor = task.predictor
-    decoding = next(iter(predictor.decodings))
-    is_main = predictor.accelerator.is_main_process
-    writing = prediction_files.writing_predictions(run.folder / f"predictions.{name}", decoding) if is_main else None
-    with writing or contextlib.nullcontext(prediction_files.write_nothing) as write:
-        counts = predictor.tag_in_order(model, split, write, task.evaluator)
-    metrics = predictor.metrics_of(counts, task.evaluator)
-    if is_main:
-        tracker.log_text(f"{name} (best)", report.evaluation_markdown(metrics[decoding]), step)
-    return metrics
+def _pipeline_f1(training: Training) -> dict[str, float]:
+    """Return the F1 of transformers' pipeline by strategy, and how many validation sentences it is of.
 
-
-def _pipeline_f1(task: Training, model: PreTrainedModel) -> dict[str, float]:
-    """Return by strategy the F1 of transformers' pipeline on the validation split; each process takes a share."""
-    from accelerate.utils import gather_object
-
-    predictor = task.predictor
-    accelerator = predictor.accelerator
-    examples = itertools.islice(
-        task.splits["validation"].examples, accelerator.process_index, None, accelerator.num_processes
-    )
-    problem, counts = "", {}
+    Each process takes a share of them. {} where the setting is 0 or the pipeline fails.
+    """
+    limit = training.config.run.score_pipeline
+    examples = training.splits["validation"].examples[:limit]
+    if not examples:
+        return {}
+    log.info("scoring transformers' pipeline on %d validation sentences", len(examples))
+    accelerator, interruption = training.accelerator, training.predictor.interruption
+    problem, counts = "", dict.fromkeys(STRATEGIES, Counts())
     try:
-        share = itertools.takewhile(lambda _: not predictor.interruption.signal, examples)
-        counts = count_pipeline(model, task.tokenizer, share)
+        share = examples[accelerator.process_index :: accelerator.num_processes]
+        until_signal = itertools.takewhile(lambda _: not interruption.signal, share)
+        counts = count_pipeline(training.weights.master, training.tokenizer, until_signal)
     except Exception as error:  # a long run must not be lost to another library's way with odd input
         problem = f"{type(error).__name__}: {error}"
-    predictor.interruption.check()
+    interruption.check()
     if problems := [p for p in gather_object([problem]) if p]:
         log.warning("warning: transformers' pipeline can't score the validation split: %s", problems[0])
         return {}
-    found = {}
-    for strategy in STRATEGIES:
-        total = predictor.sum_over_processes(counts[strategy])
-        found[strategy] = scores(total["correct",], total["gold",], total["predicted",])["f1"]
-    return found
+    totals = {strategy: training.predictor.sum_over_processes(counts[strategy]) for strategy in STRATEGIES}
+    return {strategy: f1_of(total) for strategy, total in totals.items()} | {"sentences": len(examples)}
 
 
-def _entities(config: Config, task: Training, model: Any) -> str:
+def _sample(training: Training) -> str:
     """Return the entities found in one sentence, as text: the demo's own, or the first held-out one that has some."""
-    held_out = (e for name in ("test", "validation") if name in task.splits for e in task.splits[name].examples)
+    held_out = (e for name in ("test", "validation") if name in training.splits for e in training.splits[name].examples)
     with_entities = (e for e in held_out if any(tag != OUTSIDE for tag in e.tags))
-    example = Example(demo.SENTENCE) if config.is_demo else next(with_entities, None)
+    example = Example(demo.SENTENCE) if training.config.is_demo else next(with_entities, None)
     if example is None:
         return ""
-    predictor = task.predictor
+    predictor = training.predictor
     split = Split.of([example], predictor.alignment, predictor.collator)
-    tagged = predictor.gather(predictor.tag(model, split), range(1))
-    return report.example_line(example.tokens, tagged[0], config.decoding.name)
+    found = predictor.gather(predictor.tag(training.model, split), range(1))
+    return example_line(example.tokens, found[0], predictor.main_decoding)

@@ -6,23 +6,25 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
+from transformers import PreTrainedModel
 
 from nerloop import config as settings
 from nerloop import demo, plugins
 from nerloop.alignment import Alignment
-from nerloop.alignment.document import Document, what_stands_alone
+from nerloop.alignment.document import what_stands_alone
 from nerloop.batching.features import Features, build_features, recipe
-from nerloop.batching.plan import BatchUnits, Plan, Step
+from nerloop.batching.plan import BatchUnits, Plan, Step, dropout_seed
 from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data import Dataset, TextOptions, read_files
 from nerloop.data.arrow_cache import Cache, code_fingerprint, fingerprint
 from nerloop.data.tag_counts import TagCounts
 from nerloop.distributed import collectives
-from nerloop.errors import ConfigError, DataError
+from nerloop.errors import ConfigError, DataError, TrainingError
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
 from nerloop.evaluators import Evaluator
 from nerloop.inspection import statistics as inspection
@@ -31,19 +33,25 @@ from nerloop.inspection.finding import Severity
 from nerloop.inspection.findings import find_all
 from nerloop.inspection.parts import Part, is_line_per_token
 from nerloop.kernels.modules import replace_with_fused
+from nerloop.model.adaptation import Adaptation
 from nerloop.model.compat import choose_collator, freeze_unused
 from nerloop.model.load import load_model, load_tokenizer, new_model
+from nerloop.objectives import Objective
+from nerloop.objectives.parameters import attach, attached
 from nerloop.optim.adamw import build_optimizer
 from nerloop.optim.master_weights import Weights
 from nerloop.optim.pruned_embedding import is_prunable, prune
-from nerloop.run.signals import Interruption
+from nerloop.optim.schedule import learning_rate
+from nerloop.optim.step import TrainStep
+from nerloop.run import checkpoint
+from nerloop.run.environment import computed_on
+from nerloop.run.folder import Run
+from nerloop.run.monitor import Monitor
+from nerloop.run.profiling import SKIPPED
 from nerloop.tags import Scheme, labels_of, scheme_of
+from nerloop.training.session import Session
+from nerloop.training.state import State
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
-
-if TYPE_CHECKING:
-    import torch
-    from accelerate import Accelerator
-    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -102,91 +110,75 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
 
 @dataclass(eq=False)
 class Training:
-    """A training, ready to go: everything between the settings and the loop."""
+    """A training, ready to go: everything that the loop is given."""
 
     config: Config
     labels: tuple[str, ...]
     scheme: Scheme
     precision: str
+    accelerator: Accelerator
     tokenizer: Tokenizer
+    adaptation: Adaptation
     weights: Weights
-    optimizer: torch.optim.Optimizer
+    model: Any  # the weights that compute, as accelerate prepared them
+    optimizer: Any  # likewise
+    objective: Objective  # with its trained parameters, if it has any
+    step: TrainStep
     collator: Collator
     evaluator: Evaluator
     predictor: Predictor
     features: Sequence[Feature]  # of the training split
-    examples: Sequence[Example]  # likewise
+    examples: Sequence[Example]  # of the training split
     splits: Mapping[str, Split]  # the others
     plan: Plan
     num_steps: int
-
-    @staticmethod
-    def build(
-        config: Config, dataset: Dataset, precision: str, accelerator: Accelerator, interruption: Interruption
-    ) -> Training:
-        """Return the task of the settings; the model is on the accelerator's device. Raises NerloopError."""
-        labels = labels_of(list(TagCounts.of(examples).tags) for examples in dataset.splits.values())
-        scheme = report_scheme(dataset)
-        tokenizer, model = build_model(config, labels, dataset)
-        model = model.double() if precision == "float64" else model
-        model.to(accelerator.device)
-        alignment: Alignment = config.alignment.build("alignment", tokenizer, labels)
-        if isinstance(alignment, Document):
-            report_documents(dataset)
-        collator = build_collator(config, tokenizer, model)
-        if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
-            log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
-        if accelerator.device.type == "cpu":
-            replace_with_fused(model)
-        features = collectives.local_main_first(
-            accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
-        )
-        if config.collator.name in plugins.BUILT_IN["collator"]:  # one of one's own may put other subwords in
-            prune_embedding(model, features["train"], collator, tokenizer, accelerator)
-        atoms = features["train"].atoms
-        plan = Plan(
-            atoms,
-            config.train.batch_size,
-            config.train.seed,
-            num_processes=accelerator.num_processes,
-            gradient_accumulation_steps=config.train.gradient_accumulation_steps,
-            max_subwords=config.train.max_subwords,
-            cost=collator.num_cells,
-        )
-        evaluator: Evaluator = config.evaluator.build("evaluator")
-        check_best_metric(config, evaluator)
-        windows = len(atoms.lengths) - len(atoms.sentences)
-        if windows > 0:
-            log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
-        report_sharing(plan)
-        weights = Weights.of(model, precision)
-        return Training(
-            config=config,
-            labels=labels,
-            scheme=scheme,
-            precision=precision,
-            tokenizer=tokenizer,
-            weights=weights,
-            optimizer=build_optimizer(weights, config.train.weight_decay, precision),
-            collator=collator,
-            evaluator=evaluator,
-            predictor=Predictor(
-                labels, alignment, collator, build_decodings(config.decoding, labels, scheme), accelerator, interruption
-            ),
-            features=features["train"],
-            examples=dataset.splits["train"],
-            splits={
-                n: Split.of(e, alignment, collator, features[n]) for n, e in dataset.splits.items() if n != "train"
-            },
-            plan=plan,
-            num_steps=config.train.max_steps or plan.num_steps(config.train.epochs),
-        )
+    best_metric: str  # of the validation split; it decides which weights are best
+    fingerprints: Mapping[str, str]  # of the data, by split
 
     @property
-    def peak_learning_rate(self) -> float:
-        """The learning rate that was set, else the default one."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes the run's files."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What besides the settings must be equal for a run to be resumed."""
+        return {"precision": self.precision, "fingerprints": self.fingerprints, "labels": list(self.labels)}
+
+    @property
+    def computed_on(self) -> dict[str, Any]:
+        """What must be equal for a resumed run to end with the same bits."""
+        return computed_on(self.accelerator)
+
+    @property
+    def patience(self) -> int | None:
+        """Evaluations without a better one before the training stops; None: never."""
+        return self.config.train.early_stopping_patience
+
+    @property
+    def is_update_skipped(self) -> bool:
+        """Whether fp16's scaler skipped the last update because of an overflow."""
+        return self.accelerator.scaler is not None and bool(self.optimizer.step_was_skipped)
+
+    def dropout_seed(self, step: int) -> int:
+        """Return the seed of a step's dropout on this process."""
+        return dropout_seed(self.config.train.seed, step, self.accelerator.process_index)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, from 0."""
+        t = self.config.train
         default = demo.LEARNING_RATE if self.config.is_demo else settings.LEARNING_RATE
-        return default if self.config.train.learning_rate is None else self.config.train.learning_rate
+        peak = default if t.learning_rate is None else t.learning_rate
+        return learning_rate(
+            step, num_steps=self.num_steps, peak=peak, warmup_ratio=t.warmup_ratio, schedule=t.schedule
+        )
+
+    def weight_of(self, batch: Step) -> float:
+        """Return what the loss of a batch is divided by: its labelled subwords, unless the objective weighs them."""
+        weigh = getattr(self.objective, "weight", None)
+        if weigh is None:
+            return max(1, batch.num_labelled)
+        return float(sum(weigh(self.features[i].labels) for i in batch.features)) or 1.0
 
     def collate(self, indices: Sequence[int]) -> MicroBatch:
         """Return the micro-batch of some training features; of none, a dummy row that has no labels."""
@@ -195,13 +187,17 @@ class Training:
         shortest = self.features[int(np.argmin(self.plan.atoms.lengths))]
         return self.collator([replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))])
 
-    def evaluate(self, model: Any, split: str) -> dict[str, dict[str, Any]]:
-        """Return the metrics of a split by decoding, the same on every process."""
-        return self.predictor.evaluate(model, self.splits[split], self.evaluator)
+    def num_subwords(self, indices: Sequence[int]) -> int:
+        """Return the subwords of some training features."""
+        return int(self.plan.atoms.lengths[list(indices)].sum())
 
-    def locations(self, step: Step) -> list[str]:
-        """Return where the sentences of a step come from."""
-        return list(dict.fromkeys(self.examples[e].location for f in step.features for e in self.features[f].examples))
+    def check_finite(self, first_bad: int) -> None:
+        """Raise TrainingError, naming sentences, where `first_bad` is a step (from 0) whose gradient is not finite."""
+        if first_bad >= 0:
+            features = self.plan[first_bad].features
+            locations = dict.fromkeys(self.examples[e].location for f in features for e in self.features[f].examples)
+            where = ", ".join(list(locations)[:8])
+            raise TrainingError(f"step {first_bad + 1}: the gradient is not finite; its sentences (8 at most): {where}")
 
     def is_evaluation_due(self, step: int) -> bool:
         """Whether to evaluate when `step` steps are done."""
@@ -215,6 +211,125 @@ class Training:
         if step == self.num_steps:
             return True
         return step % every == 0 if every else self.plan.num_steps(self.plan.epoch_of(step)) == step
+
+
+def build_training(config: Config, session: Session) -> Training:
+    """Read the data and build all that the settings name; nothing is trained or written yet. Raises NerloopError."""
+    accelerator, precision = session.accelerator, session.precision
+    dataset = read_dataset(config)
+    labels = labels_of(list(TagCounts.of(examples).tags) for examples in dataset.splits.values())
+    scheme = report_scheme(dataset)
+    evaluator: Evaluator = config.evaluator.build("evaluator")
+    best_metric = best_metric_of(config, evaluator)
+    adaptation: Adaptation = config.adaptation.build("adaptation")
+    tokenizer, model = build_model(config, labels, dataset)
+    model = model.double() if precision == "float64" else model
+    model.to(accelerator.device)
+    objective: Objective = config.objective.build("objective", labels)
+    alignment: Alignment = config.alignment.build("alignment", tokenizer, labels)
+    if getattr(alignment, "needs_documents", False):
+        report_documents(dataset)
+    collator = build_collator(config, tokenizer, model)
+    model = adaptation.apply(model)
+    if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
+        log.info("not trained, since the logits don't depend on them: %s", ", ".join(unused))
+    if accelerator.device.type == "cpu":
+        replace_with_fused(model)
+    features = collectives.local_main_first(
+        accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
+    )
+    prune_embedding(model, features["train"], collator, tokenizer, accelerator)
+    attach(model, objective)
+    plan = build_plan(config, features["train"], collator, accelerator)
+    weights = Weights.of(model, precision)
+    prepared, optimizer = accelerator.prepare(
+        weights.model, build_optimizer(weights, config.train.weight_decay, precision)
+    )
+    decodings = build_decodings(config.decoding, labels, scheme)
+    held_out = {n: Split.of(e, alignment, collator, features[n]) for n, e in dataset.splits.items() if n != "train"}
+    return Training(
+        config=config,
+        labels=labels,
+        scheme=scheme,
+        precision=precision,
+        accelerator=accelerator,
+        tokenizer=tokenizer,
+        adaptation=adaptation,
+        weights=weights,
+        model=prepared,
+        optimizer=optimizer,
+        objective=attached(model, objective),
+        step=TrainStep(
+            accelerator, weights, prepared, optimizer, config.train.max_grad_norm, config.train.cuda_graphs,
+            objective=objective,
+        ),
+        collator=collator,
+        evaluator=evaluator,
+        predictor=Predictor(labels, alignment, collator, decodings, accelerator, session.interruption),
+        features=features["train"],
+        examples=dataset.splits["train"],
+        splits=held_out,
+        plan=plan,
+        num_steps=config.train.max_steps or plan.num_steps(config.train.epochs),
+        best_metric=best_metric,
+        fingerprints=dataset.fingerprints,
+    )  # fmt: skip
+
+
+def build_plan(config: Config, features: Features, collator: Collator, accelerator: Accelerator) -> Plan:
+    """Return the plan of the training split, and log what is noteworthy about it."""
+    atoms = features.atoms
+    plan = Plan(
+        atoms,
+        config.train.batch_size,
+        config.train.seed,
+        num_processes=accelerator.num_processes,
+        gradient_accumulation_steps=config.train.gradient_accumulation_steps,
+        max_subwords=config.train.max_subwords,
+        cost=collator.num_cells,
+    )
+    windows = len(atoms.lengths) - len(atoms.sentences)
+    if windows > 0:
+        log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
+    report_sharing(plan)
+    return plan
+
+
+def restore(training: Training, run: Run) -> State:
+    """Return the state to start from: step 0, or a checkpoint's, whose weights and optimizer are loaded."""
+    resumed_from, accelerator = run.resume_from, training.accelerator
+    state = State()
+    if resumed_from is not None:
+        checkpoint.load_checkpoint(resumed_from, training.weights.master, training.optimizer.optimizer)
+        training.weights.sync_to_compute()
+        kept = checkpoint.read_state(resumed_from)
+        state = State.from_dict(kept.get("progress"), resumed_from)
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(kept["scaler"])
+        log.info("resumed from %s", resumed_from)
+        if others := [name for name, value in training.computed_on.items() if kept.get(name) != value]:
+            log.warning("warning: resumed with other %s: equal up to rounding and dropout", ", ".join(others))
+    log.info(
+        "%s: %d steps of %d sentences on %d process(es), %s", run.folder, training.num_steps,
+        training.config.train.batch_size, accelerator.num_processes,
+        "float32" if training.precision == "no" else training.precision,
+    )  # fmt: skip
+    return state
+
+
+def open_monitor(training: Training, state: State, run: Run) -> Monitor:
+    """Return the monitor of a run, to be entered."""
+    trace_steps = training.config.run.profile
+    warmup = training.step.num_unsteady(training.num_steps - state.step - trace_steps)
+    return Monitor(
+        run.folder,
+        first_step=state.step,
+        num_steps=training.num_steps,
+        is_main=training.is_main,
+        check_finite=training.check_finite,
+        trace_steps=trace_steps,
+        warmup_steps=max(SKIPPED, warmup),
+    )
 
 
 def _build_features(
@@ -342,8 +457,10 @@ def prune_embedding(
     model: PreTrainedModel, features: Features, collator: Collator, tokenizer: Tokenizer, accelerator: Accelerator
 ) -> None:
     """Let the model train the embeddings alone that occur in training, where that pays and is all the same to it."""
-    fill_in = tokenizer.pad_token_id or 0  # of the collators, also where the tokenizer has none
-    used_ids = np.union1d(features.used_ids, [fill_in, *tokenizer.all_special_ids])
+    added_ids = getattr(collator, "added_ids", None)
+    if added_ids is None:  # a collator that doesn't say which subwords it adds may add any
+        return
+    used_ids = np.union1d(features.used_ids, [*added_ids, *tokenizer.all_special_ids])
     feature = features[int(np.argmin(features.atoms.lengths))]
     # One process decides: weights of other shapes on another one would never add up.
     if collectives.broadcast_from_main(accelerator, lambda: is_prunable(model, used_ids, feature, collator, tokenizer)):
@@ -355,14 +472,16 @@ def prune_embedding(
         )  # fmt: skip
 
 
-def check_best_metric(config: Config, evaluator: Evaluator) -> None:
-    """Raise ConfigError unless the evaluator has the metric that decides which model is best."""
+def best_metric_of(config: Config, evaluator: Evaluator) -> str:
+    """Return the metric that decides which weights are best. Raises ConfigError unless the evaluator has it."""
+    name = config.train.best_metric or evaluator.main_metric
     numbers = [n for n, v in evaluator.metrics(Counter()).items() if isinstance(v, int | float)]
-    if config.train.best_metric not in numbers:
+    if name not in numbers:
         raise ConfigError(
-            f"train.best_metric: found {config.train.best_metric!r}"
-            f"{plugins.did_you_mean(config.train.best_metric, numbers)}, expected one of {', '.join(numbers)}"
+            f"train.best_metric: found {name!r}{plugins.did_you_mean(name, numbers)}, "
+            f"expected one of {', '.join(numbers)}"
         )
+    return name
 
 
 def _num_long(atoms: BatchUnits) -> int:

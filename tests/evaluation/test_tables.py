@@ -14,14 +14,13 @@ from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.prediction_files import conll_lines, jsonl_lines, writer, writing_predictions
 from nerloop.evaluation.predictor import Prediction
 from nerloop.evaluation.tables import (
-    HEADINGS,
     confusion_rows,
     evaluation_markdown,
     example_line,
     final_report,
     markdown_table,
+    metrics_table,
     plain_table,
-    rows_of,
 )
 from nerloop.types import Example
 
@@ -47,7 +46,7 @@ TAGGED = [
 
 
 def test_the_table_per_type():
-    assert rows_of(METRICS) == [
+    assert metrics_table(METRICS)[0] == [
         ("LOC", "0.0000", "0.0000", "0.0000", "1"),
         ("PER", "1.0000", "1.0000", "1.0000", "2"),
         ("all", "0.5000", "0.6667", "0.5714", "3"),
@@ -55,11 +54,13 @@ def test_the_table_per_type():
 
 
 def test_an_evaluator_may_have_no_types():
-    assert rows_of({"precision": 1.0, "recall": 0.5, "f1": 0.75}) == [("all", "1.0000", "0.5000", "0.7500", "")]
+    assert metrics_table({"precision": 1.0, "recall": 0.5, "f1": 0.75})[0] == [
+        ("all", "1.0000", "0.5000", "0.7500", "")
+    ]
 
 
 def test_a_plain_table():
-    assert plain_table(rows_of(METRICS), HEADINGS) == (
+    assert plain_table(*metrics_table(METRICS)) == (
         "type  precision  recall      f1  support\n"
         "LOC      0.0000  0.0000  0.0000        1\n"
         "PER      1.0000  1.0000  1.0000        2\n"

@@ -1,0 +1,93 @@
+"""The checks of an objective: a sum over features, blind to subwords without a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nerloop.errors import shorten
+from nerloop.objectives import Objective
+from nerloop.types import IGNORE, MicroBatch, Place
+
+if TYPE_CHECKING:
+    pass
+from nerloop.contracts.checking import checking, require
+
+
+def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> None:
+    """Raise PluginError unless an objective is a sum over features, with a finite gradient, 0 without a label."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    random = np.random.RandomState(0)
+    lengths = (5, 1, 9, 3)
+    with checking("objective", build):
+        objective = build(tuple(labels))
+        ids = [np.where(random.rand(n) < 0.6, random.randint(0, len(labels), n), IGNORE) for n in lengths]
+        ids[0][0], ids[1][0] = 0, IGNORE  # a feature with a label for sure, and one without any
+        scores = [torch.randn(n, len(labels), generator=generator) for n in lengths]
+        packed = _loss(objective, *_laid_out(scores, ids, is_packed=True))
+        padded = _loss(objective, *_laid_out(scores, ids, is_packed=False))
+        alone = [_loss(objective, *_laid_out([s], [i], is_packed=True)) for s, i in zip(scores, ids, strict=True)]
+        require(packed > 0, f"loss: found {packed} for random logits, expected more than 0")
+        for name, found in (("padded", padded), ("one by one", sum(alone))):
+            require(abs(found - packed) <= 1e-4 * packed, f"loss: {packed} packed, but {found} {name}; expected a sum")
+        require(alone[1] == 0, f"loss: found {alone[1]} for a feature without labels, expected 0")
+        logits, batch = _laid_out(scores, ids, is_packed=True)
+        before = logits.detach().clone()
+        objective.loss(logits.requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
+        gradient = logits.grad
+        require(torch.equal(logits.detach(), before), "loss: changes the logits that it is given")
+        require(gradient is not None and bool(gradient.isfinite().all()), "loss: its gradient is not finite")
+        assert gradient is not None
+        require(not gradient[batch.labels == IGNORE].any(), "loss: depends on subwords without a label")
+        half, batch = _laid_out([s.bfloat16() for s in scores], ids, is_packed=True)
+        loss = objective.loss(half, batch)
+        require(loss.dtype.itemsize >= 4, f"loss: found {loss.dtype} for logits in bf16, expected float32 or better")
+        if isinstance(objective, torch.nn.Module):
+            idle = [name for name, p in objective.named_parameters() if p.requires_grad and p.grad is None]
+            require(not idle, f"loss: its parameter {', '.join(idle)} gets no gradient")
+        _check_weight(objective, ids)
+        for name, value in getattr(objective, "learned", dict)().items():
+            array = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
+            is_array = np.issubdtype(array.dtype, np.floating) and bool(np.isfinite(array).all())
+            require(is_array, f"learned: {name} is {shorten(value)}, expected an array of finite numbers")
+
+
+def _loss(objective: Objective, logits: Any, batch: MicroBatch) -> float:
+    loss = objective.loss(logits, batch)
+    require(loss.dim() == 0, f"loss: found shape {tuple(loss.shape)}, expected a scalar")
+    return float(loss.detach())
+
+
+def _laid_out(scores: Sequence[Any], ids: Sequence[np.ndarray], *, is_packed: bool) -> tuple[Any, MicroBatch]:
+    """Return logits and micro-batch of some features, end to end in one row or one a row, with a cell too many."""
+    import torch
+
+    longest, total = max(map(len, ids)) + 1, sum(map(len, ids)) + 1
+    shape = (1, total) if is_packed else (len(ids), longest)
+    logits = torch.full((*shape, scores[0].shape[1]), 7.0, dtype=scores[0].dtype)
+    labels = torch.full(shape, IGNORE)
+    places, start = [], 0
+    for row, (s, i) in enumerate(zip(scores, ids, strict=True)):
+        place = Place(0, start, len(i)) if is_packed else Place(row, 0, len(i))
+        logits[place.row, place.start : place.start + place.length] = s
+        labels[place.row, place.start : place.start + place.length] = torch.from_numpy(i)
+        places.append(place)
+        start += len(i)
+    return logits, MicroBatch({}, labels, places)
+
+
+def _check_weight(objective: Objective, ids: Sequence[np.ndarray]) -> None:
+    weigh = getattr(objective, "weight", None)
+    if weigh is None:
+        return
+    parts, whole = [weigh(i) for i in ids], weigh(np.concatenate(ids))
+    require(
+        all(isinstance(w, int | float) and w >= 0 for w in parts), f"weight: found {shorten(parts)}, expected 0 or more"
+    )
+    require(abs(sum(parts) - whole) <= 1e-6 * whole, f"weight: {shorten(parts)} don't add up to {whole}, that of all")
+    nothing = weigh(np.full(3, IGNORE))
+    require(nothing == 0, f"weight: found {nothing} for a feature without labels, expected 0")

@@ -1,0 +1,136 @@
+"""Tag text from Python: nerloop.load("runs/x/model").tag("Anna Smith flew to Paris.")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from transformers import PreTrainedModel
+
+from nerloop.config import ModelSettings
+from nerloop.data.segmentation import Rule, rule_of
+from nerloop.distributed.collectives import SingleProcess
+from nerloop.distributed.precision import precision_here
+from nerloop.evaluation.predictor import Predictor, Split, build_decodings
+from nerloop.evaluators import Evaluator
+from nerloop.kernels import bindings
+from nerloop.kernels.modules import replace_with_fused
+from nerloop.model.compat import choose_collator
+from nerloop.model.load import load_saved, load_tokenizer
+from nerloop.model.saved import SavedModel
+from nerloop.optim.master_weights import cast_parameters
+from nerloop.types import Example
+
+Entity = dict[str, Any]
+"""An entity: text, type, start and end (characters, half-open), confidence (0 to 1)."""
+
+
+class Tagger:
+    """A saved model, ready to tag texts and token lists of any length; `nerloop.load` makes one."""
+
+    def __init__(self, predictor: Predictor, model: PreTrainedModel, rule: Rule) -> None:
+        """Take a predictor and its model, and the rule that cuts texts into tokens."""
+        self._predictor, self._model, self._rule = predictor, model, rule
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names by id."""
+        return tuple(self._predictor.labels)
+
+    @overload
+    def tag(self, what: str) -> list[Entity]: ...  # type: ignore[overload-overlap]  # a text is a sequence, too
+    @overload
+    def tag(self, what: Sequence[str | Sequence[str]]) -> list[list[Entity]]: ...
+    def tag(self, what: str | Sequence[str | Sequence[str]]) -> list[Entity] | list[list[Entity]]:
+        """Return the entities of a text, or of each of several texts or token lists, as `nerloop.predict` finds them.
+
+        A text is cut into tokens by the rule of the training; each of its lines is a sentence. Characters of a token
+        list are those of its tokens joined with single spaces. [["Anna", "lives", "here"]] is one token list; a list of
+        strings is a list of texts.
+        """
+        texts = [what] if isinstance(what, str) else list(what)
+        sentences = [list(self._examples(text, f"{number}")) for number, text in enumerate(texts)]
+        examples = [example for of_text in sentences for example in of_text]
+        predictor = self._predictor
+        split = Split.of(examples, predictor.alignment, predictor.collator)
+        found = predictor.tag(self._model, split)
+        entities: list[list[Entity]] = []
+        at = 0
+        for text, of_text in zip(texts, sentences, strict=True):
+            whole = text if isinstance(text, str) else " ".join(text)
+            entities.append([
+                _entity(whole, example, span)
+                for i, example in enumerate(of_text, at)
+                for span in found[i].spans(predictor.main_decoding)
+            ])  # fmt: skip
+            at += len(of_text)
+        return entities[0] if isinstance(what, str) else entities
+
+    def _examples(self, text: str | Sequence[str], name: str) -> Iterator[Example]:
+        """Yield the sentences of a text: one a line, of the document that ends at a blank line, as in a file."""
+        if not isinstance(text, str):
+            starts = [0]
+            for token in text[:-1]:
+                starts.append(starts[-1] + len(token) + 1)
+            offsets = tuple((start, start + len(token)) for start, token in zip(starts, text, strict=False))
+            yield Example(tuple(text), (), name, name, offsets)
+            return
+        start, document = 0, ""
+        for number, line in enumerate(text.split("\n")):
+            spans = [span for sentence in self._rule(line) for span in sentence]
+            document = (document or f"{name}:{number}") if spans else ""
+            if spans:
+                tokens = tuple(line[a:b] for a, b in spans)
+                yield Example(tokens, (), name, document, tuple((start + a, start + b) for a, b in spans))
+            start += len(line) + 1
+
+
+def load(
+    folder: str | Path, *, device: str | torch.device | None = None, plugins: Mapping[str, str | None] | None = None
+) -> Tagger:
+    """Return the tagger of a model that nerloop saved, such as "runs/x/model"; nothing else in the process changes.
+
+    Args:
+        folder: the model's folder
+        device: where to compute (none: a GPU if there is one, else the CPU)
+        plugins: plugins by kind to use instead of the model's; needed for a model that was trained with your own code,
+            which the folder of a model must not choose
+
+    Raises:
+        ModelError: the folder holds no such model
+        PluginError: the model needs code that is not nerloop's, and `plugins` doesn't name it
+    """
+    saved = SavedModel.read(folder, plugins)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = precision_here(saved.precision, chosen)
+    bindings.start(with_bf16=precision == "bf16")
+    predictor, model, _ = load_predictor(str(folder), saved, SingleProcess(chosen, precision), precision)
+    return Tagger(predictor, model, rule_of(saved.tokenizer))
+
+
+def load_predictor(
+    folder: str, saved: SavedModel, accelerator: Any, precision: str
+) -> tuple[Predictor, PreTrainedModel, Evaluator]:
+    """Return predictor, model and evaluator of a saved model, on the accelerator's device. Raises ModelError."""
+    settings = ModelSettings(name_or_path=folder)
+    tokenizer = load_tokenizer(settings)
+    model, labels = load_saved(settings, tokenizer)
+    model = (model.double() if precision == "float64" else model).to(accelerator.device)
+    alignment = saved.plugins["alignment"].build("alignment", tokenizer, labels)
+    collator = saved.plugins["collator"].build("collator", tokenizer)
+    collator, _ = choose_collator(collator, model, tokenizer)
+    if accelerator.device.type == "cpu":
+        replace_with_fused(model)
+    if precision == "bf16":
+        cast_parameters(model)
+    decodings = build_decodings(saved.plugins["decoding"], labels, saved.scheme)
+    predictor = Predictor(labels, alignment, collator, decodings, accelerator)
+    predictor.learn(saved.learned)
+    return predictor, model, saved.plugins["evaluator"].build("evaluator")
+
+
+def _entity(text: str, example: Example, span: Mapping[str, Any]) -> Entity:
+    start, end = example.offsets[span["start"]][0], example.offsets[span["end"] - 1][1]
+    return {"text": text[start:end], "type": span["type"], "start": start, "end": end, "confidence": span["confidence"]}

@@ -1,0 +1,92 @@
+"""A saved model's nerloop.json, the one reader and writer of it: how nerloop tags with the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nerloop.config import Config, Plugin
+from nerloop.data.segmentation import DEFAULT_RULE, RULES
+from nerloop.errors import ModelError, PluginError
+from nerloop.plugins import BUILT_IN
+from nerloop.tags import Scheme
+
+FILE = "nerloop.json"
+KINDS = ("alignment", "collator", "decoding", "evaluator")
+"""The plugins that tagging needs; the others are about training."""
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The plugins, the scheme and the precision that a model was trained with, and how texts are cut into tokens."""
+
+    plugins: Mapping[str, Plugin]  # by kind
+    scheme: Scheme
+    precision: str  # "no", "bf16", "fp16" or "float64"
+    tokenizer: str  # the rule that cuts texts into tokens: data.tokenizer
+    learned: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the objective, for decoding
+
+    @staticmethod
+    def of(config: Config, scheme: Scheme, precision: str, learned: Mapping[str, np.ndarray]) -> SavedModel:
+        """Return it for a training that ends."""
+        chosen: dict[str, Plugin] = {kind: getattr(config, kind) for kind in KINDS}
+        return SavedModel(chosen, scheme, precision, config.data.tokenizer, learned)
+
+    def write(self, folder: Path) -> None:
+        """Write nerloop.json into the folder of a model."""
+        values: dict[str, Any] = {
+            **{kind: asdict(plugin) for kind, plugin in self.plugins.items()},
+            "scheme": self.scheme,
+            "mixed_precision": self.precision,
+            "tokenizer": self.tokenizer,
+        }
+        if self.learned:
+            values["learned"] = {name: array.tolist() for name, array in self.learned.items()}
+        (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def read(folder: str | Path, chosen: Mapping[str, str | None] | None = None) -> SavedModel:
+        """Return it for the folder of a model.
+
+        `chosen` names plugins by kind (and the "tokenizer" rule) to be used instead of the model's. Code that is not
+        nerloop's runs only where `chosen` names it: the folder of a model must not choose code. Raises ModelError where
+        the folder holds no model of nerloop, PluginError where it asks for other code.
+        """
+        path, chosen = Path(folder, FILE), chosen or {}
+        if not Path(folder).is_dir():
+            raise ModelError(f"--model {folder}: no such folder")
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            plugins = {kind: Plugin(str(values[kind]["name"]), dict(values[kind]["options"])) for kind in KINDS}
+            scheme = Scheme(values["scheme"])
+            rule = str(values.get("tokenizer", DEFAULT_RULE))  # models of nerloop 0.1.0 may not say
+            learned = {str(n): np.array(v, dtype=np.float64) for n, v in dict(values.get("learned", {})).items()}
+            precision = values["mixed_precision"]
+            if precision not in ("no", "bf16", "fp16", "float64"):
+                raise ValueError(f"mixed_precision {precision!r}")
+        except OSError as error:
+            inside = Path(folder, "model")
+            instead = f", such as {inside}" if Path(inside, FILE).exists() else " that nerloop saved"
+            raise ModelError(f"{path}: can't be read; expected a model folder{instead}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
+        for kind, plugin in plugins.items():
+            asked = chosen.get(kind)
+            if asked is not None and asked != plugin.name:
+                plugins[kind] = Plugin(asked)
+            elif asked is None and plugin.name not in BUILT_IN[kind]:
+                raise PluginError(
+                    f"{path}: {kind} is {plugin.name!r}, which is not nerloop's code; "
+                    f"if you trust it, say --{kind} {plugin.name}"
+                )
+        asked_rule = chosen.get("tokenizer")
+        if asked_rule is None and rule not in RULES:
+            raise PluginError(
+                f"{path}: tokenizer is {rule!r}, which is not nerloop's code; if you trust it, say --tokenizer {rule}"
+            )
+        return SavedModel(plugins, scheme, precision, asked_rule or rule, learned)

@@ -1,0 +1,94 @@
+"""The surroundings of a training: the launch, logging, signals, and the folder of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from nerloop.config import Config, validate
+from nerloop.distributed import launch
+from nerloop.distributed.collectives import broadcast_from_main
+from nerloop.distributed.precision import hint_at_bf16
+from nerloop.run import folder as run_folder
+from nerloop.run.atomic import write_json
+from nerloop.run.environment import environment
+from nerloop.run.folder import Run
+from nerloop.run.lock import FolderLock
+from nerloop.run.logging import logging_to_terminal, release_log
+from nerloop.run.signals import Interruption
+
+log = logging.getLogger("nerloop.train")
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One launch of a training: its Accelerator, precision ("no", "bf16", "fp16", "float64"), and signals."""
+
+    config: Config
+    accelerator: Accelerator
+    precision: str
+    interruption: Interruption
+    started: float  # time.perf_counter() from which the first step is timed
+    _held: contextlib.ExitStack = field(repr=False)  # left in reverse order at the end, whatever ends the training
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes the run's files."""
+        return bool(self.accelerator.is_main_process)
+
+    def open_run(self, identity: dict[str, Any]) -> Run:
+        """Make or reopen the run's folder, on all processes, and hold it to the end of the session.
+
+        From here on signals stop the run in order, and status.json says how it ended. `identity` is what besides the
+        settings must be equal on resume. Raises ConfigError or CheckpointError where the folder can't be used.
+        """
+        self._held.enter_context(self.interruption)
+        lock = self._held.enter_context(FolderLock())
+        run = broadcast_from_main(self.accelerator, lambda: run_folder.open_run(self.config, identity, lock))
+        release_log()
+        if run.results is not None:
+            log.info("%s is done", run.folder)
+            return run
+        if self.is_main:
+            write_json(run.folder / run_folder.ENVIRONMENT, environment(self.accelerator, self.precision) | identity)
+        self._held.enter_context(run.keeping_status(self.is_main))
+        return run
+
+
+@contextlib.contextmanager
+def open_session(config: Config, *, started: float | None = None) -> Iterator[Session]:
+    """Start a training's launch and give its Session; afterwards threads, logging and signals are as they were.
+
+    Nothing is written before `Session.open_run`. Raises ConfigError for settings or launches that can't be used.
+    """
+    started = time.perf_counter() if started is None else started
+    validate(config)
+    with contextlib.ExitStack() as held:
+        held.enter_context(keeping_torch_settings())
+        accelerator, precision = launch.start(config)
+        held.enter_context(logging_to_terminal(config.run.log_level, is_main=accelerator.is_main_process))
+        hint_at_bf16(config, precision)
+        set_seed(config.train.seed)  # the same on every process: the head's initial weights
+        broadcast_from_main(accelerator, lambda: run_folder.check_free(config))  # before anything takes long
+        yield Session(config, accelerator, precision, Interruption(accelerator.num_processes), started, held)
+
+
+@contextlib.contextmanager
+def keeping_torch_settings() -> Iterator[None]:
+    """Set threads and deterministic algorithms back to what they were, for whoever trains in a notebook."""
+    threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(is_deterministic)
+        torch.backends.cudnn.benchmark = benchmark
