@@ -29,3 +29,9 @@ def train_once(tmp_path_factory: pytest.TempPathFactory) -> TrainOnce:
         return done[settings]
 
     return run
+
+
+@pytest.fixture
+def learned(config: Config) -> Config:
+    """Return settings of a training that finds some entities; one of 14 steps finds none."""
+    return replace(config, train=replace(config.train, epochs=9, learning_rate=1e-2))
