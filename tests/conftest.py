@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,8 +23,11 @@ from nerloop.types import Example
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ["NERLOOP_CACHE"] = tempfile.mkdtemp(prefix="nerloop-cache-")
-atexit.register(shutil.rmtree, os.environ["NERLOOP_CACHE"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are cores
+    os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch, which reads it once
+else:  # the workers inherit the cache, so that one of them compiles the kernels for all
+    os.environ["NERLOOP_CACHE"] = tempfile.mkdtemp(prefix="nerloop-cache-")
+    atexit.register(shutil.rmtree, os.environ["NERLOOP_CACHE"], ignore_errors=True)
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir(), "nerloop-hypothesis")))
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +35,18 @@ ROOT = Path(__file__).resolve().parents[1]
 # The same examples in each run, so that a failure is somebody's change; nothing is left in the working tree.
 settings.register_profile("nerloop", derandomize=True, database=None, deadline=None)
 settings.load_profile("nerloop")
+
+
+MAX_WORKERS = 8  # each takes about 0.5 GB of memory and some seconds of imports
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes `-n auto` starts: one a core; none for `-s` or where each test is named."""
+    if config.getoption("capture") == "no" or all("::" in argument for argument in config.args):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores == 1 else min(cores, MAX_WORKERS)
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +200,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def config(tiny_model: str, files: dict[str, str], tmp_path: Path) -> Config:
+def config(tiny_model: str, files: dict[str, Any], tmp_path: Path) -> Config:
     """Return the settings of a training of 14 steps on those files; change them with dataclasses.replace."""
     return Config(
         model=ModelSettings(name_or_path=tiny_model),

@@ -130,6 +130,9 @@ class Pairs:
             values = np.zeros(3, dtype=np.int64)
             yield Feature(values, values, values, i // 2, both, (1,) * len(both))
 
+    def join(self, features, scores):
+        raise NotImplementedError
+
 
 def test_documents_stay_together_where_an_alignment_needs_them(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def some_atoms(num_atoms: int, seed: int = 0) -> BatchUnits:
     return atoms(*[random.randint(3, 41, size=1 + (i % 5 == 0)).tolist() for i in range(num_atoms)])
 
 
-def padded(lengths: list[int]) -> int:
+def padded(lengths: Sequence[int]) -> int:
     return len(lengths) * max(lengths)
 
 
@@ -44,7 +46,7 @@ PLANNED = [
 UNEVEN_ENDS = [0, 4, 8, 12, 15, 18]
 DROPOUT_SEEDS = [5732826375231505755, 8008285204471158970, 7829184764001561178]
 
-LAYOUTS = [
+LAYOUTS: list[dict[str, Any]] = [
     {"num_processes": p, **layout}
     for p in (1, 2, 3, 8)
     for layout in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def brute_force(scores: np.ndarray, labels: tuple[str, ...], scheme: Scheme) -> 
     return list(best)
 
 
-def decode(rows: list[list[float]], labels: tuple[str, ...], scheme: Scheme) -> list[str]:
+def decode(rows: Sequence[Sequence[float]], labels: tuple[str, ...], scheme: Scheme) -> list[str]:
     (ids,) = Viterbi(labels, scheme).decode([np.array(rows, dtype=np.float64)])
     return [labels[i] for i in ids]
 

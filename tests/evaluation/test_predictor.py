@@ -14,6 +14,7 @@ from nerloop.alignment.first import First
 from nerloop.collators.pack import Pack
 from nerloop.collators.pad import Pad
 from nerloop.contracts import in_documents, nasty_examples
+from nerloop.decoding import Decoding
 from nerloop.decoding.argmax import Argmax
 from nerloop.decoding.viterbi import Viterbi
 from nerloop.evaluation.predictor import MAX_SUBWORDS, Prediction, Predictor, Split, softmax
@@ -42,7 +43,10 @@ def model(make_model):
 @pytest.fixture
 def make_tagger(wordpiece, accelerator):
     def make(alignment=First, collator=Pack, **options) -> Predictor:
-        decodings = {"viterbi": Viterbi(LABELS, Scheme.IOB2), "argmax": Argmax(LABELS, Scheme.IOB2)}
+        decodings: dict[str, Decoding] = {
+            "viterbi": Viterbi(LABELS, Scheme.IOB2),
+            "argmax": Argmax(LABELS, Scheme.IOB2),
+        }
         aligned = alignment(wordpiece, LABELS, **options)
         return Predictor(LABELS, aligned, collator(wordpiece), decodings, accelerator)
 

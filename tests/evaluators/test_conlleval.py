@@ -44,7 +44,8 @@ def conlleval(gold: Sentences, found: Sentences) -> tuple[list[int], dict[str, l
 
 def chunks(tags: list[str]) -> set[tuple[int, int, str]]:
     """Return the chunks of all tags of a file, each sentence with an O behind it."""
-    found, start, before, type_before = set(), None, "O", ""
+    found: set[tuple[int, int, str]] = set()
+    start, before, type_before = -1, "O", ""
     for i, tag in enumerate(tags):
         prefix, type_ = split(tag)
         is_other = type_ != type_before

@@ -67,6 +67,9 @@ def test_an_evaluator_of_tags_alone_gets_tags_alone_and_a_warning_says_so(tmp_pa
         def count(self, gold, predicted):
             return Seqeval().count(gold, predicted)
 
+        def metrics(self, counts):
+            return Seqeval().metrics(counts)
+
     examples = read(tmp_path)
     with caplog.at_level(logging.WARNING):
         counts = count_examples(Plain(), examples, [examples[0].tags])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from seqeval.metrics import accuracy_score, classification_report, f1_score, precision_score, recall_score
@@ -39,7 +40,7 @@ def rewrite(path: str, folder: Path, scheme: Scheme) -> str:
 def run(request, tiny_model, files, tmp_path_factory) -> Path:
     """Return the folder of a training that finds some entities, some of them wrong."""
     folder = tmp_path_factory.mktemp(request.param)
-    data = {split: rewrite(path, folder, request.param) for split, path in files.items()}
+    data: dict[str, Any] = {split: rewrite(path, folder, request.param) for split, path in files.items()}
     train(
         Config(
             model=ModelSettings(name_or_path=tiny_model, dropout=0.0),

@@ -37,6 +37,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt) -> Callable[.
 # Ten million characters in a line
 
 
+@pytest.mark.slow
 def test_a_token_of_ten_million_characters(read):
     token = "x" * 10 * MILLION
     assert read(f"{token} O\n") == [Example((token,), ("O",), "x.conll:1")]
@@ -68,26 +69,31 @@ LINES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "line", "expected"), LINES, ids=[f"{name} {line[:30]}" for name, line, _ in LINES])
 def test_a_line_of_ten_million_characters(read, name, line, expected):
     first = "A O\n" if name == "x.conll" else '{"tokens": ["A"], "tags": ["O"]}\n'
     assert read(f"{first}{line}\n", name) == f"{name}:2: {expected}"
 
 
+@pytest.mark.slow
 def test_a_tag_of_ten_million_characters(read):
     assert [e.tags for e in read(f"A B-{X}\n")] == [(f"B-{X}",)]
 
 
+@pytest.mark.slow
 def test_five_million_columns_without_the_one_that_is_named(read):
     header = "x " * 5 * MILLION
     expected = "x.conll:1: found no column 'word', expected a header line that names it; found 'x x x"
     assert read(f"{header}\na O\n", token_column="word").startswith(expected)
 
 
+@pytest.mark.slow
 def test_ten_million_blanks_and_comments(read):
     assert read(" " * 10 * MILLION + "\n#" + " x" * 5 * MILLION + "\nA O\n") == [Example(("A",), ("O",), "x.conll:3")]
 
 
+@pytest.mark.slow
 def test_two_million_tokens_in_a_sentence(read):
     lists = ",".join(['"x"'] * 2 * MILLION), ",".join(['"O"'] * 2 * MILLION)
     (example,) = read(f'{{"tokens": [{lists[0]}], "tags": [{lists[1]}]}}', "x.jsonl")
@@ -99,6 +105,7 @@ def test_five_thousand_tokens_in_a_sentence(read):
     assert example.tokens == ("x", "\u200e") * 2_500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["x" * 10 * MILLION, "a." * 5 * MILLION, "a.b-" * 2 * MILLION, "'" * MILLION])
 def test_ten_million_characters_of_plain_text(text):
     assert "".join(tokenize(text)) == text

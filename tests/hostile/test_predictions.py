@@ -146,7 +146,7 @@ def test_predict_tags_each_token_of_any_sentence_once(feed, run, tokens, monkeyp
         output = ("--output_format", form, "--output", str(tmp_path / f"out.{form}"))
         predict(monkeypatch, "--model", str(run / "model"), str(source), *output)
     check([Example(tuple(s)) for s in sentences], tmp_path, "out")
-    assert sum(map(len, sentences)) > COUNTS["sentences"]
+    assert sum(map(len, sentences)) > len(sentences)
 
 
 @pytest.mark.timeout(120)

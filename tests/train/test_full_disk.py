@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nerloop import train as train_module
 from nerloop.batching import plan as batching
 from nerloop.errors import TrainingError
 from nerloop.run.atomic import check_folder
@@ -40,45 +41,40 @@ def at_step_6(monkeypatch):
     return arrange
 
 
-LIMITED = """
-import resource, sys
-from pathlib import Path
-from nerloop import train
-from nerloop.batching import plan as batching
+@pytest.fixture
+def train_with_small_files(config, at_step_6, monkeypatch, capsys):
+    """Return a function that trains; from step 6 on no file may exceed the size of one and some bytes, as by quota.
 
-grown, more = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
-seed = batching.dropout_seed
-
-def seed_and_limit(base, step, process):
-    if step == 6:
-        size = (grown.stat().st_size if grown.is_file() else 0) + more
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    return seed(base, step, process)
-
-batching.dropout_seed = seed_and_limit
-train.main()
-"""
-
-
-def train_with_small_files(config, grown, more, *flags):
-    """Train in a process in which, behind step 6, no file may grow beyond the size of one and some bytes, as by quota.
-
-    Return the last line that it says.
+    That function returns the last line on stderr.
     """
-    arguments = ["--model.name_or_path", config.model.name_or_path, "--data.train", config.data.train,
-                 "--data.validation", config.data.validation, "--train.max_steps", "14", "--train.eval_every", "14",
-                 "--run.dir", config.run.dir, *flags]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(grown), str(more), *arguments],
-        capture_output=True, text=True, timeout=120, env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1]
+    resource = pytest.importorskip("resource", reason="no limits of this kind on Windows")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def run(grown: Path | None, more: int, *flags: str) -> str:
+        def limit() -> None:
+            size = (grown.stat().st_size if grown is not None else 0) + more
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+
+        at_step_6(limit)
+        arguments = ["--model.name_or_path", config.model.name_or_path, "--data.train", config.data.train,
+                     "--data.validation", config.data.validation, "--train.max_steps", "14",
+                     "--train.eval_every", "14", "--run.dir", config.run.dir, *flags]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["nerloop.train", *arguments])
+        try:
+            with pytest.raises(SystemExit) as stop:
+                train_module.main()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert stop.value.code == 1
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return said.strip().splitlines()[-1]
+
+    return run
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_and_names_the_space(config):
-    message = train_with_small_files(config, "/", 60_000, "--train.save_every", "4")
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_and_names_the_space(config, train_with_small_files):
+    message = train_with_small_files(None, 60_000, "--train.save_every", "4")
     folder = Path(config.run.dir, "checkpoints")
     assert message.startswith(f"nerloop: error: {folder / 'step-8'}: can't be written: ")
     assert "File too large" in message
@@ -91,9 +87,9 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_and_names_the_spac
     assert (status["state"], status["step"]) == ("failed", 4)
 
 
-def test_a_metrics_file_that_can_not_grow_is_told_in_one_line(config):
+def test_a_metrics_file_that_can_not_grow_is_told_in_one_line(config, train_with_small_files):
     grown = Path(config.run.dir, "metrics.jsonl")
-    last = train_with_small_files(config, grown, 10, "--run.log_every", "1")
+    last = train_with_small_files(grown, 10, "--run.log_every", "1")
     assert "can't be written: " in last
     assert "File too large" in last
 

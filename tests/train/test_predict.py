@@ -1,8 +1,10 @@
 import io
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +26,10 @@ def run_predict(monkeypatch, *arguments: str) -> int:
 
 
 @pytest.fixture
-def model(config) -> tuple[str, dict]:
-    results = train(config)
+def model(config, learned, train_once) -> tuple[str, dict]:
+    """Return the folder of a trained model, which a test may change, and the results of its run."""
+    trained, results = train_once(learned)
+    shutil.copytree(trained.run.dir, config.run.dir)
     return str(Path(config.run.dir, "model")), results
 
 
@@ -59,6 +63,7 @@ def test_predict_reads_sentences_from_standard_input(model, monkeypatch, capsys)
         ["Anna", "Smith", "went", "to", "Paris", "."],
         ["Hello", "(", "again", ")", "!"],
     ]
+    assert any(record["spans"] for record in records)
     for record in records:
         assert len(record["tags"]) == len(record["tokens"])
         for span in record["spans"]:
@@ -103,7 +108,7 @@ def test_records_that_nobody_annotated_are_tagged_as_well(model, monkeypatch, tm
 @pytest.fixture
 def documents(config: Config, tmp_path: Path) -> Config:
     """Return settings whose files have a -DOCSTART- line before each seventh sentence."""
-    paths = {}
+    paths: dict[str, Any] = {}
     for split, path in config.data.files().items():
         sentences = Path(path[0]).read_text(encoding="utf-8").split("\n\n")
         sentences = [f"-DOCSTART- O\n\n{s}" if i % 7 == 0 else s for i, s in enumerate(sentences)]

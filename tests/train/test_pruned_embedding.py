@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,12 @@ from nerloop.train import train
 TABLE = "bert.embeddings.word_embeddings"
 
 
-def in_folder(config: Config, name: str, **run: object) -> Config:
-    return replace(config, run=replace(config.run, dir=str(Path(config.run.dir).with_name(name)), **run))
+def in_folder(config: Config, name: str, **run: Any) -> Config:
+    return replace(config, run=replace(config.run, dir=str(Path(str(config.run.dir)).with_name(name)), **run))
 
 
 def tensors(config: Config, name: str = "model") -> dict[str, torch.Tensor]:
-    return load_file(str(Path(config.run.dir, name, "model.safetensors")))
+    return load_file(str(Path(str(config.run.dir), name, "model.safetensors")))
 
 
 @pytest.fixture

@@ -46,13 +46,13 @@ def in_folder(config, name: str, **run):
     [(3, "no"), (9, "no"), (13, "no"), (9, "bf16")],
     ids=["before any checkpoint", "mid-epoch", "before the end", "bf16"],
 )
-def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, monkeypatch, at_step, precision):
+def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, train_once, monkeypatch, at_step, precision):
     config = replace(config, train=replace(config.train, save_every=4, eval_every=3, mixed_precision=precision))
-    whole = train(config)
+    undisturbed, whole = train_once(config)
     broken = in_folder(config, "broken")
     interrupted(broken, monkeypatch, at_step=at_step)
     resumed = train(in_folder(config, "broken", resume="auto"))
-    a, b = Path(config.run.dir), Path(broken.run.dir)
+    a, b = Path(undisturbed.run.dir), Path(broken.run.dir)
     tensors = load_file(str(a / "checkpoints/step-14/model.safetensors"))
     assert 0 < float(tensors["bert.embeddings.word_embeddings.decayed"]) < 1e-3  # its embedding is a narrow one
     for name in ("model/model.safetensors", "checkpoints/step-14/model.safetensors",
@@ -62,8 +62,8 @@ def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, monkeyp
     assert without_timing(a / "metrics.jsonl") == without_timing(b / "metrics.jsonl")
 
 
-def test_a_done_run_is_not_trained_again(config, capsys):
-    results = train(config)
+def test_a_done_run_is_not_trained_again(config, train_once, capsys):
+    config, results = train_once(config)
     before = Path(config.run.dir, "model", "model.safetensors").stat().st_mtime_ns
     assert train(replace(config, run=replace(config.run, resume="auto"))) == json.loads(json.dumps(results))
     assert Path(config.run.dir, "model", "model.safetensors").stat().st_mtime_ns == before
@@ -93,9 +93,9 @@ def test_other_data_are_refused(config, monkeypatch, tmp_path):
         train(replace(config, run=replace(config.run, resume="auto")))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(config, monkeypatch, capsys):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(config, train_once, monkeypatch, capsys):
     config = replace(config, train=replace(config.train, save_every=4))
-    whole = train(config)
+    _, whole = train_once(config)
     broken = in_folder(config, "broken")
     interrupted(broken, monkeypatch, at_step=9)
     damaged = Path(broken.run.dir, "checkpoints", "step-8", "model.safetensors")
@@ -114,9 +114,9 @@ def test_no_whole_checkpoint_stops_the_run(config, monkeypatch):
         train(replace(config, run=replace(config.run, resume="auto")))
 
 
-def test_a_checkpoint_folder_can_be_named(config, monkeypatch):
+def test_a_checkpoint_folder_can_be_named(config, train_once, monkeypatch):
     config = replace(config, train=replace(config.train, save_every=4))
-    whole = train(config)
+    _, whole = train_once(config)
     broken = in_folder(config, "broken")
     interrupted(broken, monkeypatch, at_step=9)
     resumed = train(in_folder(config, "broken", resume=str(Path(broken.run.dir, "checkpoints", "step-4"))))
@@ -124,14 +124,14 @@ def test_a_checkpoint_folder_can_be_named(config, monkeypatch):
     assert train_module.MAX_SKIPPED_UPDATES == 20
 
 
-def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, monkeypatch):
+def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, train_once, monkeypatch):
     config = replace(config, train=replace(config.train, save_every=4, eval_every=3))
-    whole = train(config)
+    undisturbed, whole = train_once(config)
     broken = in_folder(config, "broken")
     interrupted(broken, monkeypatch, at_step=9)
     resumed = train(in_folder(config, "elsewhere", resume=str(Path(broken.run.dir, "checkpoints", "step-8"))))
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
-    a, b = Path(config.run.dir), Path(config.run.dir).with_name("elsewhere")
+    a, b = Path(undisturbed.run.dir), Path(config.run.dir).with_name("elsewhere")
     assert without_timing(a / "metrics.jsonl") == without_timing(b / "metrics.jsonl")
 
 
