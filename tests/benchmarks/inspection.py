@@ -1,4 +1,4 @@
-"""How long does `python -m nerloop.inspect` take for ten million tokens, reading included, and how much memory?
+"""Time and memory of `python -m nerloop.inspect` for ten million tokens, reading included.
 
     python tests/benchmarks/inspection.py --model FOLDER
     python tests/benchmarks/inspection.py --tokens 1_000_000

@@ -1,4 +1,4 @@
-"""How much memory and time does the first step take, by the number of sentences?
+"""Memory and time to the first step, by the number of sentences.
 
     python tests/benchmarks/size.py --json size.json
     python tests/benchmarks/size.py --alignment document --sizes 10000 200000
