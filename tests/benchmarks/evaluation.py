@@ -12,7 +12,7 @@ import json
 import time
 from pathlib import Path
 
-from harness import benchmark_parser, build_training, compare, compared_cells, launch_worker, report, run_plain
+from harness import benchmark_parser, compare, compared_cells, launch_worker, report, run_plain, training_of
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -29,17 +29,17 @@ def work(arguments: argparse.Namespace) -> None:
         train=TrainSettings(mixed_precision=arguments.worker),
         run=RunSettings(log_level="warning"),
     )
-    _, dataset, training = build_training(config)
-    # The plain loop has trained before it evaluates, so its threads and memory are warm.
-    training.evaluate(training.weights.model, "validation")
-    examples = dataset.splits["validation"]
-    start = time.perf_counter()
-    split = Split.of(examples, training.predictor.alignment, training.predictor.collator)
-    metrics = training.predictor.evaluate(training.weights.model, split, training.evaluator)
-    seconds = time.perf_counter() - start
-    num_tokens = sum(len(e.tokens) for e in examples)
-    assert metrics["viterbi"]["tokens"] == num_tokens
-    print(json.dumps({"tokens_per_second": num_tokens / seconds, "threads": torch.get_num_threads()}))
+    with training_of(config) as training:
+        model, examples = training.weights.model, training.splits["validation"].examples
+        # The plain loop has trained before it evaluates, so its threads and memory are warm.
+        training.predictor.evaluate(model, training.splits["validation"], training.evaluator)
+        start = time.perf_counter()
+        split = Split.of(examples, training.predictor.alignment, training.predictor.collator)
+        metrics = training.predictor.evaluate(model, split, training.evaluator)
+        seconds = time.perf_counter() - start
+        num_tokens = sum(len(e.tokens) for e in examples)
+        assert metrics["viterbi"]["tokens"] == num_tokens
+        print(json.dumps({"tokens_per_second": num_tokens / seconds, "threads": torch.get_num_threads()}))
 
 
 def evaluate_plain(arguments: argparse.Namespace) -> dict[str, float]:

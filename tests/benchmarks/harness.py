@@ -1,6 +1,7 @@
 """Shared by the benchmarks: start nerloop as the README does, compare it with the plain loop, record the setting."""
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -9,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +124,15 @@ def train_seed(model: str, data: str, seed: int, *flags: str, run: Path) -> dict
     return results | {"threads": threads_of(run)}
 
 
-def build_training(config: Any) -> tuple[Any, Any, Any]:
-    """Return the Accelerator, the data and the Training that `nerloop.train` builds from these settings."""
-    from nerloop.distributed import launch
-    from nerloop.run.signals import Interruption
-    from nerloop.training.setup import Training, read_dataset
+@contextlib.contextmanager
+def training_of(config: Any) -> Iterator[Any]:
+    """Give the Training that `nerloop.train` builds from these settings; nothing is trained or written."""
+    from nerloop.training.session import open_session
 
-    accelerator, precision = launch.start(config)
-    dataset = read_dataset(config)
-    return accelerator, dataset, Training.build(config, dataset, precision, accelerator, Interruption())
+    from nerloop.training.setup import build_training
+
+    with open_session(config) as session:
+        yield build_training(config, session)
 
 
 def write_few(data: str, folder: str | Path) -> str:

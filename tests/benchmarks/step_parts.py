@@ -8,27 +8,21 @@ counted too.
 
 import argparse
 import json
+import resource
 import statistics
 import time
-from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from harness import benchmark_parser, build_training, launch_worker, report
+import torch
+from harness import benchmark_parser, launch_worker, report, training_of
 
 PARTS = ("batch", "forward", "backward", "collect gradients", "norm", "update", "cast weights", "page faults")
 
 
 def work(arguments: argparse.Namespace) -> None:
     """Print the parts of the steps of one training."""
-    import resource
-
-    import torch
-
-    from nerloop.batching.plan import dropout_seed
     from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
-    from nerloop.model.forward import logits_of
-    from nerloop.objectives.cross_entropy import token_loss
-    from nerloop.optim.adamw import clip, takes_gradients_of_model
 
     config = Config(
         model=ModelSettings(name_or_path=arguments.model),
@@ -36,50 +30,53 @@ def work(arguments: argparse.Namespace) -> None:
         train=TrainSettings(mixed_precision=arguments.precision, batch_size=arguments.batch_sizes[0]),
         run=RunSettings(log_level="warning"),
     )
-    accelerator, _, training = build_training(config)
-    weights, parameters = training.weights, list(training.weights.master.parameters())
-    model, optimizer = accelerator.prepare(weights.model, training.optimizer)
-    model.train()
+    with training_of(config) as training:
+        training.model.train()
+        steps = [parts_of_step(training, number) for number in range(arguments.warmup + arguments.steps)]
+        medians = {part: statistics.median(step[part] for step in steps[arguments.warmup :]) for part in PARTS}
+        print(json.dumps({**medians, "threads": torch.get_num_threads()}))
+
+
+def parts_of_step(training: Any, number: int) -> dict[str, float]:
+    """Take a step of one process; return the milliseconds of its parts, and its page faults."""
+    from nerloop.model.forward import logits_of
+    from nerloop.optim.adamw import clip, takes_gradients_of_model
+
+    accelerator, weights, optimizer = training.accelerator, training.weights, training.optimizer
     is_one_pass = takes_gradients_of_model(optimizer)
-    found: dict[str, list[float]] = defaultdict(list)
-    for number in range(arguments.warmup + arguments.steps):
-        step, clock = training.plan[number], time.perf_counter()
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        parts = dict.fromkeys(PARTS, 0.0)
+    parts = dict.fromkeys(PARTS, 0.0)
+    batch, clock = training.plan[number], time.perf_counter()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-        def end_of(part: str, parts: dict[str, float] = parts) -> None:
-            nonlocal clock
-            now = time.perf_counter()
-            parts[part] += 1e3 * (now - clock)
-            clock = now
+    def end_of(part: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        parts[part] += 1e3 * (now - clock)
+        clock = now
 
-        torch.manual_seed(dropout_seed(config.train.seed, number, 0))
-        for indices in step.micro_batches[0]:
-            batch = training.collate(indices).to(accelerator.device, weights.model.dtype)
-            end_of("batch")
-            loss = token_loss(logits_of(model, batch), batch.labels)
-            end_of("forward")
-            accelerator.backward(loss / max(1, step.num_labelled))
-            end_of("backward")
-            if not is_one_pass:
-                weights.accumulate_from_compute()
-            end_of("collect gradients")
-        clip(accelerator, optimizer, parameters, 1.0)
-        end_of("norm")
-        for group in optimizer.param_groups:
-            group["lr"] = training.peak_learning_rate
-        optimizer.step()
-        optimizer.zero_grad()
-        end_of("update")
+    torch.manual_seed(training.dropout_seed(number))
+    for indices in batch.micro_batches[0]:
+        micro_batch = training.collate(indices).to(accelerator.device, weights.model.dtype)
+        end_of("batch")
+        loss = training.objective.loss(logits_of(training.model, micro_batch), micro_batch)
+        end_of("forward")
+        accelerator.backward(loss / training.weight_of(batch))
+        end_of("backward")
         if not is_one_pass:
-            weights.sync_to_compute()
-        end_of("cast weights")
-        parts["page faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-        if number >= arguments.warmup:
-            for part, value in parts.items():
-                found[part].append(value)
-    medians = {part: statistics.median(values) for part, values in found.items()}
-    print(json.dumps({**medians, "threads": torch.get_num_threads()}))
+            weights.accumulate_from_compute()
+        end_of("collect gradients")
+    clip(accelerator, optimizer, list(weights.master.parameters()), training.config.train.max_grad_norm)
+    end_of("norm")
+    for group in optimizer.param_groups:
+        group["lr"] = training.learning_rate(number)
+    optimizer.step()
+    optimizer.zero_grad()
+    end_of("update")
+    if not is_one_pass:
+        weights.sync_to_compute()
+    end_of("cast weights")
+    parts["page faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    return parts
 
 
 def main() -> None:
