@@ -2,11 +2,10 @@
 
     python tests/benchmarks/architectures.py --json architectures.json
 
-The probe is the one that a training asks at its start (`nerloop.model.compat`): it looks at logits, not at names.
+The check is the one that a training runs at its start (`nerloop.model.compat`): it looks at logits, not at names.
 """
 
 import argparse
-import json
 import sys
 import warnings
 from collections import defaultdict
@@ -15,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import transformers
 from conftest import build_tiny_model
+from harness import report
 from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES
-from turns import setting
 
 from nerloop import demo, plugins
 from nerloop.errors import NerloopError
@@ -43,7 +42,7 @@ def main() -> None:
         nargs="*",
         default=[kind for kind in ENCODERS if kind in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES],
     )
-    parser.add_argument("--json", help="file for what was found")
+    parser.add_argument("--json", metavar="FILE", help="write what was found and the setting")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
@@ -74,9 +73,7 @@ def main() -> None:
     for how in (*HOW, "fails", "not tried"):
         if found[how]:
             print(f"| {HOW.get(how, how)} | {', '.join(f'`{kind}`' for kind in found[how])} |")
-    print("\n" + ", ".join(f"{k} {v}" for k, v in setting().items()))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"found": found, "reasons": reasons}, indent=1))
+    report({"found": found, "reasons": reasons}, arguments.json)
 
 
 if __name__ == "__main__":

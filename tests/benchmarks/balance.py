@@ -1,15 +1,14 @@
 """Do processes get equal work? The imbalance of subwords between processes in each step of an epoch.
 
     python tests/benchmarks/balance.py --json balance.json
-    python tests/benchmarks/balance.py --data ../shared/data/wikigold/train.conll --num_processes 8 --batch_size 64
+    python tests/benchmarks/balance.py --data ../shared/data/wikigold --num_processes 8 --batch_size 64
 
-The imbalance of a step is how much more than the mean the busiest process has: the others wait for it.
+The imbalance of a step is the share by which the busiest process exceeds the mean: the others wait for it.
 """
 
-import argparse
 import statistics
 
-from turns import default_data, default_model, finish
+from harness import benchmark_parser, default_data, report
 
 from nerloop import plugins
 from nerloop.batching.plan import BatchUnits, Plan
@@ -20,14 +19,10 @@ from nerloop.tags import labels_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=default_model(), required=default_model() is None)
-    parser.add_argument("--data", default=f"{default_data('wnut17')}/train.conll")
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--num_processes", type=int, default=4)
-    parser.add_argument("--json", help="file for the figures")
+    parser = benchmark_parser(__doc__, batch_size=32, num_processes=4)
+    parser.set_defaults(data=default_data("wnut17"))
     arguments = parser.parse_args()
-    examples, _ = read_files([arguments.data])
+    examples, _ = read_files([f"{arguments.data}/train.conll"])
     tokenizer = load_tokenizer(ModelSettings(name_or_path=arguments.model))
     alignment = plugins.build("alignment", "all", tokenizer, labels_of(e.tags for e in examples))
     features = alignment.split(examples)
@@ -43,7 +38,7 @@ def main() -> None:
     for number in range(plan.num_steps(1)):
         loads = [sum(len(features[i]) for m in process for i in m) for process in plan[number].micro_batches]
         imbalances.append(max(loads) / statistics.mean(loads) - 1)
-        # What dealing the sentences out in turn, as a sampler does, would have made of it.
+        # For comparison: sentences dealt out in turn, as a sampler does.
         turns = [0] * arguments.num_processes
         for at, feature in enumerate(plan[number].features):
             turns[at % arguments.num_processes] += len(features[feature])
@@ -52,7 +47,7 @@ def main() -> None:
     print("| sentences | mean imbalance | largest |\n|---|---:|---:|")
     for name, shares in (("as nerloop plans", imbalances), ("dealt out in turn", dealt)):
         print(f"| {name} | {statistics.mean(shares):.2%} | {max(shares):.2%} |")
-    finish({"imbalances": imbalances, "in_turn": dealt}, arguments.json)
+    report({"imbalances": imbalances, "in_turn": dealt}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Does the hardware matter? Trains the same batches split in many ways and prints the table that stands in the README.
+"""Does the hardware matter? Trains the same batches split in many ways and prints the table of README.md.
 
     python tests/benchmarks/exactness.py
     python tests/benchmarks/exactness.py --precisions float64 --json exactness.json --runs runs/exactness
-    python tests/benchmarks/exactness.py --gpus 1      # on CUDA devices: the cases of one process, or of up to so many
+    python tests/benchmarks/exactness.py --gpus 1      # on CUDA devices: the cases of up to so many processes
 
-Each launch (1, 2, 3 processes, two machines on the loopback) is a real `accelerate launch` of this file, in which
-`nerloop.train.train` runs the launch's cases one after the other. All must agree with the first case, one process that
-takes each batch in one piece: in the gradient of the first step (AdamW's first moment after it, times ten), the weights
-after 50 steps, the loss and gradient norm of every step, and to the last digit in steps, learning rates and, in
-float64, metrics. Those that resume go on from the first case's checkpoint; the gradient is then that of the step behind
-it. In fp32 each launch tags with the model of the first case, too: predictions and metrics must be the same bytes.
+Each launch (1, 2, 3 processes, two machines on the loopback) is a real `accelerate launch` of this file. In it
+`nerloop.train.train` runs the cases of the launch one after the other. All must agree with the first case, one process
+that takes each batch in one piece: in the gradient of the first step (AdamW's first moment after it, times ten), the
+weights after 50 steps, the loss and gradient norm of every step, and to the last digit in steps, learning rates and, in
+float64, metrics. Cases that resume start from the first case's checkpoint; their gradient is that of the next step.
+In fp32 each launch also tags with the model of the first case: predictions and metrics must be the same bytes.
 
 Exit codes: 0 all agree, 1 a tolerance is broken or a launch failed.
 """
@@ -30,14 +30,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCH_SECONDS = 600  # that a launch may take; under a minute is usual
+from harness import LAUNCH, ROOT, report
+
+LAUNCH_SECONDS = 600  # limit for one launch; under a minute is usual
 
 BATCH_SIZE = 8
 NUM_SENTENCES = 7 * BATCH_SIZE + 2  # the last batch of an epoch is smaller than the others, and than three processes
 NUM_STEPS = 50
-RESUMED_STEP = 23  # the one behind it is the last of its epoch
-SEED = 129  # whose first batch and whose batch behind RESUMED_STEP are nasty ones, which check_situations holds
+RESUMED_STEP = 23  # the next step is the last of its epoch
+SEED = 129  # its first batch and its batch after RESUMED_STEP are nasty; check_situations asserts that
 WINDOW = {"max_length": 40, "stride": 10}  # in subwords
 
 # float64: the worst tensor's gradient, the worst weight; fp32: both over the whole parameter vector, relative.
@@ -45,13 +46,13 @@ TOLERANCES = {
     "float64": {"gradient": 1e-12, "weights": 1e-9, "losses": 1e-12},
     "no": {"gradient": 1e-6, "weights": 1e-5, "losses": 1e-5},
 }
-# On CUDA devices sums are taken in no fixed order, so that a rerun of the first case differs, too.
+# On CUDA devices the order of sums is not fixed, so even a rerun of the first case differs.
 GPU_TOLERANCES = {
     "float64": {"gradient": 1e-11, "weights": 1e-8, "losses": 1e-11},
     "no": {"gradient": 1e-5, "weights": 1e-4, "losses": 1e-4},
 }
 LOSSES = ("loss", "grad_norm")  # compared in every step
-ZERO_GRADIENT = "attention.self.key.bias"  # softmax does not see it, so that its gradient is nothing but rounding
+ZERO_GRADIENT = "attention.self.key.bias"  # softmax cancels it, so its gradient is rounding alone
 
 
 class Launch(NamedTuple):
@@ -86,7 +87,7 @@ LAUNCHES = {
     "2-on-2-machines": Launch(2, 2, "multi_node.yaml"),
 }
 CASES = (
-    Case("1"),  # what the others are compared with
+    Case("1"),  # all others are compared with this one
     Case("1", 2),
     Case("1", 4),
     Case("1", 8),
@@ -111,8 +112,8 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=list(TOLERANCES), choices=list(TOLERANCES))
     parser.add_argument("--json", help="file for the figures of each case")
     parser.add_argument("--runs", help="new folder for the runs (none: a temporary one)")
-    parser.add_argument("--gpus", type=int, default=0, help="train on so many CUDA devices (0: on the CPU)")
-    parser.add_argument("--worker", metavar="LAUNCH", help="what the processes of a launch are told; not for people")
+    parser.add_argument("--gpus", type=int, default=0, help="train on this many CUDA devices (0: on the CPU)")
+    parser.add_argument("--worker", metavar="LAUNCH", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(Path(arguments.runs), arguments.worker, arguments.precisions)
@@ -123,16 +124,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         collected = measure(Path(arguments.runs or temporary).resolve(), arguments.precisions)
     collected["seconds"] = round(time.perf_counter() - start, 1)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(collected, indent=1))
     print_table(collected, arguments.precisions)
+    report(collected, arguments.json)
     for problem in collected["problems"]:
         print(problem, file=sys.stderr)
     sys.exit(1 if collected["problems"] else 0)
 
 
 def choose_gpus(num_gpus: int) -> None:
-    """Leave the launches and cases that so many CUDA devices of one machine can run, with the profiles for them."""
+    """Keep only the launches and cases that this many CUDA devices of one machine can run; use GPU profiles."""
     global CASES
     for name, launch in list(LAUNCHES.items()):
         if launch.num_machines > 1 or launch.num_processes > num_gpus:
@@ -161,11 +161,11 @@ def measure(folder: Path, precisions: list[str]) -> dict[str, Any]:
     return {"cases": cases, "tagging": tagging, "tolerances": TOLERANCES, "problems": problems}
 
 
-# What is trained on
+# Inputs
 
 
 def write_inputs(folder: Path) -> None:
-    """Write a BERT of two tiny layers, and sentences of all the kinds that make splitting a batch hard."""
+    """Write a BERT of two tiny layers, and sentences of every kind that makes a batch hard to split."""
     import torch
     import transformers
 
@@ -202,7 +202,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def situations_of(folder: Path, case: Case) -> dict[str, int]:
-    """Return how often a case meets what it is to get right, as nerloop's own plan has it."""
+    """Return how often a case meets each hard situation, by nerloop's own plan."""
     import numpy as np
 
     from nerloop import plugins
@@ -255,7 +255,7 @@ def situations_of(folder: Path, case: Case) -> dict[str, int]:
 
 
 def check_situations(situations: dict[Case, dict[str, int]]) -> None:
-    """Assert that the cases meet what they are there for: agreement on easy batches would prove nothing."""
+    """Assert that the cases meet the hard situations: agreement on easy batches would prove nothing."""
     base = situations[BASE]
     assert base["sentences"] == NUM_SENTENCES
     assert base["sentences of one token"] == 4
@@ -284,15 +284,20 @@ def check_situations(situations: dict[Case, dict[str, int]]) -> None:
 
 
 def run_launch(folder: Path, name: str, precisions: list[str]) -> None:
-    """Start the processes of a launch and wait for their end; where they fail, leave with what they said."""
+    """Start the processes of a launch and wait for their end. Exits with their logs if they fail."""
     launch = LAUNCHES[name]
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--config_file", str(ROOT / "launch" / launch.profile), "--num_processes", str(launch.num_processes)]
+    command = [
+        *LAUNCH,
+        "--config_file",
+        str(ROOT / "launch" / launch.profile),
+        "--num_processes",
+        str(launch.num_processes),
+    ]
     if launch.num_processes > 1:
         command += ["--num_machines", str(launch.num_machines), "--main_process_ip", "127.0.0.1"]
         command += ["--main_process_port", str(free_port())]
     worker = [__file__, "--worker", name, "--runs", str(folder), "--precisions", *precisions]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     if launch.profile not in ("gpu.yaml", "multi_gpu.yaml"):
         environment["CUDA_VISIBLE_DEVICES"] = ""
     logs = [folder / f"{name}.{rank}.log" for rank in range(launch.num_machines)]
@@ -312,7 +317,7 @@ def run_launch(folder: Path, name: str, precisions: list[str]) -> None:
                 sys.exit(f"{name}: not done after {LAUNCH_SECONDS} s")
             time.sleep(0.1)
     finally:
-        for machine in machines:  # where one has failed, the others would wait for it
+        for machine in machines:  # if one has failed, the others would wait for it for ever
             if machine.poll() is None:
                 os.killpg(machine.pid, signal.SIGTERM)
     if any(machine.wait() for machine in machines):
@@ -358,7 +363,7 @@ def settings_of(folder: Path, case: Case, precision: str) -> Any:
     return Config(
         model=ModelSettings(name_or_path=str(folder / "model"), dropout=0.0),
         data=DataSettings(train=str(folder / "train.conll"), validation=str(folder / "validation.conll")),
-        alignment=Plugin("first", WINDOW),  # under which a window of many subwords may have few labels, or none
+        alignment=Plugin("first", WINDOW),  # with it a window of many subwords may have few labels, or none
         collator=Plugin(case.collator),
         train=TrainSettings(
             max_steps=NUM_STEPS,
@@ -386,18 +391,18 @@ def folder_of(folder: Path, case: Case, precision: str) -> Path:
 
 
 def drop_checkpoints(run: Path) -> None:
-    """Delete the checkpoints that nobody is going to read."""
+    """Delete the checkpoints that no comparison reads."""
     for checkpoint in (run / "checkpoints").glob("step-*"):
         if int(checkpoint.name.removeprefix("step-")) not in (1, RESUMED_STEP, RESUMED_STEP + 1, NUM_STEPS):
             shutil.rmtree(checkpoint)
 
 
-# What came of it
+# Comparison
 
 
 def compare(folder: Path, case: Case, precision: str) -> dict[str, Any]:
-    """Return how far a case is from the first one, and in "problems" what is too far."""
-    import numpy as np  # whose maximum of NaN and a number is NaN
+    """Return how far a case is from the first one; "problems" has a line for each difference that is too large."""
+    import numpy as np  # its maximum of NaN and a number is NaN
 
     base, run = folder_of(folder, BASE, precision), folder_of(folder, case, precision)
     measure_distance = worst_tensors if precision == "float64" else whole_vectors
@@ -418,7 +423,7 @@ def compare(folder: Path, case: Case, precision: str) -> dict[str, Any]:
     }
     assert (len(machines), found["num_processes"], found["num_machines"]) == (
         LAUNCHES[case.launch].num_processes, *LAUNCHES[case.launch][:2]
-    ), "the launch was another one than was asked for"  # fmt: skip
+    ), "the launch differs from the one asked for"  # fmt: skip
     equal = ["same_learning_rates", *["same_metrics"] * (precision == "float64")]
     problems = [
         f"{precision} {case.name}: {name} {found[name]:.1e} apart, expected {most:g} at most"
@@ -435,9 +440,9 @@ def read_tensors(run: Path, step: int, kind: str) -> dict[str, Any]:
 
 
 def read_gradient(run: Path, base: Path, case: Case) -> dict[str, Any]:
-    """Return by parameter the gradient of a run in the first step that a case has, told from AdamW's first moments.
+    """Return the gradient of each parameter in the first step of a case, computed from AdamW's first moments.
 
-    These go by moment = 0.9 moment before + 0.1 gradient, and before a resumed run they are those of `base`.
+    moment = 0.9 moment before + 0.1 gradient; before a resumed run the moments are those of `base`.
     """
     number = RESUMED_STEP if case.resumes else 0
     after = read_tensors(run, number + 1, "optimizer")
@@ -455,7 +460,7 @@ def read_steps(run: Path) -> list[dict[str, Any]]:
 
 
 def worst_tensors(kind: str, base: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """Return the difference of the tensor where it is largest, and its name: a gradient's is relative, by norm."""
+    """Return the largest difference of a tensor, and its name. Weights: absolute; gradients: relative, by norm."""
     assert base.keys() == run.keys()
     assert len(base) > 30
     if kind == "weights":
@@ -468,17 +473,17 @@ def worst_tensors(kind: str, base: dict[str, Any], run: dict[str, Any]) -> dict[
 
 
 def whole_vectors(kind: str, base: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """Return the relative difference of all tensors that are trained as one vector, by norm."""
+    """Return the relative difference, by norm, of all trained tensors taken as one vector."""
     import torch
 
-    # A narrow embedding's ids would be nearly all of the norm, and its untrained rows are as the model has them.
+    # The ids of a pruned embedding would be nearly all of the norm; its untrained rows are the model's own.
     names = [name for name in base if not name.endswith((".used_ids", ".rest"))]
     a, b = (torch.cat([tensors[name].flatten().double() for name in names]) for tensors in (base, run))
     return {kind: float((b - a).norm() / a.norm())}
 
 
 def compare_tagging(folder: Path, launch: str) -> dict[str, Any]:
-    """Return whether a launch tagged as the first one did, to the byte."""
+    """Return whether a launch tagged like the first one, to the byte."""
     base, out = (folder / f"{name}.tagged" for name in (BASE.launch, launch))
     predictions, metrics = (Path(f"{out}.{kind}").read_bytes() for kind in ("jsonl", "json"))
     found = {

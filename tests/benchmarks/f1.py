@@ -1,39 +1,24 @@
-"""F1 over seeds: trains and prints the table that stands in the README.
+"""What F1 do alignments and settings reach? Trains over seeds and prints a table.
 
-    python tests/benchmarks/f1.py --model FOLDER --data ../shared/data/wikigold --alignments first all --seeds 1 2 3
-    python tests/benchmarks/f1.py --model FOLDER --data ../shared/data/wikigold --alignments \
-        --variants "plain: --collator pad --train.mixed_precision no" "fast: --train.mixed_precision auto"
+    python tests/benchmarks/f1.py --alignments first all --seeds 1 2 3
+    python tests/benchmarks/f1.py --variants "plain: --collator pad --train.mixed_precision no" \
+        "fast: --train.mixed_precision auto"
 
-`--data` is a folder with train.conll, dev.conll and test.conll. Each run is a process of its own and stays in `--runs`;
-what is done there is not done again. A variant is a name and further settings. Figures are means over the seeds, with
-their range, times 100: of the last weights on the validation split with both decodings and with transformers' pipeline
-(its weights are the best), and of the best weights on the test split.
+A variant is a name and further settings. Each training is an `accelerate launch -m nerloop.train` of its own and stays
+in `--runs`; one that is done is not repeated. Figures are means over the seeds, with their range, times 100: of the
+last weights on the validation split with both decodings, of the best weights on the validation split with
+transformers' pipeline and on the test split with Viterbi.
 """
 
-import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
-from turns import mean_and_range
+from harness import benchmark_parser, mean_and_range, report, train_seed
 
 COLUMNS = ("validation viterbi", "validation argmax", "pipeline simple", "pipeline first", "test viterbi")
 
 
-def run(arguments: argparse.Namespace, name: str, settings: list[str], seed: int) -> dict:
-    """Return results.json of one training."""
-    folder = Path(arguments.runs, f"{Path(arguments.data).name}-{name}-{seed}")
-    files = {"train": "train.conll", "validation": "dev.conll", "test": "test.conll"}
-    command = [sys.executable, "-m", "nerloop.train", "--model.name_or_path", arguments.model]
-    command += [x for split, name in files.items() for x in (f"--data.{split}", str(Path(arguments.data, name)))]
-    command += ["--train.epochs", str(arguments.epochs), "--train.batch_size", "16", "--train.learning_rate", "1e-4"]
-    command += ["--train.seed", str(seed), *settings, "--run.dir", str(folder), "--run.resume", "auto"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return json.loads((folder / "results.json").read_text())
-
-
-def figures(results: dict) -> dict[str, float]:
+def figures(results: dict[str, Any]) -> dict[str, float]:
     """Return the figures of one training, times 100."""
     validation = results["validation"]
     found = (
@@ -47,28 +32,28 @@ def figures(results: dict) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--alignments", nargs="*", default=["first"])
+    parser = benchmark_parser(__doc__, seeds=[1, 2, 3], epochs=5, runs="runs/f1")
+    parser.add_argument("--alignments", nargs="*", default=[], metavar="ALIGNMENT")
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME: FLAGS")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--runs", default="runs/f1")
-    parser.add_argument("--json", help="file for the figures of each run")
     arguments = parser.parse_args()
+    variants = {alignment: ["--alignment", alignment] for alignment in arguments.alignments}
+    variants |= {name: flags.split() for name, _, flags in (v.partition(":") for v in arguments.variants)}
+    if not variants:
+        parser.error("expected --alignments or --variants")
     collected = {}
     print("| variant |", " | ".join(COLUMNS), "|")
     print("|---|" + "---:|" * len(COLUMNS))
-    variants = {alignment: ["--alignment", alignment] for alignment in arguments.alignments}
-    variants |= {name: flags.split() for name, _, flags in (v.partition(":") for v in arguments.variants)}
     for variant, settings in variants.items():
-        rows = [figures(run(arguments, variant, settings, seed)) for seed in arguments.seeds]
-        collected[variant] = dict(zip(map(str, arguments.seeds), rows, strict=True))
+        rows = []
+        for seed in arguments.seeds:
+            run = Path(arguments.runs, f"{Path(arguments.data).name}-{variant}-{seed}")
+            flags = ["--train.epochs", str(arguments.epochs), *settings]
+            results = train_seed(arguments.model, arguments.data, seed, *flags, run=run)
+            rows.append({**figures(results), "seed": seed, "threads": results["threads"]})
+        collected[variant] = rows
         cells = [mean_and_range([row[name] for row in rows]) for name in COLUMNS]
         print(f"| `{variant}` |", " | ".join(cells), "|", flush=True)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(collected, indent=1))
+    report({"f1": collected, "data": Path(arguments.data).name, "epochs": arguments.epochs}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
-"""Whether what is killed can be gone on with: kills trainings at named points and at random moments, prints the table.
+"""Do killed trainings resume exactly? Kills them at named points and at random moments, and prints a table.
 
     python tests/benchmarks/faults.py --kills 50
     python tests/benchmarks/faults.py --kills 14 --seed 2 --json faults.json --runs runs/faults
 
-Half of the kills hit a training of one process, half one of two under `accelerate launch`. A training is killed several
-times, each time gone on with by `--run.resume auto`, and then left alone until it is done. It must end with the files
-of one that nobody disturbed, byte for byte, timing aside: weights, optimizer, metrics.jsonl, predictions, results.json.
+Half of the kills hit a training of one process, half a training of two. A training is killed several times, resumed
+each time by `--run.resume auto`, and then left alone until it is done. It must end with the files of an undisturbed
+training, byte for byte, timing aside: weights, optimizer, metrics.jsonl, predictions, results.json.
 
-Exit codes: 0 all are equal and all kills hit, 1 a file differs, a kill missed, or a training failed.
+Exit codes: 0 all files are equal and all kills hit, 1 a file differs, a kill missed, or a training failed.
 """
 
 import argparse
 import itertools
-import json
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -28,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "launch"))
 import faulty
 from conftest import save_tiny_model, write_conll
 from faulty import LONG, LOOP, MOMENTS, POINTS, START_UP, TWO_PROCESSES, Kill
+from harness import report
 
 from nerloop import demo
-from nerloop.run.environment import version_of
 
 KILLS_A_RUN = 5
 KINDS = (*POINTS, LOOP, START_UP, LOOP, LOOP, START_UP, LOOP, LOOP)
@@ -39,36 +37,34 @@ PROFILES = {1: None, 2: TWO_PROCESSES}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one kill."""
+    """The result of one kill."""
 
     at: str
     num_processes: int
     run: int
     has_hit: bool
-    is_identical: bool  # what the run ended with
+    is_identical: bool  # whether the run ended with the undisturbed run's files
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", help="file for what came of each kill")
-    parser.add_argument("--runs", help="folder for the runs, which stay there (none: a temporary one)")
+    parser.add_argument("--json", metavar="FILE", help="write the result of each kill and the setting")
+    parser.add_argument("--runs", help="folder for the runs, kept (none: a temporary one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.runs or temporary).resolve()
         outcomes, problems = measure(folder, arguments.kills, arguments.seed)
     print_table(outcomes)
-    if arguments.json:
-        figures = {"kills": [asdict(outcome) for outcome in outcomes], "problems": problems}
-        Path(arguments.json).write_text(json.dumps(figures, indent=1))
+    report({"kills": [asdict(outcome) for outcome in outcomes], "problems": problems}, arguments.json)
     for problem in problems:
         print(problem, file=sys.stderr)
     sys.exit(1 if problems else 0)
 
 
 def measure(folder: Path, num_kills: int, seed: int) -> tuple[list[Outcome], list[str]]:
-    """Return what came of each kill, and a line for each run that went wrong."""
+    """Return the result of each kill, and a line for each run that went wrong."""
     inputs = write_inputs(folder)
     runs = [(n, *run) for n, kills in ((1, num_kills - num_kills // 2), (2, num_kills // 2))
             for run in enumerate(plan(kills, Random(seed + n)))]  # fmt: skip
@@ -119,12 +115,12 @@ def plan(num_kills: int, random: Random) -> Iterator[list[Kill]]:
     """Yield the kills of each run: as many of one kind as of another, in random order."""
     kills = []
     for at in itertools.islice(itertools.cycle(KINDS), num_kills):
-        # The steps have to last for all kills of a run, so points are not waited for too long; results come once.
+        # The steps must last for all kills of a run, so a point is awaited a few times at most; results come once.
         number = random.randint(1, 4) if at in POINTS and at != "results" else 1
         kills.append(Kill(at, number, random.uniform(0, 3 if at == START_UP else 0.2)))
     random.shuffle(kills)
     for start in range(0, num_kills, KILLS_A_RUN):
-        # The results are written when there is no loop left to be killed in.
+        # The results are written after the loop, so that kill comes last.
         yield sorted(kills[start : start + KILLS_A_RUN], key=lambda kill: kill.at == "results")
 
 
@@ -137,8 +133,6 @@ def print_table(outcomes: list[Outcome]) -> None:
                 print(f"| {text} | {num_processes} | {len(some)} | {sum(o.is_identical for o in some)} |")
     hits = [o for o in outcomes if o.has_hit]
     print(f"| all | | {len(hits)} | {sum(o.is_identical for o in hits)} |")
-    versions = ", ".join(f"{name} {version_of(name)}" for name in ("nerloop", "torch", "accelerate", "transformers"))
-    print(f"\n{time.strftime('%F')}, {versions}, Python {sys.version.split()[0]}, {sys.platform}, CPU")
 
 
 if __name__ == "__main__":

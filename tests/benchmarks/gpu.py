@@ -1,18 +1,18 @@
-"""On a CUDA device: is it right, and how fast is it? One run of some minutes; exit code 1 where something is wrong.
+"""On a CUDA device: is it right, and how fast is it? A few minutes; exit code 1 if something is wrong.
 
     python tests/benchmarks/gpu.py --json gpu.json
 
-Right: logits and gradients of sentences side by side against those of each alone, in float64, fp32 and bf16, and
-whether the kernel for all sentences at once gives them; losses and weights after 20 steps with dropout, recorded as
-CUDA graphs and not, to the bit with deterministic kernels. Fast, for an encoder of bert-base's shape with random
-weights: samples a second against the plain loop in fp32 and bf16, recording included; with and without graphs
-(`train.cuda_graphs`) a step's time over its limit, the share of the matmul peak at 16,000 subwords a step, and how long
-the device idles in steady state, read from a trace of `run.profile`.
+Right: logits and gradients of packed sentences against those of each sentence alone, in float64, fp32 and bf16, and
+whether one attention kernel computes all sentences; losses and weights after 20 steps with dropout, with and without
+CUDA graphs, equal to the bit with deterministic kernels. Fast, for an encoder of bert-base's shape with random weights:
+samples a second against the plain loop in fp32 and bf16, recording of graphs included; with and without graphs
+(`train.cuda_graphs`) the time of a step over its limit, the share of the matmul peak at 16,000 subwords a step, and the
+share of time in which the device idles in steady state, read from a trace of `run.profile`. `--model` gives the
+tokenizer alone.
 
 Not run by its authors on a GPU so far.
 """
 
-import argparse
 import gzip
 import itertools
 import json
@@ -25,16 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from turns import (
-    compared,
-    default_data,
-    default_model,
-    finish,
-    in_turn,
-    median_and_spread,
+from harness import (
+    benchmark_parser,
+    compare,
+    compared_cells,
+    report,
     run_plain,
     samples_per_second,
-    train,
+    threads_of,
+    train_steps,
     write_few,
 )
 
@@ -42,7 +41,7 @@ from nerloop.model.compat import prepare_model
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 5e-2}  # relative, over all logits or all gradients
 WARMUP, STEPS = 10, 200
-TRACED = 240  # steps of a run with a trace, which begins when about all graphs are recorded
+TRACED = 240  # steps of a run with a trace; it begins when nearly all graphs are recorded
 PEAK_SUBWORDS = 16_000
 
 
@@ -164,28 +163,25 @@ def make_base(folder: Path, tokenizer_folder: str) -> str:
 def train_ours(
     model: str, data: str, batch_size: int, *flags: str, steps: int = STEPS
 ) -> tuple[list[dict[str, float]], Path]:
-    """Return the timings of steps behind the warm-up, and the run's folder."""
+    """Return the timings of steps after the warm-up, and the run's folder."""
     run = Path(tempfile.mkdtemp(), "run")
-    flags = (*flags, "--train.save_every", "1000000")  # but at the end: it is no part of a step
-    return train(model, data, batch_size, "bf16", *flags, steps=steps, warmup=WARMUP, run=run), run
+    flags = (*flags, "--train.save_every", "1000000")  # checkpoints only at the end: they are no part of a step
+    sizes = {"steps": steps, "warmup": WARMUP}
+    return train_steps(model, data, batch_size, "bf16", *flags, **sizes, run=run, profile="gpu.yaml"), run
 
 
 def compare_speed(model: str, data: str, few: str, rounds: int) -> list[dict[str, Any]]:
+    def ours() -> dict[str, float]:
+        timings, run = train_ours(model, data, 32)
+        return {"samples_per_second": samples_per_second(timings), "threads": threads_of(run)}
+
     rows = []
     for name, flags in (("fp32", []), ("bf16", ["--bf16"])):
         arguments = ["--model", model, "--train", f"{data}/train.conll", "--validation", few, "--random", *flags]
         arguments += ["--batch_size", "32", "--steps", str(STEPS), "--warmup", str(WARMUP)]
-
-        def ours() -> dict[str, float]:
-            return {"samples_per_second": samples_per_second(train_ours(model, data, 32)[0])}
-
-        def plain(arguments: list[str] = arguments) -> dict[str, float]:
-            return {"samples_per_second": run_plain(arguments)["samples_per_second"]}
-
-        found = in_turn({"nerloop": ours, "plain": plain}, rounds)
-        both = [[one["samples_per_second"] for one in found[side]] for side in ("nerloop", "plain")]
-        rows.append({"against": name, **compared(*both)})
-        print(f"| bf16 against plain {name} | {' | '.join(map(median_and_spread, both))} | {rows[-1]['ratio']:.2f} |")
+        row = compare(ours, lambda arguments=arguments: run_plain(arguments), "samples_per_second", rounds)
+        rows.append({"against": name, **row})
+        print(f"| bf16 against plain {name} | {compared_cells(row)}")
     return rows
 
 
@@ -221,24 +217,18 @@ def idle_share(run: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokenizer", default=default_model(), help="folder with a tokenizer, such as BERT's")
-    parser.add_argument("--data", default=default_data(), help="folder with train.conll and dev.conll")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", help="file for the figures")
+    parser = benchmark_parser(__doc__, rounds=3)
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("found no CUDA device")
-    if arguments.tokenizer is None:
-        parser.error("--tokenizer: found none, expected a folder")
     # First, since PyTorch reads with the first matrix product what deterministic ones need; the rest goes without it.
-    of_graphs = check_graphs(arguments.tokenizer)
+    of_graphs = check_graphs(arguments.model)
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
-    figures: dict[str, Any] = {"right": [of_graphs, *check(arguments.tokenizer)]}
+    figures: dict[str, Any] = {"right": [of_graphs, *check(arguments.model)]}
     with tempfile.TemporaryDirectory() as temporary:
-        model = make_base(Path(temporary, "model"), arguments.tokenizer)
+        model = make_base(Path(temporary, "model"), arguments.model)
         few = write_few(arguments.data, temporary)
-        print("| what | nerloop, samples/s | plain loop, samples/s | ratio |\n|---|---:|---:|---:|")
+        print("| what | nerloop, samples/s | plain loop, samples/s | ratio | threads |\n|---|---:|---:|---:|---:|")
         figures["train"] = compare_speed(model, arguments.data, few, arguments.rounds)
         flops, copied = measure_rates()
         layers, everything = 12 * 12 * 768**2, 12 * 12 * 768**2 + 31_000 * 768  # bert-base: 7.1M a layer, embeddings
@@ -256,7 +246,7 @@ def main() -> None:
                    "capture_seconds": results["timing"].get("capture_seconds", 0.0)}  # fmt: skip
             figures.setdefault("steps", []).append(row)
             print({k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()}, flush=True)
-    finish(figures, arguments.json)
+    report(figures, arguments.json)
     sys.exit(0 if all(row["is_right"] for row in figures["right"]) else 1)
 
 

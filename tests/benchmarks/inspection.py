@@ -1,10 +1,10 @@
-"""How long `python -m nerloop.inspect` takes for ten million tokens, reading included, and how much memory.
+"""Time and memory of `python -m nerloop.inspect` for ten million tokens, reading included.
 
     python tests/benchmarks/inspection.py --model FOLDER
     python tests/benchmarks/inspection.py --tokens 1_000_000
 
-Generates columns whose words follow Zipf's law, a tenth of them in entities; runs the command; prints the figures.
-Exit codes: 0 within the time of `--most_seconds`, 1 beyond it or not as many tokens found as were written.
+Writes columns whose words follow Zipf's law, a tenth of them in entities; runs the command; prints the figures.
+Exit codes: 0 done within `--most_seconds`, 1 later than that, or the command counted other tokens than were written.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LETTERS = "etaoinshrdlucmfwygpbvkqjxz"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=10_000_000)
-    parser.add_argument("--model", help="folder of a model: look at its subwords, too")
+    parser.add_argument("--model", help="folder of a model: count its subwords, too")
     parser.add_argument("--most_seconds", type=float, default=120)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def write(path: Path, num_tokens: int) -> tuple[int, int]:
-    """Write columns of at least so many tokens; return sentences and tokens."""
+    """Write columns of at least this many tokens; return the numbers of sentences and tokens."""
     random = Random(0)
     words = sorted({"".join(random.choices(LETTERS, k=random.randint(2, 10))) for _ in range(VOCABULARY)})
     random.shuffle(words)

@@ -1,22 +1,25 @@
-"""Memory and time to the first step, by the number of sentences: `python tests/benchmarks/size.py --json size.json`.
+"""Memory and time to the first step, by the number of sentences.
 
-For each size it writes made-up text to a file, and trains a few steps of a tiny model on it twice, each in a process of
-its own: the first reads and tokenises into a cache, the second finds all there. The peak of anonymous memory (RssAnon,
-what is the process's own) is sampled; pages of mapped files are the system's to drop, and are reported beside it.
+    python tests/benchmarks/size.py --json size.json
+    python tests/benchmarks/size.py --alignment document --sizes 10000 200000
+
+For each size it writes made-up text to a file, and trains a few steps of a tiny model on it several times: the first
+run reads, tokenises and fills the cache, the others use the cache. Each is an `accelerate launch` of this file. The
+peak of anonymous memory (RssAnon, the process's own) is sampled. Pages of mapped files, which the system can drop at
+any time, are reported beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+from harness import launch_worker, report, threads_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SAMPLE_SECONDS = 0.02
@@ -62,7 +65,7 @@ def memory() -> dict[str, int]:
 
 
 def train_once(folder: Path, data: Path, run: Path, alignment: str) -> None:
-    """Train some steps in this process, and print what they took as JSON."""
+    """Train some steps in this process; print their peak memory and seconds as JSON."""
     peak = {"RssAnon": 0, "RssFile": 0}
     is_over = threading.Event()
 
@@ -93,22 +96,19 @@ def train_once(folder: Path, data: Path, run: Path, alignment: str) -> None:
     seconds = {
         "whole": time.perf_counter() - started,
         "first_step": results["timing"]["first_step_seconds"],
-        "cpu": time.process_time(),  # what a machine that others use as well does not blur so much
+        "cpu": time.process_time(),  # less affected by other load on the machine
     }
-    print(json.dumps({"peak": peak, "seconds": seconds}))
+    print(json.dumps({"peak": peak, "seconds": seconds, "threads": threads_of(run)}))
 
 
 def measure(folder: Path, num_sentences: int, most_tokens: int, repeats: int, alignment: str) -> dict[str, object]:
-    """Return what a run that fills the cache took, and the medians of some that find it filled."""
+    """Return the figures of a run that fills the cache, and those of the median run that uses it."""
     data = folder / f"{num_sentences}.conll"
     write_text(data, num_sentences, most_tokens)
     runs = []
     for i in range(1 + repeats):
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "HF_HUB_OFFLINE": "1"}
         run = folder / f"run-{num_sentences}-{i}"
-        command = [sys.executable, __file__, "--alignment", alignment, "--one", str(folder), str(data), str(run)]
-        ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(json.loads(ended.stdout.splitlines()[-1]))
+        runs.append(launch_worker(__file__, "--alignment", alignment, "--one", str(folder), str(data), str(run)))
     middle = sorted(runs[1:], key=lambda run: run["seconds"]["first_step"])[repeats // 2]
     return {"sentences": num_sentences, "bytes": data.stat().st_size, "build": runs[0], "cached": middle}
 
@@ -121,13 +121,13 @@ def growth(sizes: list[dict], name: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", type=int, default=[10_000, 2_000_000], help="sentences, smallest first")
     parser.add_argument("--tokens", type=int, default=25, help="tokens of the longest sentences; the shortest have 3")
     parser.add_argument("--repeats", type=int, default=3, help="cached runs of each size")
     parser.add_argument("--alignment", default="all", help="all, first or document")
-    parser.add_argument("--folder", help="where to put text and cache, some gigabytes, meanwhile (none: as usual)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--folder", help="folder for text and cache, some gigabytes (none: a temporary one)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures and the setting")
     parser.add_argument("--one", nargs=3, type=Path, metavar=("FOLDER", "DATA", "RUN"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -148,10 +148,8 @@ def main() -> None:
                 )  # fmt: skip
     grown = {name: growth(sizes, name) for name in ("build", "cached")}
     print(f"growth of anonymous memory, bytes a sentence: {grown['build']:.1f} building, {grown['cached']:.1f} cached")
-    if arguments.json:
-        report = {"size": sizes, "bytes_a_sentence": grown, "steps": STEPS, "most_tokens": arguments.tokens}
-        report["alignment"] = arguments.alignment
-        Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    figures = {"size": sizes, "bytes_a_sentence": grown, "steps": STEPS, "most_tokens": arguments.tokens}
+    report({**figures, "alignment": arguments.alignment}, arguments.json)
 
 
 if __name__ == "__main__":

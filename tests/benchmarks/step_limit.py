@@ -6,10 +6,10 @@ limit = 6 x encoder parameters without embeddings x subwords / measured bf16 mat
       + bytes that the update moves / measured copy rate
 
 An update by AdamW reads float32 weights, gradients and both moments and writes weights and moments: 28 bytes a
-parameter, and casting the weights for the next step 6 more. A second, lower limit counts what nerloop's own has to
-move: 30 bytes (gradients are bf16, read for their norm and for the update) of the parameters that are trained, without
-the embeddings that training has not. Rates are the best of what matrices of the model's own
-widths and larger squares reach, in turn with the steps.
+parameter, and casting the weights for the next step 6 more. A second, lower limit counts only the bytes that nerloop's
+update has to move: 30 (gradients are bf16, read for their norm and for the update) for each trained parameter, without
+the embeddings of subwords that the training text lacks. Rates are the best that matrices of the model's own widths and
+larger squares reach, measured in turn with the steps.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import torch
+from harness import benchmark_parser, median_and_spread, report, threads_of, train_steps
 from safetensors.torch import load_file
-from turns import default_data, default_model, finish, median_and_spread, train
 
 WARMUP = 5
 
@@ -54,39 +54,36 @@ def count_parameters(model: str) -> tuple[int, int]:
     return total - embedded, total
 
 
-def time_steps(arguments: argparse.Namespace) -> tuple[list[tuple[float, float]], int]:
-    """Return seconds and subwords of steps, five at a time, and how many parameters were trained."""
+def time_steps(arguments: argparse.Namespace) -> tuple[list[tuple[float, float]], int, int]:
+    """Return seconds and subwords of steps (means of five), the number of trained parameters, and the threads."""
     size, steps = arguments.batch_size, {"steps": arguments.steps, "warmup": WARMUP}
     with tempfile.TemporaryDirectory() as folder:
-        timings = train(arguments.model, arguments.data, size, "bf16", **steps, run=Path(folder, "run"))
-        (file,) = Path(folder).glob(f"run/checkpoints/step-{arguments.steps + WARMUP}/optimizer.safetensors")
+        run = Path(folder, "run")
+        timings = train_steps(arguments.model, arguments.data, size, "bf16", **steps, run=run)
+        threads = threads_of(run)
+        (file,) = run.glob(f"checkpoints/step-{arguments.steps + WARMUP}/optimizer.safetensors")
         trained = sum(tensor.numel() for name, tensor in load_file(str(file)).items() if name.startswith("exp_avg:"))
     steps_taken = [
         (size / t["samples_per_second"], size * t["subwords_per_second"] / t["samples_per_second"]) for t in timings
     ]
-    return steps_taken, trained
+    return steps_taken, trained, threads
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=default_model(), required=default_model() is None)
-    parser.add_argument("--data", default=default_data())
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", help="file for the figures")
+    parser = benchmark_parser(__doc__, batch_size=32, steps=40, rounds=3)
     arguments = parser.parse_args()
     in_layers, in_all = count_parameters(arguments.model)
     rows = []
     for _ in range(arguments.rounds):
         flops, copied = measure_rates()
-        steps, trained = time_steps(arguments)
+        steps, trained, threads = time_steps(arguments)
         seconds = statistics.median(s for s, _ in steps)
         subwords = statistics.mean(n for _, n in steps)
         products, update, least = 6 * in_layers * subwords / flops, 34 * in_all / copied, 30 * trained / copied
         rows.append({"seconds": seconds, "subwords": subwords, "gflops": flops / 1e9, "gb_per_second": copied / 1e9,
                      "products": products, "update": update, "ratio": seconds / (products + update),
-                     "trained": trained, "least": least, "over_least": seconds / (products + least)})  # fmt: skip
+                     "trained": trained, "least": least, "over_least": seconds / (products + least),
+                     "threads": threads})  # fmt: skip
         print({k: round(v, 4) for k, v in rows[-1].items()}, file=sys.stderr, flush=True)
     print("| what | median (range) |\n|---|---:|")
     for name, text, factor in (
@@ -96,7 +93,7 @@ def main() -> None:
         ("least", "the update of what is trained alone, ms", 1e3), ("over_least", "step over that limit", 1.0),
     ):  # fmt: skip
         print(f"| {text} | {median_and_spread([factor * row[name] for row in rows])} |")
-    finish({"step_limit": rows, "parameters": {"layers": in_layers, "all": in_all}}, arguments.json)
+    report({"step_limit": rows, "parameters": {"layers": in_layers, "all": in_all}}, arguments.json)
 
 
 if __name__ == "__main__":

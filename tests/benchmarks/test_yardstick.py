@@ -1,4 +1,4 @@
-"""The yardstick of speed is the one that everybody measures with."""
+"""The plain loop is the shared one, unchanged."""
 
 from pathlib import Path
 

@@ -3,13 +3,12 @@
 python tests/benchmarks/tokenising.py --json tokenising.json
 """
 
-import argparse
 import statistics
 import time
 from pathlib import Path
 from unittest import mock
 
-from turns import default_data, default_model, finish, median_and_spread
+from harness import benchmark_parser, default_data, median_and_spread, report
 
 from nerloop import plugins
 from nerloop.alignment import subwords
@@ -20,11 +19,8 @@ from nerloop.tags import labels_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=default_model(), required=default_model() is None)
+    parser = benchmark_parser(__doc__, rounds=5)
     parser.add_argument("--data", nargs="+", default=[default_data("wikigold"), default_data("wnut17")])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="file for the figures")
     arguments = parser.parse_args()
     rows = []
     print("| data, train | tokens | each distinct token once, tokens/s | sentence by sentence, tokens/s | ratio |")
@@ -49,7 +45,7 @@ def main() -> None:
         name = Path(folder).name
         rows.append({"data": name, "tokens": num_tokens, "tokens_per_second": speeds[True], "direct": speeds[False]})
         print(f"| {name} | {num_tokens} |", " | ".join(map(median_and_spread, speeds.values())), f"| {ratio:.2f} |")
-    finish({"tokenising": rows}, arguments.json)
+    report({"tokenising": rows}, arguments.json)
 
 
 if __name__ == "__main__":
