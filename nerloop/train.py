@@ -27,6 +27,9 @@ log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "_
 
 def main() -> None:
     """Parse the command line, train, print the report; leave with the exit code."""
+    from nerloop.distributed import threads
+
+    threads.limit_spinning()  # before anything imports torch
     from nerloop.config import parse as settings
     from nerloop.distributed import collectives
     from nerloop.run import signals as interruption

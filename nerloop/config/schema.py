@@ -96,6 +96,8 @@ class TrainSettings:
     """norm that the gradient is clipped to (0: not at all)"""
     mixed_precision: Literal["profile", "auto", "no", "bf16", "fp16", "float64"] = "profile"
     """profile: as accelerate was launched; auto: bf16 where the hardware has it; float64 is for tests"""
+    threads: int | None = None
+    """CPU threads of each process (none: OMP_NUM_THREADS if it is set, else the cores shared by the local processes)"""
     seed: int = 42
     """of head, shuffling and dropout"""
     deterministic: bool = False
@@ -207,6 +209,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "train.weight_decay": (0, 1e3, True),
     "train.warmup_ratio": (0, 1, True),
     "train.max_grad_norm": (0, 1e9, True),
+    "train.threads": (1, 1024, True),
     "train.seed": (0, 2**32 - 1, True),  # what NumPy takes
     "train.eval_every": (1, 1e12, True),
     "train.save_every": (1, 1e12, True),

@@ -1,4 +1,4 @@
-"""What the run was launched on: Accelerator, precision, threads; launches that would train wrongly are refused."""
+"""Set up what a launch computes on: Accelerator, precision, threads. Launches that would train wrongly are refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nerloop.config import Config
 from nerloop.distributed.collectives import agree_on_kernels
 from nerloop.distributed.precision import has_accelerator, resolve_precision
+from nerloop.distributed.threads import set_threads
 from nerloop.errors import ConfigError
 from nerloop.kernels import bindings as kernels
 
@@ -33,11 +34,15 @@ def start(config: Config) -> tuple[Accelerator, str]:
     does not train exactly under, before any process group is made.
     """
     precision = resolve_precision(config.train.mixed_precision)
-    return make_accelerator(precision, deterministic=config.train.deterministic), precision
+    train = config.train
+    return make_accelerator(precision, deterministic=train.deterministic, threads=train.threads), precision
 
 
-def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelerator:
-    """Return the Accelerator of this launch for a precision. Raises ConfigError as `start` does."""
+def make_accelerator(precision: str, *, deterministic: bool = False, threads: int | None = None) -> Accelerator:
+    """Return the Accelerator of this launch for a precision and set the threads, as `set_threads` does.
+
+    Raises ConfigError as `start` does.
+    """
     check_launch()
     import torch
     from accelerate import Accelerator
@@ -45,9 +50,7 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
     from accelerate.utils import DistributedDataParallelKwargs
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size > 1:
-        # The launcher gives each rank one thread; share the machine's cores out instead.
-        torch.set_num_threads(cores_per_process())
+    set_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
@@ -117,9 +120,3 @@ def check_launch() -> None:
         found = torch.accelerator.device_count()
         if os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true" and local > found:
             raise ConfigError(f"launch: {local} processes on this machine, but {found} device(s); start one a device")
-
-
-def cores_per_process() -> int:
-    """Return the CPU cores of this machine that each of its processes may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from nerloop.distributed.threads import is_launched
 from nerloop.errors import Interrupted
 from nerloop.run.malloc import signal_when_parent_dies
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 """Ctrl-C, a scheduler's or launcher's wish, Slurm's usual warning before the time limit, a closed terminal."""
 
-LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "csh", "tcsh", "tmux", "screen", "nohup"}
 
 
@@ -109,7 +109,7 @@ def follow_launcher() -> None:
 
     What a shell started is left alone: it outlives the shell where its user wants that.
     """
-    if sys.platform != "linux" or not any(name in os.environ for name in LAUNCHER_VARIABLES):
+    if sys.platform != "linux" or not is_launched():
         return
     parent = os.getppid()
     try:
