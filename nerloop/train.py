@@ -55,9 +55,7 @@ def main() -> None:
     except RuntimeError as error:
         if not collectives.is_lost_peer(error):
             raise
-        print(
-            "nerloop: error: another process of this launch has ended, and says above why if it could", file=sys.stderr
-        )
+        print(f"nerloop: error: {collectives.lost_peer_line(error)}", file=sys.stderr)
         sys.exit(TrainingError.exit_code)
     interruption.ignore_signals()
 

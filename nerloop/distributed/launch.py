@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 from nerloop.config import Config
-from nerloop.distributed.collectives import agree_on_kernels
 from nerloop.distributed.precision import has_accelerator, resolve_precision
 from nerloop.distributed.threads import set_threads
 from nerloop.errors import ConfigError
@@ -120,3 +119,19 @@ def check_launch() -> None:
         found = torch.accelerator.device_count()
         if os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true" and local > found:
             raise ConfigError(f"launch: {local} processes on this machine, but {found} device(s); start one a device")
+
+
+def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
+    """Switch the kernels off where a process has none: they round differently, and the weights would drift apart."""
+    import torch
+    from accelerate.utils import gather_object
+
+    if accelerator.num_processes == 1:
+        return
+    types = [torch.float32, torch.bfloat16] if with_bf16 else [torch.float32]
+    found = gather_object([all(kernels.is_supported(torch.empty(1, dtype=dtype)) for dtype in types)])
+    if not all(found):
+        kernels.switch_off()
+    if any(found) and not all(found):
+        log.warning("warning: %d of %d processes have no kernels of our own; none uses them", found.count(False),
+                    len(found))  # fmt: skip
