@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerloop.errors import CheckpointError, shorten
-from nerloop.run.atomic import _remove, check_folder, write_folder
+from nerloop.run.atomic import check_folder, remove, remove_folder, write_folder
 
 if TYPE_CHECKING:
     import torch
@@ -145,20 +144,21 @@ def forget_after(folder: Path, step: int) -> None:
     """Delete checkpoints of later steps: those of a run that is about to be done again from `step`."""
     for later in steps_in(folder):
         if later > step:
-            _remove(folder / f"step-{later}")
+            remove_folder(folder / f"step-{later}")
 
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the last `keep` checkpoints, best weights that none of those refers to, and unfinished folders."""
     for unfinished in folder.glob(".*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished.is_dir():  # not the file that FolderLock holds
+            remove(unfinished)
     steps = steps_in(folder)
     for step in steps[:-keep]:
-        _remove(folder / f"step-{step}")
+        remove_folder(folder / f"step-{step}")
     named = {load_best_step(folder / f"step-{step}") for step in steps[-keep:]}
     for step in steps_in(folder, "best"):
         if step not in named:
-            _remove(folder / f"best-{step}")
+            remove_folder(folder / f"best-{step}")
 
 
 def load_best_step(folder: Path) -> int | None:
