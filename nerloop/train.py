@@ -78,9 +78,9 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     from nerloop.evaluation import tables as report
     from nerloop.optim.schedule import learning_rate
     from nerloop.optim.step import TrainStep, fetching
-    from nerloop.run import atomic, checkpoint, environment, malloc
+    from nerloop.run import atomic, checkpoint, environment, malloc, resume
     from nerloop.run import folder as runs
-    from nerloop.run.logging import release_log, set_up_logging
+    from nerloop.run.logging import logging_to_terminal, release_log
     from nerloop.run.meter import Meter
     from nerloop.run.profiling import SKIPPED, profiling
     from nerloop.run.signals import Interruption
@@ -91,17 +91,17 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     accelerator, precision = hardware.start(config)
     if accelerator.device.type == "cpu":
         malloc.keep_freed_memory()
-    set_up_logging(config.run.log_level, is_main=accelerator.is_main_process)
+    held.enter_context(logging_to_terminal(config.run.log_level, is_main=accelerator.is_main_process))
     hint_at_bf16(config, precision)
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
-    collectives.broadcast_from_main(accelerator, lambda: runs.check_free(config))  # before anything takes long
+    collectives.broadcast_from_main(accelerator, lambda: resume.check_free(config))  # before anything takes long
     dataset = read_dataset(config)
     interruption = Interruption(accelerator.num_processes)
     task = Training.build(config, dataset, precision, accelerator, interruption)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}
     held.enter_context(interruption)  # from here on there is a run to leave in order
     lock = held.enter_context(FolderLock())
-    run = collectives.broadcast_from_main(accelerator, lambda: runs.open_run(config, identity, lock))
+    run = collectives.broadcast_from_main(accelerator, lambda: resume.open_run(config, identity, lock))
     release_log()
     if run.results is not None:
         log.info("%s is done", run.folder)
@@ -140,7 +140,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
     num_before = max(SKIPPED, train_step.num_unsteady(num_steps - progress.step - config.run.profile))
     traced = profiling(config.run.profile, run.folder, is_main=is_main, skipped=num_before)
-    with run.keeping_status(is_main), tracked as tracker, traced as end_of_step:
+    with run.recording_failure(is_main), tracked as tracker, traced as end_of_step:
         due: list[Callable[[], None]] = []  # figures that are to be told, of one step at most
 
         def stop_if_not_finite(bad: int) -> None:

@@ -11,7 +11,9 @@ from nerloop.errors import ConfigError, shorten
 
 DEMO = "demo"
 LEARNING_RATE = 5e-5
-"""The learning rate where none is set; the demo has one of its own, since it trains from nothing."""
+"""The learning rate where none is set."""
+DEMO_LEARNING_RATE = 3e-3
+"""The same of the demo, whose encoder starts from random weights."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,11 @@ class Config:
         return self.model.name_or_path is None and self.data.dataset is None and not self.data.files()
 
     @property
+    def learning_rate(self) -> float:
+        """The peak learning rate: the one that is set, else the default one."""
+        return self.train.learning_rate or (DEMO_LEARNING_RATE if self.is_demo else LEARNING_RATE)
+
+    @property
     def data_name(self) -> str:
         """A short name of the data, for folders and titles."""
         files = self.data.files().get("train", [])
@@ -176,14 +183,18 @@ class Config:
             values[kind] = {"class_path": plugins.path_of(kind, plugin.name), "init_args": dict(plugin.options)}
         return values
 
-    def resolved(self) -> Config:
-        """Return the same settings with all options of the plugins spelt out. Raises PluginError."""
-        spelt_out: dict[str, Any] = {}
+    def resolved(self, *, threads: int | None = None) -> Config:
+        """Return the values that are used: options of plugins and the learning rate spelled out, and the threads.
+
+        `threads` is the number that this process computes on. Raises PluginError.
+        """
+        spelled_out: dict[str, Any] = {}
         for kind in plugins.BUILT_IN:
             plugin: Plugin = getattr(self, kind)
             options = {**plugins.defaults_of(plugins.find(kind, plugin.name)), **plugin.options}
-            spelt_out[kind] = Plugin(plugin.name, options)
-        return dataclasses.replace(self, **spelt_out)
+            spelled_out[kind] = Plugin(plugin.name, options)
+        train = dataclasses.replace(self.train, learning_rate=self.learning_rate, threads=self.train.threads or threads)
+        return dataclasses.replace(self, train=train, **spelled_out)
 
     def to_flat(self) -> dict[str, Any]:
         """Return the values by dotted name: {"train.epochs": 3, ...}."""

@@ -185,8 +185,7 @@ class Training:
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate that was set, else the default one."""
-        default = demo.LEARNING_RATE if self.config.is_demo else settings.LEARNING_RATE
-        return default if self.config.train.learning_rate is None else self.config.train.learning_rate
+        return self.config.learning_rate
 
     def collate(self, indices: Sequence[int]) -> MicroBatch:
         """Return the micro-batch of some training features; of none, a dummy row that has no labels."""
