@@ -29,6 +29,14 @@ METHODS = {
     "evaluator": ("count", "metrics"),
 }
 
+# The arguments that nerloop hands to the constructor of each kind; the others are the user's options.
+CONTEXT: dict[str, set[str]] = {
+    "alignment": {"tokenizer", "labels"},
+    "collator": {"tokenizer"},
+    "decoding": {"labels", "scheme"},
+    "evaluator": set(),
+}
+
 
 def path_of(kind: str, name: str) -> str:
     """Return the dotted path of a plugin: ("collator", "pad") -> "nerloop.collators.pad.Pad".
