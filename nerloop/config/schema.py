@@ -1,4 +1,4 @@
-"""The settings: dataclasses that hold them, and what must be true of them (`nerloop.config.parse` reads them)."""
+"""The settings: dataclasses that hold them, and the checks on their values. `nerloop.config.parse` reads them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ModelSettings:
     dropout: float | None = None
     """every dropout of the model, attention's too (none: the model's own)"""
     trust_remote_code: bool = False
-    """run code that comes with a hub model; said aloud when on"""
+    """run code that comes with a hub model (a warning says so)"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DataSettings:
         "auto", "conll", "conllu", "jsonl", "json", "csv", "parquet", "prodigy", "doccano", "spacy", "label_studio",
         "brat",
     ] = "auto"  # fmt: skip
-    """of the files; auto goes by suffix and content"""
+    """of the files; auto: decided by suffix and content"""
     token_column: str | None = None
     """index (from 0) or name of the column with tokens (none: first, or a usual name)"""
     tag_column: str | None = None
@@ -58,13 +58,13 @@ class DataSettings:
     tokenizer: str = "words"
     """of texts with character spans: words, whitespace (a sentence a line), or a dotted path to a function of yours"""
     offsets: Literal["auto", "codepoints", "utf16"] = "auto"
-    """what character spans count; auto goes by what the records say of themselves"""
+    """unit of character spans; auto: decided from the records"""
     overlaps: Literal["outermost", "innermost", "error"] = "outermost"
     """which one of nested or overlapping character spans is kept"""
     discontinuous: Literal["hull", "skip"] = "hull"
-    """what becomes of a brat span of several pieces"""
+    """what to do with a brat span of several pieces"""
     cache_dir: str | None = None
-    """folder for what was read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
+    """folder that caches data read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
 
     def files(self) -> dict[str, list[str]]:
         """Return the files of each split that has some."""
@@ -89,11 +89,11 @@ class TrainSettings:
     learning_rate: float | None = None
     """peak learning rate (none: 5e-5, the demo 3e-3)"""
     weight_decay: float = 0.01
-    """AdamW's, but for norms and biases"""
+    """of AdamW, except for norms and biases"""
     warmup_ratio: float = 0.06
     """share of the steps over which the learning rate rises"""
     schedule: Literal["linear", "constant"] = "linear"
-    """what the learning rate does after warmup: fall to zero, or stay"""
+    """learning rate after warmup: linear to zero, or constant"""
     max_grad_norm: float = 1.0
     """norm that the gradient is clipped to (0: not at all)"""
     mixed_precision: Literal["profile", "auto", "no", "bf16", "fp16", "float64"] = "profile"
@@ -111,14 +111,14 @@ class TrainSettings:
     save_every: int | None = None
     """steps between checkpoints (none: each epoch)"""
     early_stopping_patience: int | None = None
-    """evaluations without a better figure before training stops (none: never)"""
+    """evaluations without improvement before training stops (none: never)"""
     best_metric: str = "f1"
     """metric of the validation split that decides which model is best"""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where the run is kept and how much is said."""
+    """Where the run is kept, and what is logged."""
 
     dir: str | None = None
     """folder of the run (none: runs/<time>-<model>-<data>)"""
@@ -127,16 +127,16 @@ class RunSettings:
     keep_checkpoints: int = 2
     """how many checkpoints to keep"""
     log_every: int = 10
-    """steps between logged figures"""
+    """steps between logged metrics"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """of what is said in the terminal"""
+    """of the messages in the terminal"""
     profile: int = 0
     """steps to trace, for ui.perfetto.dev or chrome://tracing, into run.dir/profile (0: none)"""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin and its options: Plugin("first", {"stride": 64}), or a dotted path to a class of your own."""
+    """A plugin's name or dotted path, and its options: Plugin("first", {"stride": 64})."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Write files and folders so that each is whole or absent, whenever the process is killed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def write_folder(
 
 
 def cannot_write(path: Path, error: Exception, *, num_bytes: int | None = None, free: int | None = None) -> str:
-    """Return the line that says that a path can't be written, why, and how much space it needs."""
+    """Return the error line: the path, the reason, the space needed and the space free."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     needs = "" if num_bytes is None else f"; it takes about {_mb(num_bytes)}"
     has = "" if free is None else f"; {_mb(free)} are free there"
@@ -81,7 +81,7 @@ def cannot_write(path: Path, error: Exception, *, num_bytes: int | None = None, 
 
 
 def check_folder(folder: Path) -> None:
-    """Raise CheckpointError, naming the file, unless all files of a folder are there with the bytes once written."""
+    """Raise CheckpointError, naming the file, unless every file of a folder has its recorded checksum."""
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         if not isinstance(checksums, dict) or not checksums:
@@ -123,7 +123,7 @@ def _checksum(file: Path) -> str:
 
 
 def _free_bytes(path: Path) -> int | None:
-    """Return what is free on the file system of a path, or of the next folder above that there is."""
+    """Return the free bytes of the file system that a path is on or will be on."""
     for folder in path.parents:
         with contextlib.suppress(OSError):
             return shutil.disk_usage(folder).free
