@@ -10,9 +10,8 @@ import itertools
 import json
 import logging
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from nerloop.data.readers.columns import DOCUMENT, escape
 from nerloop.data.records import DISCONTINUOUS, OVERLAPS, TextRecord, read_examples
 from nerloop.data.segmentation import Offsets
 from nerloop.errors import STOPPED, DataError, Interrupted, NerloopError, shorten
+from nerloop.run import atomic
 from nerloop.tags import to_spans
 from nerloop.types import Example, Span
 
@@ -271,14 +271,15 @@ def _json(value: Any) -> str:
 def _write_file(path: str, lines: Iterable[str]) -> None:
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder, expected the name of a file")
-    _write_whole(Path(path), lambda beside: _write_text(beside, lines), lambda beside: beside.unlink(missing_ok=True))
+    with file_errors(path), atomic.replacing(Path(path), beside=_beside(path)) as beside:
+        _write_text(beside, lines)
 
 
 def _write_folder(path: str, records: Iterable[TextRecord], base: str | None) -> None:
     if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise DataError(f"{path}: found something there, expected the name of a new or empty folder")
 
-    def write(beside: Path) -> None:
+    with file_errors(path), atomic.replacing(Path(path), beside=_beside(path)) as beside:
         beside.mkdir()
         for number, record in enumerate(records, start=1):
             name = f"{number:06d}.txt" if base is None else os.path.relpath(record.location, base)
@@ -288,19 +289,10 @@ def _write_folder(path: str, records: Iterable[TextRecord], base: str | None) ->
             if record.spans is not None:
                 _write_text(text.with_suffix(".ann"), annotation_lines(record))
 
-    _write_whole(Path(path), write, lambda beside: shutil.rmtree(beside, ignore_errors=True))
 
-
-def _write_whole(path: Path, write: Callable[[Path], None], remove: Callable[[Path], None]) -> None:
-    """Write beside a path, then rename, so that there is all of it or nothing."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with file_errors(str(path)):
-        try:
-            write(beside)
-            os.replace(beside, path)
-        finally:
-            if beside.exists():
-                remove(beside)
+def _beside(path: str) -> Path:
+    """Return where this process writes before the path is replaced."""
+    return Path(f"{path}.{os.getpid()}.part")
 
 
 def _write_text(path: Path, lines: Iterable[str]) -> None:

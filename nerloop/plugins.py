@@ -30,7 +30,17 @@ METHODS = {
     "collator": ("__call__", "num_cells"),
     "objective": ("loss",),
     "decoding": ("decode",),
-    "evaluator": ("count", "metrics"),
+    "evaluator": ("count", "metrics", "main_metric", "greater_is_better"),
+}
+
+# The arguments that nerloop hands to the constructor of each kind; the others are the user's options.
+CONTEXT: dict[str, set[str]] = {
+    "alignment": {"tokenizer", "labels"},
+    "adaptation": set(),
+    "collator": {"tokenizer"},
+    "objective": {"labels"},
+    "decoding": {"labels", "scheme"},
+    "evaluator": set(),
 }
 
 

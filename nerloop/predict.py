@@ -34,6 +34,9 @@ log = logging.getLogger("nerloop.predict")  # not __name__: this file is run as 
 
 def main() -> None:
     """Parse the command line, tag, write; leave with the exit code."""
+    from nerloop.distributed import threads
+
+    threads.limit_spinning()  # before anything imports torch
     from nerloop.distributed import collectives
 
     try:

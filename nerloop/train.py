@@ -147,7 +147,9 @@ def save(training: Training, state: State, run: Run, monitor: Monitor) -> None:
     training.check_finite(int(training.step.first_bad))
     if training.is_main:
         monitor.sync()
-        kept = {"step": state.step, "best_step": state.best_step, "progress": state.to_dict()}
+        scaler = training.accelerator.scaler  # of fp16
+        scale = scaler.state_dict() if scaler is not None else None
+        kept = {"step": state.step, "best_step": state.best_step, "progress": state.to_dict(), "scaler": scale}
         folder = run.checkpoints / f"step-{state.step}"
         optimizer = training.optimizer.optimizer  # the one that accelerate wrapped
         checkpoint.save_checkpoint(folder, training.weights.master, optimizer, kept | training.computed_on)
@@ -159,6 +161,9 @@ def save(training: Training, state: State, run: Run, monitor: Monitor) -> None:
 
 def main() -> None:
     """Parse the command line, train, print the report; leave with the exit code."""
+    from nerloop.distributed import threads
+
+    threads.limit_spinning()  # before anything imports torch
     from nerloop.config import parse
     from nerloop.distributed import collectives
     from nerloop.run import signals
@@ -187,9 +192,7 @@ def main() -> None:
     except RuntimeError as error:
         if not collectives.is_lost_peer(error):
             raise
-        print(
-            "nerloop: error: another process of this launch has ended, and says above why if it could", file=sys.stderr
-        )
+        print(f"nerloop: error: {collectives.lost_peer_line(error)}", file=sys.stderr)
         sys.exit(TrainingError.exit_code)
     signals.ignore_signals()
 

@@ -2,6 +2,7 @@
 
 from nerloop.config.schema import (
     DEMO,
+    DEMO_LEARNING_RATE,
     LEARNING_RATE,
     RANGES,
     SECTIONS,
@@ -17,6 +18,7 @@ from nerloop.config.schema import (
 
 __all__ = [
     "DEMO",
+    "DEMO_LEARNING_RATE",
     "LEARNING_RATE",
     "RANGES",
     "SECTIONS",

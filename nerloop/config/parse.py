@@ -1,4 +1,4 @@
-"""Settings from YAML files and flags: defaults < YAML (`--config`) < flags, and each mistake told in one line."""
+"""Read settings from YAML files and flags: defaults < YAML (`--config`) < flags. Each mistake is a one-line error."""
 
 from __future__ import annotations
 
@@ -16,18 +16,10 @@ from nerloop import plugins
 from nerloop.config import SECTIONS, Config, Plugin, flatten
 from nerloop.config.yaml import SettingsLoader, compose_yaml, load_yaml
 from nerloop.errors import ConfigError, PluginError, shorten
+from nerloop.plugins import CONTEXT
 
-# What nerloop itself hands to the constructor of each kind of plugin; the rest are the user's options.
-CONTEXT: dict[str, set[str]] = {
-    "alignment": {"tokenizer", "labels"},
-    "adaptation": set(),
-    "collator": {"tokenizer"},
-    "objective": {"labels"},
-    "decoding": {"labels", "scheme"},
-    "evaluator": set(),
-}
 MOST_CHARACTERS = 1_000_000
-"""Of a settings file: what has more is none, and YAML is slow."""
+"""Of a settings file. A larger file holds no settings, and YAML is slow."""
 OTHER_FLAGS = ("--config", "--print_config", "--help", "-h", *(f"--{kind}.help" for kind in CONTEXT))
 
 
@@ -64,7 +56,7 @@ def to_config(namespace: Namespace) -> Config:
 def _parser(prog: str, chosen: dict[str, str]) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     set_loader("yaml12", load_yaml, exceptions=(yaml.YAMLError,))
-    # Numbers and booleans go another way, past set_loader.
+    # jsonargparse reads numbers and booleans with this loader, not with the one of set_loader.
     _loaders_dumpers.yaml_default_loader = SettingsLoader  # type: ignore[assignment]
     parser = ArgumentParser(
         prog=f"python -m {prog}",
@@ -78,7 +70,7 @@ def _parser(prog: str, chosen: dict[str, str]) -> ArgumentParser:
         parser.add_argument(f"--{name}", type=section, default=section())
     for kind, context in CONTEXT.items():
         parser.add_subclass_arguments(
-            plugins.find(kind, chosen[kind]),  # the one class it can be by now
+            plugins.find(kind, chosen[kind]),  # names are replaced by paths, so no other class is possible
             kind,
             skip=context,
             default={"class_path": chosen[kind]},
@@ -113,7 +105,7 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
     for values in files:  # the options of a plugin that is not taken after all go with it
         kept = {n: v for n, v in values.items() if n not in CONTEXT or v["class_path"] == chosen[n]}
         from_files.append(f"--config={_as_json(kept)}")
-        # jsonargparse lets any null of a file pass; that of a flag it holds against the type.
+        # jsonargparse accepts null for any setting in a file, but checks a flag against its type.
         from_files += [f"--{_setting(n)}=null" for n, v in _leaves(kept) if v is None]
     arguments = from_files + arguments
     known = _known_settings(chosen)
@@ -128,7 +120,7 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
 
 
 def _as_json(values: dict[str, Any]) -> str:
-    """Return values as JSON that a YAML reader takes for the same: YAML knows no surrogate pairs."""
+    """Return values as JSON that YAML reads as the same values: YAML has no surrogate pairs."""
     text = json.dumps(values, ensure_ascii=False)
     return re.sub("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
@@ -211,7 +203,7 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
 
 
 def _plugin_in_file(kind: str, values: dict[str, Any], where: str) -> str:
-    """Return the path of a plugin in a YAML file, and bring its entry into the form that jsonargparse takes."""
+    """Return the path of a plugin in a YAML file; rewrite its entry to the form that jsonargparse takes."""
     value = values[kind]
     if isinstance(value, str):
         value = {"class_path": value}
@@ -233,7 +225,7 @@ def _plugin_in_file(kind: str, values: dict[str, Any], where: str) -> str:
 
 
 def _take_indices_as_text(values: dict[str, Any], prefix: str = "") -> None:
-    """Turn `token_column: 0` of a file into what the flag brings, "0": a column has a name or an index."""
+    """Turn `token_column: 0` of a file into "0", as a flag gives it: a column has a name or an index."""
     for name, value in values.items():
         if isinstance(value, dict):
             _take_indices_as_text(value, f"{prefix}{name}.")
@@ -254,13 +246,13 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
             lines[name] = key.start_mark.line + 1
             lines.update(_lines(value, f"{name}."))
             section, _, option = name.partition(".")
-            if section in CONTEXT and option:  # found under its own name and under init_args
+            if section in CONTEXT and option:  # listed under its own name and under init_args
                 lines[f"{section}.init_args.{option.removeprefix('init_args.')}"] = lines[name]
     return lines
 
 
 def _check_text(config: Config, sources: dict[str, str]) -> None:
-    """Raise ConfigError for text that no file could have as its name, and no file of a run could hold."""
+    """Raise ConfigError for text that can't be the name of a file or stand in one: NUL, lone surrogates."""
     for name, value in config.to_flat().items():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
@@ -277,7 +269,7 @@ def _explain(message: str, sources: dict[str, str]) -> str:
     place = f"{where}: " if where and not where.startswith("--") else ""
     flat = " ".join(message.split())
     if found := re.search(r"argument (--[\w.]+): expected", flat):
-        return f"{found[1]}: found no value, expected one behind it"
+        return f"{found[1]}: found no value, expected one after it"
     if found := re.search(r"Option '([^']+)' is not accepted", flat):
         return f"{place}{setting}.{found[1]}: no such option of this plugin"
     # One type: "Expected a T. Got value: v"; several: "Expected a T - Expected a U ... Given value: v".

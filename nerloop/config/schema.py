@@ -1,4 +1,4 @@
-"""The settings: dataclasses that hold them, and what must be true of them (`nerloop.config.parse` reads them)."""
+"""The settings: dataclasses that hold them, and the checks on their values. `nerloop.config.parse` reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from nerloop.errors import ConfigError, shorten
 
 DEMO = "demo"
 LEARNING_RATE = 5e-5
-"""The learning rate where none is set; the demo has one of its own, since it trains from nothing."""
+"""The learning rate where none is set."""
+DEMO_LEARNING_RATE = 3e-3
+"""The same of the demo, whose encoder starts from random weights."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ModelSettings:
     dropout: float | None = None
     """every dropout of the model, attention's too (none: the model's own)"""
     trust_remote_code: bool = False
-    """run code that comes with a hub model; said aloud when on"""
+    """run code that comes with a hub model (a warning says so)"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class DataSettings:
         "auto", "conll", "conllu", "jsonl", "json", "csv", "parquet", "prodigy", "doccano", "spacy", "label_studio",
         "brat",
     ] = "auto"  # fmt: skip
-    """of the files; auto goes by suffix and content"""
+    """of the files; auto: decided by suffix and content"""
     token_column: str | None = None
     """index (from 0) or name of the column with tokens (none: first, or a usual name)"""
     tag_column: str | None = None
@@ -56,13 +58,13 @@ class DataSettings:
     tokenizer: str = "words"
     """of texts with character spans: words, whitespace (a sentence a line), or a dotted path to a function of yours"""
     offsets: Literal["auto", "codepoints", "utf16"] = "auto"
-    """what character spans count; auto goes by what the records say of themselves"""
+    """unit of character spans; auto: decided from the records"""
     overlaps: Literal["outermost", "innermost", "error"] = "outermost"
     """which one of nested or overlapping character spans is kept"""
     discontinuous: Literal["hull", "skip"] = "hull"
-    """what becomes of a brat span of several pieces"""
+    """what to do with a brat span of several pieces"""
     cache_dir: str | None = None
-    """folder for what was read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
+    """folder that caches data read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
 
     def files(self) -> dict[str, list[str]]:
         """Return the files of each split that has some."""
@@ -87,15 +89,17 @@ class TrainSettings:
     learning_rate: float | None = None
     """peak learning rate (none: 5e-5, the demo 3e-3)"""
     weight_decay: float = 0.01
-    """AdamW's, but for norms and biases"""
+    """of AdamW, except for norms and biases"""
     warmup_ratio: float = 0.06
     """share of the steps over which the learning rate rises"""
     schedule: Literal["linear", "constant"] = "linear"
-    """what the learning rate does after warmup: fall to zero, or stay"""
+    """learning rate after warmup: linear to zero, or constant"""
     max_grad_norm: float = 1.0
     """norm that the gradient is clipped to (0: not at all)"""
     mixed_precision: Literal["profile", "auto", "no", "bf16", "fp16", "float64"] = "profile"
     """profile: as accelerate was launched; auto: bf16 where the hardware has it; float64 is for tests"""
+    threads: int | None = None
+    """CPU threads of each process (none: OMP_NUM_THREADS if it is set, else the cores shared by the local processes)"""
     seed: int = 42
     """of head, shuffling and dropout"""
     deterministic: bool = False
@@ -107,14 +111,14 @@ class TrainSettings:
     save_every: int | None = None
     """steps between checkpoints (none: each epoch)"""
     early_stopping_patience: int | None = None
-    """evaluations without a better figure before training stops (none: never)"""
+    """evaluations without improvement before training stops (none: never)"""
     best_metric: str | None = None
     """metric of the validation split that decides which model is best (none: the evaluator's main one)"""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where the run is kept and how much is said."""
+    """Where the run is kept, and what is logged."""
 
     dir: str | None = None
     """folder of the run (none: runs/<time>-<model>-<data>)"""
@@ -123,18 +127,18 @@ class RunSettings:
     keep_checkpoints: int = 2
     """how many checkpoints to keep"""
     log_every: int = 10
-    """steps between logged figures"""
+    """steps between logged metrics"""
     score_pipeline: int = 1000
     """validation sentences that transformers' `pipeline` is scored on at the end (0: none)"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """of what is said in the terminal"""
+    """of the messages in the terminal"""
     profile: int = 0
     """steps to trace, for ui.perfetto.dev or chrome://tracing, into run.dir/profile (0: none)"""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin and its options: Plugin("first", {"stride": 64}), or a dotted path to a class of your own."""
+    """A plugin's name or dotted path, and its options: Plugin("first", {"stride": 64})."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -165,6 +169,11 @@ class Config:
         return self.model.name_or_path is None and self.data.dataset is None and not self.data.files()
 
     @property
+    def learning_rate(self) -> float:
+        """The peak learning rate: the one that is set, else the default one."""
+        return self.train.learning_rate or (DEMO_LEARNING_RATE if self.is_demo else LEARNING_RATE)
+
+    @property
     def data_name(self) -> str:
         """A short name of the data, for folders and titles."""
         files = self.data.files().get("train", [])
@@ -178,14 +187,23 @@ class Config:
             values[kind] = {"class_path": plugins.path_of(kind, plugin.name), "init_args": dict(plugin.options)}
         return values
 
-    def resolved(self) -> Config:
-        """Return the same settings with all options of the plugins spelt out. Raises PluginError."""
-        spelt_out: dict[str, Any] = {}
+    def resolved(self, *, threads: int | None = None) -> Config:
+        """Return the values that are used: no option of a plugin, learning rate, main metric or threads left out.
+
+        `threads` is the number that this process computes on. Raises PluginError.
+        """
+        spelled_out: dict[str, Any] = {}
         for kind in plugins.BUILT_IN:
             plugin: Plugin = getattr(self, kind)
             options = {**plugins.defaults_of(plugins.find(kind, plugin.name)), **plugin.options}
-            spelt_out[kind] = Plugin(plugin.name, options)
-        return dataclasses.replace(self, **spelt_out)
+            spelled_out[kind] = Plugin(plugin.name, options)
+        train = dataclasses.replace(
+            self.train,
+            learning_rate=self.learning_rate,
+            threads=self.train.threads or threads,
+            best_metric=self.train.best_metric or plugins.find("evaluator", self.evaluator.name).main_metric,
+        )
+        return dataclasses.replace(self, train=train, **spelled_out)
 
     def to_flat(self) -> dict[str, Any]:
         """Return the values by dotted name: {"train.epochs": 3, ...}."""
@@ -211,6 +229,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "train.weight_decay": (0, 1e3, True),
     "train.warmup_ratio": (0, 1, True),
     "train.max_grad_norm": (0, 1e9, True),
+    "train.threads": (1, 1024, True),
     "train.seed": (0, 2**32 - 1, True),  # what NumPy takes
     "train.eval_every": (1, 1e12, True),
     "train.save_every": (1, 1e12, True),

@@ -1,4 +1,4 @@
-"""YAML of settings: safe, YAML 1.2 booleans and numbers, no aliases, no key twice."""
+"""Read and write settings as YAML: safe, with YAML 1.2 booleans and numbers, no aliases, no duplicate keys."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 import yaml
 
 MOST_ENTRIES = 5_000
-"""Of a list: jsonargparse's time grows with the square of it, to some ten seconds here."""
+"""The longest list: jsonargparse's time grows with its square, to about ten seconds here."""
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """Safe YAML where only true and false are booleans (`no` and `off` are values of ours) and no key stands twice.
+    """Safe YAML in which only true and false are booleans (`no` and `off` are values of ours), without duplicate keys.
 
-    Aliases are refused: a few lines of them stand for billions of values, or for one that holds itself.
+    Aliases are refused: a few lines of them can expand to billions of values, or to one that contains itself.
     """
 
     def get_single_data(self) -> Any:
-        """Return the value of the only document. Raises yaml.YAMLError for whatever yaml's own code lets pass."""
+        """Return the value of the only document. Raises yaml.YAMLError for every mistake, also in tags and numbers."""
         try:
             return super().get_single_data()
         except LookupError as error:
             raise yaml.YAMLError("found a tag that does not fit its value") from error
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:  # what yaml's own code lets pass
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:  # yaml itself does not catch them
             raise yaml.YAMLError(str(error)) from error
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -76,19 +76,19 @@ SettingsLoader.add_implicit_resolver(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes quotes round whatever `SettingsLoader` would take for something else than text."""
+    """Quotes any text that `SettingsLoader` would read as another type."""
 
 
 _Dumper.yaml_implicit_resolvers = SettingsLoader.yaml_implicit_resolvers
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """Return settings as YAML that `--config` reads back as they are."""
+    """Return settings as YAML that `--config` reads back unchanged."""
     return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def load_yaml(text: str) -> Any:
-    """Return what YAML of settings says. Raises yaml.YAMLError."""
+    """Return the values in a YAML text of settings. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=SettingsLoader)  # noqa: S506 (a SafeLoader)
 
 

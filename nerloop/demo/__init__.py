@@ -9,9 +9,6 @@
 from nerloop.demo.corpus import splits
 from nerloop.demo.encoder import build_config, build_tokenizer
 
-LEARNING_RATE = 3e-3
-"""What random weights want in place of the rate for fine-tuning; epochs and batch are the ordinary ones."""
-
 # fmt: off
 SENTENCE = (
     "Detective", "Ilse", "Thorwald", "of", "Vellingby", ",", "near", "Preston", ",", "said", "on", "Friday", "that",
@@ -20,4 +17,4 @@ SENTENCE = (
 # fmt: on
 """A sentence of no split: Preston is a town, then a judge; train never sees Ilse, Thorwald, Vellingby and Quillon."""
 
-__all__ = ["LEARNING_RATE", "SENTENCE", "build_config", "build_tokenizer", "splits"]
+__all__ = ["SENTENCE", "build_config", "build_tokenizer", "splits"]

@@ -1,1 +1,1 @@
-"""The launch: Accelerator, precision, threads, collectives."""
+"""Distributed training: the Accelerator, precision, CPU threads, collectives."""

@@ -1,48 +1,58 @@
-"""What processes of a launch do together: decide once, build once, notice a lost one."""
+"""What the processes of a launch do together: decide once, build once, notice that one is lost.
+
+torch is imported inside the functions: the commands need this module before they have parsed their flags.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from nerloop.errors import NerloopError
-from nerloop.kernels import bindings as kernels
+from nerloop.errors import NerloopError, TrainingError, printable
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-log = logging.getLogger(__name__)
+PATIENCE = timedelta(days=2)
+"""How long a process waits for another one to read and tokenise. A process that dies is noticed at once."""
 
+# gloo raises plain RuntimeErrors; each begins with its own source file: [.../gloo/transport/tcp/pair.cc:538] ...
+LOST_PEER_PHRASES = (
+    "Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe", "Timed out waiting",
+    "timed out waiting", "timeout caused pair closure",
+)  # fmt: skip
+
+_host_group: Any = None  # see host_group
 
 T = TypeVar("T")
 
 
-def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
-    """Do without kernels where one process has none: what they round in other ways would never be made equal again."""
-    import torch
-    from accelerate.utils import gather_object
+def host_group() -> Any:
+    """Return a group of all processes that talks over the host's network and waits for days; made at the first call.
 
-    if accelerator.num_processes == 1:
-        return
-    types = [torch.float32, torch.bfloat16] if with_bf16 else [torch.float32]
-    found = gather_object([all(kernels.is_supported(torch.empty(1, dtype=dtype)) for dtype in types)])
-    if not all(found):
-        kernels.switch_off()
-    if any(found) and not all(found):
-        log.warning("warning: %d of %d processes have no kernels of our own; none uses them", found.count(False),
-                    len(found))  # fmt: skip
+    All processes must make that call. The group of the gradients is NCCL's on GPUs: there a process that waits ten
+    minutes for another one is ended.
+    """
+    from torch import distributed
+
+    global _host_group
+    if _host_group is None:
+        _host_group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    return _host_group
 
 
 def destroy_process_group() -> None:
     """Close this process's end of the group, if there is one: Python may abort when it ends with the group open."""
     from torch import distributed
 
+    global _host_group
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+    _host_group = None
 
 
 class SingleProcess:
@@ -81,48 +91,78 @@ def is_main() -> bool:
 
 
 def is_local_main() -> bool:
-    """Whether this process is the one of its machine that tells errors to the terminal."""
+    """Return whether this process is the one of its machine that prints errors."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def is_lost_peer(error: RuntimeError) -> bool:
-    """Whether an error means that another process of the launch can't be reached any more."""
-    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Socket", "store")
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(sign in str(error) for sign in signs)
+    """Return whether an error means that another process of the launch can't be reached any more."""
+    from torch import distributed
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    if isinstance(error, distributed.DistBackendError | distributed.DistNetworkError | distributed.DistStoreError):
+        return True
+    text = str(error)
+    return "gloo/" in text and any(phrase in text for phrase in LOST_PEER_PHRASES)
+
+
+def lost_peer_line(error: RuntimeError) -> str:
+    """Return the line for such an error: what it means, and its own words."""
+    reason = printable(" ".join(str(error).split()))
+    return f"lost another process of this launch, which says above why if it could: {type(error).__name__}: {reason}"
 
 
 def local_main_first(accelerator: Accelerator, build: Callable[[], T]) -> T:
     """Return what `build` returns, called first by one process of each machine: the others find what that one cached.
 
-    An error of ours in one process is raised on all of them.
+    An error in one process ends them all.
     """
-    from accelerate.utils import gather_object
+    if accelerator.num_processes == 1:
+        return build()
+    from torch import distributed
 
     built: T | None = None
-    error: NerloopError | None = None
     for is_turn in (accelerator.is_local_main_process, not accelerator.is_local_main_process):
+        error: Exception | None = None
         try:
-            built = build() if is_turn and error is None else built
-        except NerloopError as found:
+            built = build() if is_turn else built
+        except Exception as found:
             error = found
-        error = next((e for e in gather_object([error]) if e is not None), None)
-    if error is not None:
-        raise error
+        errors: list[NerloopError | None] = [None] * accelerator.num_processes
+        distributed.all_gather_object(errors, _for_the_others(accelerator, error), group=host_group())
+        if first := error or next((e for e in errors if e is not None), None):
+            raise first
     return cast(T, built)
 
 
 def broadcast_from_main(accelerator: Accelerator, decide: Callable[[], T]) -> T:
-    """Return what `decide` returns on the main process, on every process; an error of ours is raised on all of them."""
-    from accelerate.utils import broadcast_object_list
+    """Return what `decide` returns on the main process, on every process. Its error ends them all."""
+    if accelerator.num_processes == 1:
+        return decide()
+    from torch import distributed
 
-    outcome: list[Any] = [None, None]
+    decided: T | None = None
+    error: Exception | None = None
     if accelerator.is_main_process:
         try:
-            outcome[0] = decide()
-        except NerloopError as error:
-            outcome[1] = error
-    broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise outcome[1]
-    decided: T = outcome[0]
-    return decided
+            decided = decide()
+        except Exception as found:
+            error = found
+    outcome = [decided, _for_the_others(accelerator, error)]
+    distributed.broadcast_object_list(outcome, src=0, group=host_group())
+    if error is not None or outcome[1] is not None:
+        raise error or cast(NerloopError, outcome[1])
+    return cast(T, outcome[0])
+
+
+def _for_the_others(accelerator: Accelerator, error: Exception | None) -> NerloopError | None:
+    """Return what the other processes raise where this one has an error.
+
+    A NerloopError is the same on all of them. Another exception may not be picklable, and its traceback is printed by
+    the process that raised it: the others raise a TrainingError that names both.
+    """
+    if error is None or isinstance(error, NerloopError):
+        return error
+    place = f"process {accelerator.process_index} of this launch failed"
+    return TrainingError(f"{place}: {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""What the run was launched on: Accelerator, precision, threads; launches that would train wrongly are refused."""
+"""Set up what a launch computes on: Accelerator, precision, threads. Launches that would train wrongly are refused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from nerloop.config import Config
-from nerloop.distributed.collectives import agree_on_kernels
 from nerloop.distributed.precision import has_accelerator, resolve_precision
+from nerloop.distributed.threads import set_threads
 from nerloop.errors import ConfigError
 from nerloop.kernels import bindings as kernels
 
@@ -29,15 +29,19 @@ REFUSED = {
 def start(config: Config) -> tuple[Accelerator, str]:
     """Return the Accelerator and the precision ("no", "bf16", "fp16", "float64") of this launch.
 
-    Sets the threads and, where asked for, the deterministic algorithms. Raises ConfigError for launches that nerloop
-    does not train exactly under, before any process group is made.
+    Sets the CPU threads and, where asked for, the deterministic algorithms. Raises ConfigError for launches that would
+    not train exactly, before any process group is made.
     """
     precision = resolve_precision(config.train.mixed_precision)
-    return make_accelerator(precision, deterministic=config.train.deterministic), precision
+    train = config.train
+    return make_accelerator(precision, deterministic=train.deterministic, threads=train.threads), precision
 
 
-def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelerator:
-    """Return the Accelerator of this launch for a precision. Raises ConfigError as `start` does."""
+def make_accelerator(precision: str, *, deterministic: bool = False, threads: int | None = None) -> Accelerator:
+    """Return the Accelerator of this launch for a precision and set the threads, as `set_threads` does.
+
+    Raises ConfigError as `start` does.
+    """
     check_launch()
     import torch
     from accelerate import Accelerator
@@ -45,24 +49,24 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
     from accelerate.utils import DistributedDataParallelKwargs
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size > 1:
-        # The launcher gives each rank one thread; share the machine's cores out instead.
-        torch.set_num_threads(cores_per_process())
+    set_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(deterministic)  # off again where a notebook trains a second time
-    # Without an accelerator, a MULTI_GPU launch is several processes on the CPU; accelerate has to be told.
+    torch.use_deterministic_algorithms(deterministic)  # also off: a notebook may train a second time without
+    # Our profile of several processes on the CPU says MULTI_GPU. Without a GPU, accelerate needs cpu=True for it.
     is_cpu_asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     join_after_restart()
     AcceleratorState._reset_state()  # a second training in one notebook may want another precision
     ddp = DistributedDataParallelKwargs(
-        broadcast_buffers=False,  # they are the same on all processes: none of our models' learns
-        gradient_as_bucket_view=True,  # what is summed up over the processes needs no copy
+        broadcast_buffers=False,  # no buffer of our models changes in training, so they are equal already
+        gradient_as_bucket_view=True,  # gradients are summed in place, without a copy
     )
     accelerator = Accelerator(
         kwargs_handlers=[ddp],
-        mixed_precision="fp16" if precision == "fp16" else "no",  # bf16 and float64 are the weights' own (weights.py)
+        mixed_precision="fp16"
+        if precision == "fp16"
+        else "no",  # in bf16 and float64 the weights themselves have that type
         gradient_accumulation_steps=1,  # the loop divides by the tokens of the whole step itself
         cpu=is_cpu_asked_for or (world_size > 1 and not has_accelerator()),
     )
@@ -72,16 +76,16 @@ def make_accelerator(precision: str, *, deterministic: bool = False) -> Accelera
             "each would work alone. On CPUs use launch/cpu_2_processes.yaml as a pattern"
         )
     if accelerator.device.type == "cpu":
-        kernels.start(with_bf16=precision == "bf16")  # the compiler works while more is imported and read
+        kernels.start(with_bf16=precision == "bf16")  # the compiler runs while modules are imported and data are read
         agree_on_kernels(accelerator, with_bf16=precision == "bf16")
     return accelerator
 
 
 def join_after_restart() -> None:
-    """Make the process group of a launch that --max_restarts started once more; accelerate makes that of a first one.
+    """Make the process group after a restart by --max_restarts; accelerate makes that of a first start.
 
-    The launcher's store outlives the processes, and with it, under the names that the new ones would use, the addresses
-    of the dead: a new process that found one of them would wait for it in vain.
+    The launcher's store outlives the processes, and still holds the addresses of the dead ones. A new process that
+    reads such an address waits forever. So the group of each restart uses names of its own in the store.
     """
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if restarts == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -98,7 +102,7 @@ def join_after_restart() -> None:
 
 
 def check_launch() -> None:
-    """Raise ConfigError for launches that can't be exact."""
+    """Raise ConfigError for launches that would not train exactly, or not at all."""
     for variable, name in REFUSED.items():
         if os.environ.get(variable, "").lower() in ("true", "1"):
             raise ConfigError(
@@ -119,7 +123,17 @@ def check_launch() -> None:
             raise ConfigError(f"launch: {local} processes on this machine, but {found} device(s); start one a device")
 
 
-def cores_per_process() -> int:
-    """Return the CPU cores of this machine that each of its processes may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
+    """Switch the kernels off where a process has none: they round differently, and the weights would drift apart."""
+    import torch
+    from accelerate.utils import gather_object
+
+    if accelerator.num_processes == 1:
+        return
+    types = [torch.float32, torch.bfloat16] if with_bf16 else [torch.float32]
+    found = gather_object([all(kernels.is_supported(torch.empty(1, dtype=dtype)) for dtype in types)])
+    if not all(found):
+        kernels.switch_off()
+    if any(found) and not all(found):
+        log.warning("warning: %d of %d processes have no kernels of our own; none uses them", found.count(False),
+                    len(found))  # fmt: skip

@@ -1,4 +1,4 @@
-"""The precision of a launch, and what the hardware offers."""
+"""The precision of a launch, and whether the hardware supports it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def has_accelerator() -> bool:
-    """Whether torch sees a device other than the CPU."""
+    """Return whether torch sees a device other than the CPU."""
     import torch
 
     return bool(torch.accelerator.is_available())
@@ -36,7 +36,7 @@ def resolve_precision(setting: str) -> str:
 
 
 def has_bf16() -> bool:
-    """Whether this machine multiplies bf16 matrices in hardware: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    """Return whether the hardware multiplies bf16 matrices: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX."""
     import torch
 
     if torch.cuda.is_available():
@@ -53,7 +53,7 @@ def precision_here(saved: str, device: torch.device) -> str:
 
 
 def hint_at_bf16(config: Config, precision: str) -> None:
-    """Say what `train.mixed_precision auto` would gain where the profile says "no", which may be nobody's wish."""
+    """Log how much faster bf16 would be, where the profile's "no" may only be accelerate's default."""
     if config.train.mixed_precision == "profile" and precision == "no" and has_bf16():
         gain = "" if has_accelerator() else f" {bf16_gain():.1f} times as fast as float32"
         log.info("hint: this machine multiplies bf16%s; --train.mixed_precision auto makes use of it", gain)

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Write files and folders so that each is whole or absent, whenever the process is killed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,39 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nerloop.errors import CheckpointError, TrainingError
-
-if TYPE_CHECKING:
-    pass
-
 
 CHECKSUMS = "checksums.json"
 
 
+@contextlib.contextmanager
+def replacing(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
+    """Give a path beside `path` to write a file or a folder at; at the end it takes the place of `path`.
+
+    An exception inside leaves `path` as it was and removes what was written. `beside` has to be given where several
+    processes may write the same path at once.
+    """
+    beside = beside or path.with_name(f".{path.name}.tmp")
+    remove(beside)
+    try:
+        yield beside
+        _sync(beside)
+        if beside.is_dir() and path.exists():  # rename replaces files and empty folders alone
+            remove_folder(path)
+        beside.replace(path)
+        _sync(path.parent)
+    finally:
+        remove(beside)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is there whole, or as it was before."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    _sync(beside)
-    beside.replace(path)
-    _sync(path.parent)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -37,35 +50,27 @@ def write_json(path: Path, value: Any) -> None:
 def write_folder(
     folder: Path, write: Callable[[Path], None], *, num_bytes: int | None = None, checksums: bool = True
 ) -> None:
-    """Make a folder whole or not at all: `write` fills it under another name, all is synced, then it is renamed.
+    """Make a folder whole or not at all: `write` fills it under another name, then it is renamed.
 
-    Raises TrainingError where that can't be done, such as on a full disk; `num_bytes` is about what it would take.
+    Raises TrainingError where that can't be done, such as on a full disk; `num_bytes` is about how much it takes.
     """
     from safetensors import SafetensorError
 
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
-        write(beside)
-        if checksums:
-            found = {file.name: _checksum(file) for file in sorted(beside.iterdir())}
-            (beside / CHECKSUMS).write_text(json.dumps(found, indent=1), encoding="utf-8")
-        for file in beside.iterdir():
-            _sync(file)
-        _sync(beside)
-        if folder.exists():  # written by a run that got further than the checkpoint we resumed from
-            _remove(folder)
-        beside.rename(folder)
-        _sync(folder.parent)
+        with replacing(folder) as beside:
+            beside.mkdir(parents=True)
+            write(beside)
+            if checksums:
+                found = {file.name: _checksum(file) for file in sorted(beside.iterdir())}
+                (beside / CHECKSUMS).write_text(json.dumps(found, indent=1), encoding="utf-8")
+            for file in beside.iterdir():
+                _sync(file)
     except (OSError, SafetensorError) as error:
-        free = _free_bytes(folder)
-        shutil.rmtree(beside, ignore_errors=True)  # gives back what little there is
-        raise TrainingError(cannot_write(folder, error, num_bytes=num_bytes, free=free)) from error
+        raise TrainingError(cannot_write(folder, error, num_bytes=num_bytes, free=_free_bytes(folder))) from error
 
 
 def cannot_write(path: Path, error: Exception, *, num_bytes: int | None = None, free: int | None = None) -> str:
-    """Return the line that says that a path can't be written, why, and how much space it needs."""
+    """Return the error line: the path, the reason, the space needed and the space free."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     needs = "" if num_bytes is None else f"; it takes about {_mb(num_bytes)}"
     has = "" if free is None else f"; {_mb(free)} are free there"
@@ -76,7 +81,7 @@ def cannot_write(path: Path, error: Exception, *, num_bytes: int | None = None, 
 
 
 def check_folder(folder: Path) -> None:
-    """Raise CheckpointError, naming the file, unless all files of a folder are there with the bytes once written."""
+    """Raise CheckpointError, naming the file, unless every file of a folder has its recorded checksum."""
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         if not isinstance(checksums, dict) or not checksums:
@@ -93,12 +98,20 @@ def check_folder(folder: Path) -> None:
             raise CheckpointError(f"{file}: its SHA-256 is not the one in {CHECKSUMS}; the checkpoint is damaged")
 
 
-def _remove(folder: Path) -> None:
-    # Renamed first, so that a kill half-way leaves no folder that looks like a checkpoint.
+def remove_folder(folder: Path) -> None:
+    """Remove a folder. It is renamed first, so that a kill half-way leaves no folder that looks like a checkpoint."""
     beside = folder.with_name(f".{folder.name}.gone")
-    shutil.rmtree(beside, ignore_errors=True)
+    remove(beside)
     folder.rename(beside)
-    shutil.rmtree(beside)
+    remove(beside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _checksum(file: Path) -> str:
@@ -110,7 +123,7 @@ def _checksum(file: Path) -> str:
 
 
 def _free_bytes(path: Path) -> int | None:
-    """Return what is free on the file system of a path, or of the next folder above that there is."""
+    """Return the free bytes of the file system that a path is on or will be on."""
     for folder in path.parents:
         with contextlib.suppress(OSError):
             return shutil.disk_usage(folder).free

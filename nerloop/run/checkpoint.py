@@ -1,7 +1,7 @@
-"""Checkpoints: written beside, synced, renamed, with checksums; half a checkpoint is never loaded.
+"""Save and load checkpoints. Each is whole or absent, and its checksums are verified before it is loaded.
 
-A checkpoint is a folder `step-<n>`: model.safetensors, optimizer.safetensors, state.json and checksums.json. The
-weights of the best evaluation so far lie in `best-<n>`. Nothing is read with pickle.
+A checkpoint is a folder `step-<n>`: model.safetensors, optimizer.safetensors, state.json and checksums.json. The folder
+`best-<n>` has the weights of the best evaluation so far. No file is a pickle.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerloop.errors import CheckpointError, shorten
-from nerloop.run.atomic import _remove, check_folder, write_folder
+from nerloop.run.atomic import check_folder, remove, remove_folder, write_folder
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +33,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Read the weights of a model from a folder, whose checksums are checked first."""
+    """Load the weights of a model from a folder after verifying its checksums."""
     from safetensors.torch import load_model
 
     check_folder(folder)
@@ -43,7 +42,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Write a checkpoint: weights, optimizer state and the run's own state (plain JSON values)."""
+    """Save weights, optimizer state and the run's own state (plain JSON values)."""
     from safetensors.torch import save_file
 
     def write(beside: Path) -> None:
@@ -61,12 +60,12 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
 
 
 def num_bytes_of(model: nn.Module) -> int:
-    """Return the size of a model's weights on disk, about."""
+    """Return the approximate size of a model's weights on disk."""
     return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Read weights and optimizer state of a checkpoint, whose checksums are checked first."""
+    """Load weights and optimizer state of a checkpoint after verifying its checksums."""
     from safetensors.torch import load_file
 
     load_weights(model, folder)
@@ -83,7 +82,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
 
 @contextlib.contextmanager
 def _loading(file: Path) -> Iterator[None]:
-    """Raise CheckpointError for whatever is wrong with tensors whose checksum is right: they are no tensors of ours."""
+    """Raise CheckpointError for any error in files whose checksums are right: they belong to another model."""
     from safetensors import SafetensorError
 
     try:
@@ -94,13 +93,13 @@ def _loading(file: Path) -> Iterator[None]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Return the run's own state that a checkpoint holds, its checksums checked first."""
+    """Return the run's own state in a checkpoint after verifying its checksums."""
     check_folder(folder)
     return read_state(folder)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return the run's own state of a checkpoint that the caller has checked, which means reading all its bytes."""
+    """Return the run's own state in a checkpoint that the caller has verified; verifying reads all its bytes."""
     path = folder / STATE
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -119,9 +118,9 @@ def steps_in(folder: Path, kind: str = "step") -> list[int]:
 
 
 def last_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the last checkpoint in a folder that is whole, its best weights too, and what is wrong with later ones.
+    """Return the last checkpoint that is whole, with its best weights, and the problems of later ones.
 
-    Raises CheckpointError where there are checkpoints but none is whole.
+    Raises CheckpointError if there are checkpoints but none is whole.
     """
     problems = []
     for step in reversed(steps_in(folder)):
@@ -142,29 +141,30 @@ def last_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Delete checkpoints of later steps: those of a run that is about to be done again from `step`."""
+    """Delete the checkpoints after `step`, from which the run is about to continue."""
     for later in steps_in(folder):
         if later > step:
-            _remove(folder / f"step-{later}")
+            remove_folder(folder / f"step-{later}")
 
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the last `keep` checkpoints, best weights that none of those refers to, and unfinished folders."""
     for unfinished in folder.glob(".*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished.is_dir():  # not the file that FolderLock holds
+            remove(unfinished)
     steps = steps_in(folder)
     for step in steps[:-keep]:
-        _remove(folder / f"step-{step}")
+        remove_folder(folder / f"step-{step}")
     named = {load_best_step(folder / f"step-{step}") for step in steps[-keep:]}
     for step in steps_in(folder, "best"):
         if step not in named:
-            _remove(folder / f"best-{step}")
+            remove_folder(folder / f"best-{step}")
 
 
 def load_best_step(folder: Path) -> int | None:
-    """Return the step of the best evaluation that a checkpoint knows of."""
+    """Return the step of the best evaluation before a checkpoint, None if it is damaged."""
     try:
         step: int | None = read_state(folder)["best_step"]
     except CheckpointError:
-        return None  # damaged; whoever wants to load it will be told
+        return None  # loading it will say so
     return step

@@ -1,4 +1,4 @@
-"""What a run was computed on, for environment.json."""
+"""Describe the machine and software of a run, for environment.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSIONS = ("nerloop", "torch", "transformers", "accelerate", "datasets", "token
 
 
 def memory_gib() -> float:
-    """Return the most memory used so far, in GiB: the device's, or this process's where there is only the CPU."""
+    """Return the peak memory so far in GiB: of the GPU, or of this process where there is only a CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -34,7 +34,7 @@ def memory_gib() -> float:
 
 
 def computed_on(accelerator: Accelerator) -> dict[str, Any]:
-    """Return what a resumed run must have as it was to go on to the same bits, on the same kind of machine."""
+    """Return the conditions under which a resumed run is bit-identical, given the same kind of machine."""
     import torch
 
     return {
@@ -45,7 +45,7 @@ def computed_on(accelerator: Accelerator) -> dict[str, Any]:
 
 
 def environment(accelerator: Accelerator, precision: str) -> dict[str, Any]:
-    """Return what a run can be told by, for environment.json: versions, commit, hardware, processes, threads."""
+    """Return the content of environment.json: versions, commit, hardware, processes, threads."""
     import torch
 
     return {
@@ -65,7 +65,7 @@ def environment(accelerator: Accelerator, precision: str) -> dict[str, Any]:
 
 
 def version_of(name: str) -> str | None:
-    """Return the installed version of a distribution, None where it runs from source alone."""
+    """Return the installed version of a distribution, None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -73,7 +73,7 @@ def version_of(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Return the commit that nerloop's own source is at, with "+" behind it where files differ; None outside git."""
+    """Return the commit of nerloop's own source, with "+" appended if files differ from it; None outside git."""
     folder = Path(__file__).parents[1]
     try:
         tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True)

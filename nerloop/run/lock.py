@@ -1,4 +1,4 @@
-"""One process trains in a folder at a time: the kernel's lock, which goes with the process however that ends."""
+"""One process trains in a folder at a time: a lock of the kernel, which is released however the process ends."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 
 
 class FolderLock:
-    """The right to write into a run's folder, held from `take` to the end of the `with` block."""
+    """A lock on a run's folder, held from `take` to the end of the `with` block."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
 
     def take(self, folder: Path, *, wait_seconds: float = 0.0) -> None:
-        """Lock a run's folder, which has to be there.
+        """Lock the folder of a run, which must exist.
 
-        Raises ConfigError where another process still holds it after some seconds. Where the system or the file system
-        has no such lock (Windows, some network storage) it warns and does without.
+        Raises ConfigError if another process still holds the lock after `wait_seconds`. Without support for such locks
+        (Windows, some network storage) it logs a warning and goes on.
         """
         try:
             import fcntl
@@ -67,6 +67,6 @@ class FolderLock:
             with contextlib.suppress(OSError):  # a file system without locks
                 import fcntl
 
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing leaves it to a fork that has the file open, too
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing is not enough: a fork may have the file open
             os.close(self._descriptor)
             self._descriptor = None

@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Iterator
 
+from nerloop.errors import NerloopError
+
 HOLD_SECONDS = 10.0
+"""How long the lines of the set-up are held back at most."""
 
 
 class _AboveTheBar(logging.Handler):
-    """Log lines go above the progress bar instead of through it.
+    """Writes log lines above the progress bar instead of through it.
 
-    What is said while a run is set up is held back until `let_out`, for some seconds at most: bad input, most of which
-    is found by then, is to be told in one line and not behind a page of counts.
+    Lines logged during the set-up are held back until `write_held`. Most bad input is found by then, and its error line
+    should not follow a page of counts.
     """
 
     def __init__(self) -> None:
@@ -26,10 +29,10 @@ class _AboveTheBar(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._held.append(self.format(record))
         if time.monotonic() >= self._hold_until:
-            self.let_out()
+            self.write_held()
 
-    def let_out(self) -> None:
-        """Write what was held back, and from now on at once."""
+    def write_held(self) -> None:
+        """Write the lines held back; later ones are written at once."""
         from tqdm import tqdm
 
         self._hold_until = 0.0
@@ -38,37 +41,13 @@ class _AboveTheBar(logging.Handler):
         self._held.clear()
 
 
-def release_log() -> None:
-    """Let out what was said while the run was set up; the input is good."""
-    for handler in logging.getLogger("nerloop").handlers:
-        if isinstance(handler, _AboveTheBar):
-            handler.let_out()
-
-
-def set_up_logging(level: str, *, is_main: bool) -> None:
-    """Let nerloop's log lines of this level and above through on the main process, and keep the libraries quiet."""
-    logger = logging.getLogger("nerloop")
-    logger.handlers[:] = [_AboveTheBar()]
-    logger.handlers[0].setFormatter(logging.Formatter("%(message)s"))
-    logger.propagate = False
-    logger.setLevel(level.upper() if is_main else logging.ERROR)
-    quiet_libraries()
-
-
-def quiet_libraries() -> None:
-    """Let transformers and the hub's client say nothing but errors."""
-    import transformers
-    from huggingface_hub.utils import logging as hub_logging
-
-    # It retries for half a minute with a line each; our own line says how it ended.
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-
-
 @contextlib.contextmanager
 def logging_to_terminal(level: str, *, is_main: bool) -> Iterator[None]:
-    """Write nerloop's log lines to the terminal inside, as `set_up_logging` says; afterwards logging is as before."""
+    """Show nerloop's log lines inside the `with` block, as `set_up_logging` does; afterwards the logger is as before.
+
+    Lines still held back are written at the end, however that comes, unless it is a NerloopError: its one line is
+    enough.
+    """
     import transformers
     from huggingface_hub.utils import logging as hub_logging
 
@@ -79,9 +58,45 @@ def logging_to_terminal(level: str, *, is_main: bool) -> Iterator[None]:
     set_up_logging(level, is_main=is_main)
     try:
         yield
+    except NerloopError:
+        raise
+    except BaseException:
+        release_log()
+        raise
+    else:
+        release_log()
     finally:
-        logger.handlers[:], logger.propagate, logger.level = before
+        logger.handlers[:], logger.propagate, level_before = before
+        logger.setLevel(level_before)
         transformers.logging.set_verbosity(verbosity)
         hub_logging.set_verbosity(hub_verbosity)
         if has_progress_bars:
             transformers.logging.enable_progress_bar()
+
+
+def release_log() -> None:
+    """Write the lines held back during the set-up; the input is good."""
+    for handler in logging.getLogger("nerloop").handlers:
+        if isinstance(handler, _AboveTheBar):
+            handler.write_held()
+
+
+def set_up_logging(level: str, *, is_main: bool) -> None:
+    """Show nerloop's log lines of this level and above on the main process, and keep the libraries quiet."""
+    logger = logging.getLogger("nerloop")
+    logger.handlers[:] = [_AboveTheBar()]
+    logger.handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    logger.propagate = False
+    logger.setLevel(level.upper() if is_main else logging.ERROR)
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Let transformers and the hub's client log errors alone."""
+    import transformers
+    from huggingface_hub.utils import logging as hub_logging
+
+    # It retries for half a minute with a line each; our own line says how it ended.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

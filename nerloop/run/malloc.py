@@ -1,4 +1,4 @@
-"""What the C library can do and Python has no name for."""
+"""Calls of the C library that Python does not offer: malloc's settings, a signal at the parent's death."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def signal_when_parent_dies(number: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let a step find the memory that the one before has freed, instead of page by page anew from the system.
+    """Make glibc's malloc keep freed memory, so that the next step reuses it. Does nothing with another C library.
 
-    A training on the CPU allocates the same large tensors over and over. glibc takes each from the system and hands it
-    back; the faults took a third of a step of a small encoder on a virtual machine. Elsewhere this does nothing.
+    Training on a CPU allocates the same large tensors in every step. By default glibc returns them to the system and
+    maps them again; the page faults took a third of a step of a small encoder on a virtual machine.
     """
     if platform.libc_ver()[0] != "glibc":
         return

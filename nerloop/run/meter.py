@@ -1,4 +1,4 @@
-"""Throughput and padding of a training."""
+"""Measure the throughput and the padding of a training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nerloop.types import MicroBatch
 
 
 class Meter:
-    """Throughput of the steps and padding of this process's forwards, since the last reading and in all."""
+    """Measures the throughput of the steps and this process's padding, since the last `read` and in total."""
 
     def __init__(self) -> None:
         """Start the clock."""
@@ -22,7 +22,7 @@ class Meter:
         self._total = _Counts()
 
     def count(self, batch: MicroBatch, num_subwords: int) -> None:
-        """Count one forward: its cells, and how many of them are subwords."""
+        """Count one forward: its positions, and how many of them hold subwords."""
         self._since.cells += batch.labels.numel()
         self._since.filled += num_subwords
 
@@ -33,7 +33,7 @@ class Meter:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time that passes inside."""
+        """Exclude the time spent in the block."""
         start = time.perf_counter()
         yield
         self._clock += time.perf_counter() - start

@@ -10,17 +10,16 @@ from pathlib import Path
 
 FOLDER = "profile"
 SKIPPED = 5
-"""Steps before the trace: the first ones allocate memory and are like no other."""
+"""Steps before the trace. The first ones allocate memory and are slower than the others."""
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def profiling(num_steps: int, folder: Path, *, is_main: bool, skipped: int = SKIPPED) -> Iterator[Callable[[], None]]:
-    """Give a function to call behind every step; the trace of `num_steps` of them (0: none) goes into folder/profile.
+    """Give a function to call after every step; a trace of `num_steps` steps (0: none) goes into folder/profile.
 
-    It begins behind `skipped` steps, at least one.
-    A run that ends before leaves the trace of what there was.
+    The trace begins after `skipped` steps, at least one. A run that ends early leaves a shorter trace.
     """
     if not num_steps or not is_main:
         yield lambda: None

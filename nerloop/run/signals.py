@@ -1,6 +1,6 @@
-"""Signals that ask a run to stop: noted when they come, agreed on by all processes, obeyed between two steps.
+"""Signals that ask a run to stop: recorded on arrival, agreed on by all processes, obeyed between two steps.
 
-Nothing here runs at import, and what an operating system lacks is left out, so that the package imports everywhere.
+Signals that an operating system lacks are skipped, so the package works everywhere.
 """
 
 from __future__ import annotations
@@ -12,39 +12,40 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from nerloop.distributed.threads import is_launched
 from nerloop.errors import Interrupted
 from nerloop.run.malloc import signal_when_parent_dies
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-"""Ctrl-C, a scheduler's or launcher's wish, Slurm's usual warning before the time limit, a closed terminal."""
+"""Ctrl-C; a scheduler or launcher; Slurm's usual warning before the time limit; a closed terminal."""
 
-LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "csh", "tcsh", "tmux", "screen", "nohup"}
 
 
 class Interruption:
-    """Whether a run was asked to stop. Inside `with` a signal is only noted; a second Ctrl-C ends the process at once.
+    """Whether a run was asked to stop. Inside `with`, signals are only recorded; a second Ctrl-C stops at once.
 
-    Between two steps each process asks `is_agreed`, and all get the same answer; inside an evaluation they look at
-    `signal` to break off, and `check` together at its end.
+    Between two steps each process calls `is_agreed`, and all get the same answer. During an evaluation each looks at
+    its own `signal` to break off, and all call `check` at the end.
     """
 
     def __init__(self, num_processes: int = 1) -> None:
-        """Make it for one process, or for all of a process group that stands already."""
-        self.signal = ""  # the name of the first one that this process got
+        """Prepare for one process, or for all processes of the group that torch.distributed has."""
+        self.signal = ""  # the name of the first signal of this process
         self._before: dict[int, Any] = {}
         self._asked: tuple[Any, Any] | None = None
         self._group: Any = None
         if num_processes > 1:
             from torch import distributed
 
-            # On the host and beside the gradients' group, so that asking waits for no device.
+            # On the host, apart from the group of the gradients, so that no device has to wait.
             self._group = distributed.new_group(backend="gloo")
 
     def is_agreed(self) -> bool:
-        """Return whether all processes stop here; each must ask as often as the others.
+        """Return whether all processes stop here. All must call it equally often.
 
-        With several processes it is the answer to what was asked one call before, so that nobody waits for the network.
+        With several processes this returns the result of the previous call's exchange, so that no step waits for the
+        network: they stop one step after a signal.
         """
         if self._group is None:
             return bool(self.signal)
@@ -52,7 +53,7 @@ class Interruption:
         return asked is not None and _answer(asked)
 
     def check(self) -> None:
-        """Raise Interrupted on every process where any of them was asked to stop; all must call it."""
+        """Raise Interrupted on every process if any of them got a signal. All must call it."""
         if self.signal if self._group is None else _answer(self._ask()):
             raise Interrupted(f"{self.signal or 'a signal to another process'}: stopped")
 
@@ -78,14 +79,14 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._asked is not None and kind is None:
-            _answer(self._asked)  # nothing may be under way when the group is closed
+            _answer(self._asked)  # no exchange may be pending when the group is closed
             self._asked = None
 
 
 def end_at_once_on_signals() -> None:
-    """Let every such signal end the process with one line: until there is a run there is nothing to save.
+    """Let every signal of SIGNALS end the process with one line. For the start-up: there is nothing to save yet.
 
-    It does not raise: libraries catch what comes up while they are imported or set up, and turn it into their own.
+    The handler does not raise, because libraries catch exceptions during their import and replace them.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -100,16 +101,16 @@ def end_at_once_on_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """Let every such signal pass: the process is about to end by itself."""
+    """Ignore every signal of SIGNALS: the process is about to end by itself."""
     _handle(signal.SIG_IGN)
 
 
 def follow_launcher() -> None:
-    """Ask for SIGTERM when the launcher dies: accelerate's passes no signal on, and an orphan would train on (Linux).
+    """Ask the kernel for SIGTERM when the launcher dies (Linux): accelerate forwards no signal to its processes.
 
-    What a shell started is left alone: it outlives the shell where its user wants that.
+    A process that a shell started is left alone: its user may want it to outlive the shell.
     """
-    if sys.platform != "linux" or not any(name in os.environ for name in LAUNCHER_VARIABLES):
+    if sys.platform != "linux" or not is_launched():
         return
     parent = os.getppid()
     try:
@@ -124,7 +125,7 @@ def follow_launcher() -> None:
 
 
 def _handle(handler: Any) -> dict[int, Any]:
-    """Set the handler of every signal of SIGNALS and return the handlers before; none outside the main thread."""
+    """Set the handler of every signal of SIGNALS and return the previous ones. Outside the main thread: do nothing."""
     before = {}
     for name in SIGNALS:
         number = getattr(signal, name, None)

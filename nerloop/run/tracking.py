@@ -1,4 +1,4 @@
-"""What is said while training: TensorBoard, metrics.jsonl, the progress bar, and log lines that don't break it."""
+"""Write metrics to metrics.jsonl and TensorBoard, and show them in the terminal."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from nerloop.run.folder import METRICS
 
 NO_CURVES = ("epoch", "tokens", "gold_spans")
-"""Figures that say nothing as a curve over the steps."""
+"""Metrics that are not drawn as curves over the steps."""
 
 
 class Tracker:
-    """Figures and texts on their way to TensorBoard, metrics.jsonl and the terminal; silent but on the main process."""
+    """Writes metrics and texts to metrics.jsonl, TensorBoard and the terminal. Only the main process writes."""
 
     def __init__(self, folder: Path, *, first_step: int, num_steps: int, is_main: bool) -> None:
-        """Open the files of `folder`; TensorBoard drops what it has of steps from `first_step` on."""
+        """Open the files of `folder`. TensorBoard drops its values of the steps after `first_step`."""
         self._is_main = is_main
         self._postfix: dict[str, str] = {}
         self._num_steps = num_steps
@@ -66,7 +66,7 @@ class Tracker:
             self._writer.add_text(tag, markdown, step)
 
     def sync(self) -> None:
-        """See that the lines of metrics.jsonl are on the disk: a checkpoint that follows counts on them."""
+        """Sync metrics.jsonl to disk: the checkpoint written next relies on its lines."""
         if self._is_main:
             os.fsync(self._file.fileno())
 
@@ -76,7 +76,7 @@ class Tracker:
             self._bar.update(step - self._bar.n)
 
     def end_bar(self) -> None:
-        """Take the progress bar off: the steps are done."""
+        """Close the progress bar: all steps are done."""
         if self._is_main:
             self._bar.close()
 
@@ -107,5 +107,5 @@ class Tracker:
             try:
                 file.close()
             except OSError:
-                if error is None:  # on a full disk closing fails like the write before, which has been told
+                if error is None:  # on a full disk, closing repeats the error of the write before
                     raise

@@ -17,10 +17,10 @@ from nerloop.config import Config, validate
 from nerloop.distributed import launch
 from nerloop.distributed.collectives import broadcast_from_main
 from nerloop.distributed.precision import hint_at_bf16
-from nerloop.run import folder as run_folder
+from nerloop.run import resume
 from nerloop.run.atomic import write_json
 from nerloop.run.environment import environment
-from nerloop.run.folder import Run
+from nerloop.run.folder import ENVIRONMENT, Run
 from nerloop.run.lock import FolderLock
 from nerloop.run.logging import logging_to_terminal, release_log
 from nerloop.run.signals import Interruption
@@ -52,13 +52,13 @@ class Session:
         """
         self._held.enter_context(self.interruption)
         lock = self._held.enter_context(FolderLock())
-        run = broadcast_from_main(self.accelerator, lambda: run_folder.open_run(self.config, identity, lock))
+        run = broadcast_from_main(self.accelerator, lambda: resume.open_run(self.config, identity, lock))
         release_log()
         if run.results is not None:
             log.info("%s is done", run.folder)
             return run
         if self.is_main:
-            write_json(run.folder / run_folder.ENVIRONMENT, environment(self.accelerator, self.precision) | identity)
+            write_json(run.folder / ENVIRONMENT, environment(self.accelerator, self.precision) | identity)
         self._held.enter_context(run.keeping_status(self.is_main))
         return run
 
@@ -77,7 +77,7 @@ def open_session(config: Config, *, started: float | None = None) -> Iterator[Se
         held.enter_context(logging_to_terminal(config.run.log_level, is_main=accelerator.is_main_process))
         hint_at_bf16(config, precision)
         set_seed(config.train.seed)  # the same on every process: the head's initial weights
-        broadcast_from_main(accelerator, lambda: run_folder.check_free(config))  # before anything takes long
+        broadcast_from_main(accelerator, lambda: resume.check_free(config))  # before anything takes long
         yield Session(config, accelerator, precision, Interruption(accelerator.num_processes), started, held)
 
 

@@ -167,8 +167,7 @@ class Training:
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, from 0."""
         t = self.config.train
-        default = demo.LEARNING_RATE if self.config.is_demo else settings.LEARNING_RATE
-        peak = default if t.learning_rate is None else t.learning_rate
+        peak = self.config.learning_rate
         return learning_rate(
             step, num_steps=self.num_steps, peak=peak, warmup_ratio=t.warmup_ratio, schedule=t.schedule
         )

@@ -128,7 +128,6 @@ def train_seed(model: str, data: str, seed: int, *flags: str, run: Path) -> dict
 def training_of(config: Any) -> Iterator[Any]:
     """Give the Training that `nerloop.train` builds from these settings; nothing is trained or written."""
     from nerloop.training.session import open_session
-
     from nerloop.training.setup import build_training
 
     with open_session(config) as session:

@@ -69,6 +69,7 @@ def test_defaults_are_those_of_the_table():
         "train.schedule": "linear",
         "train.max_grad_norm": 1.0,
         "train.mixed_precision": "profile",
+        "train.threads": None,
         "train.seed": 42,
         "train.deterministic": False,
         "train.cuda_graphs": True,
@@ -97,6 +98,17 @@ def test_to_flat_goes_into_the_options_of_plugins():
     config = Config(alignment=Plugin("my.own.Aligner", {"stride": 8}))
     found = {name: value for name, value in config.to_flat().items() if name.startswith("alignment")}
     assert found == {"alignment.class_path": "my.own.Aligner", "alignment.init_args.stride": 8}
+
+
+def test_resolved_spells_out_the_values_that_are_used():
+    real = Config(model=ModelSettings(name_or_path="m"), data=DataSettings(train="t.conll"))
+    found = real.resolved(threads=4)
+    assert (found.train.learning_rate, found.train.threads) == (5e-5, 4)
+    assert Config().resolved(threads=4).train.learning_rate == 3e-3  # the demo
+    assert found.alignment.options == {"max_length": None, "stride": None}
+    set_by_hand = Config(train=TrainSettings(learning_rate=1e-4, threads=2)).resolved(threads=4)
+    assert (set_by_hand.train.learning_rate, set_by_hand.train.threads) == (1e-4, 2)
+    assert found.resolved(threads=8) == found
 
 
 def test_flatten_keeps_an_empty_dict_as_a_value():
@@ -197,6 +209,8 @@ OUT_OF_RANGE = [
     ("train.weight_decay", -0.01, "at least 0 and at most 1000"),
     ("train.warmup_ratio", 1.5, "at least 0 and at most 1"),
     ("train.max_grad_norm", -1.0, "at least 0 and at most 1e+09"),
+    ("train.threads", 0, "at least 1 and at most 1024"),
+    ("train.threads", 1025, "at least 1 and at most 1024"),
     ("train.seed", -1, "at least 0 and at most 4.29497e+09"),
     ("train.seed", 2**32, "at least 0 and at most 4.29497e+09"),
     ("train.eval_every", 0, "at least 1 and at most 1e+12"),

@@ -46,7 +46,8 @@ MOMENTS = {LOOP: "at a random moment of the loop", START_UP: "at a random moment
 
 TWO_PROCESSES = "cpu_2_processes.yaml"
 LONG = ("--train.max_steps=300", "--train.save_every=6", "--train.eval_every=10")  # too long to end between two kills
-OTHERS = ("--train.batch_size=8", "--train.learning_rate=3e-3", "--run.log_every=2")
+# One thread: the launcher would give one process all cores, and sums of several threads round differently.
+OTHERS = ("--train.batch_size=8", "--train.learning_rate=3e-3", "--run.log_every=2", "--train.threads=1")
 
 WAIT_SECONDS = 180.0  # far more than anything here takes: machines may be busy
 
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def watch_points(reach: Callable[[str], None]) -> None:
-    """Replace functions that nerloop.run.checkpoint calls by ones that say where they are."""
+    """Replace functions that nerloop.run calls by ones that say where they are."""
     from nerloop.run import atomic, checkpoint
 
     def save_weights(model: Any, folder: Path) -> None:
@@ -86,18 +87,16 @@ def watch_points(reach: Callable[[str], None]) -> None:
             reach("sync")
         sync_before(path)
 
-    def rename(path: Path, target: Path) -> Path:
-        if path.suffix == ".tmp":
-            reach("rename")
-        renamed = rename_before(path, target)
-        if path.suffix == ".tmp":
-            reach("renamed")
-        return renamed
-
     def replace(path: Path, target: Path) -> Path:
+        is_folder = path.suffix == ".tmp" and path.is_dir()
+        if is_folder:
+            reach("rename")
         if path.name in (".status.json.tmp", ".results.json.tmp"):
             reach(path.name.split(".")[1])
-        return replace_before(path, target)
+        replaced = replace_before(path, target)
+        if is_folder:
+            reach("renamed")
+        return replaced
 
     def rmtree(path: Path, **options: Any) -> None:
         if path.suffix == ".gone" and path.is_dir():
@@ -106,10 +105,10 @@ def watch_points(reach: Callable[[str], None]) -> None:
         shutil.rmtree(path, **options)
 
     save_before, sync_before = checkpoint.save_weights, atomic._sync
-    rename_before, replace_before = Path.rename, Path.replace
+    replace_before = Path.replace
     checkpoint.save_weights, atomic._sync = save_weights, sync
-    checkpoint.shutil = SimpleNamespace(rmtree=rmtree, disk_usage=shutil.disk_usage)
-    Path.rename, Path.replace = rename, replace
+    atomic.shutil = SimpleNamespace(rmtree=rmtree, disk_usage=shutil.disk_usage)
+    Path.replace = replace
 
 
 # Starting and watching

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -57,6 +58,32 @@ def test_the_chains_have_every_point_and_ten_random_moments():
     assert [len(chain) for chain in ats] == [12, 12]
     assert [set(chain) for chain in ats] == [{*faulty.POINTS, *faulty.MOMENTS}] * 2
     assert [sum(at in faulty.MOMENTS for at in chain) for chain in ats] == [5, 5]
+
+
+def test_every_point_is_reached_by_what_nerloop_writes(tmp_path):
+    """A point that no code passes would let a chain wait in vain, or test nothing."""
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(faulty.__file__).parent)!r})\n"
+        "from pathlib import Path\n"
+        "import torch, faulty\n"
+        "from nerloop.run import atomic, checkpoint\n"
+        "reached = []\n"
+        "faulty.watch_points(reached.append)\n"
+        "model, run = torch.nn.Linear(2, 2), Path(sys.argv[1])\n"
+        "for step in (1, 2):\n"
+        "    state = {'step': step, 'best_step': None}\n"
+        "    checkpoint.save_checkpoint(run / f'step-{step}', model, torch.optim.SGD(model.parameters()), state)\n"
+        "checkpoint.prune(run, 1)\n"
+        "atomic.write_json(run / 'status.json', {})\n"
+        "atomic.write_json(run / 'results.json', {})\n"
+        "print(*reached)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = ["write", "sync", "rename", "renamed"]
+    assert done.stdout.split() == [*written, *written, "prune", "status", "results"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "status.json", "step-2"]
 
 
 @pytest.mark.processes

@@ -225,6 +225,14 @@ def test_prune_keeps_the_last_and_the_best_that_they_refer_to(tmp_path):
     assert names(tmp_path) == ["best-4", "identity.json", "step-4", "step-5"]
 
 
+def test_prune_leaves_the_lock(tmp_path):
+    make(tmp_path, 1, None)
+    (tmp_path / ".lock").write_text("")
+    (tmp_path / ".step-2.tmp").mkdir()
+    checkpoint.prune(tmp_path, 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "step-1"]
+
+
 def test_prune_where_there_is_no_best(tmp_path):
     for step in (1, 2):
         make(tmp_path, step, None)
