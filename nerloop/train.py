@@ -85,7 +85,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     from nerloop.run.signals import Interruption
     from nerloop.run.tracking import Tracker
     from nerloop.training.finalize import finish
-    from nerloop.training.setup import Training, read_dataset
+    from nerloop.training.setup import Training, load_dataset
 
     accelerator, precision = hardware.start(config)
     if accelerator.device.type == "cpu":
@@ -94,7 +94,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
     hint_at_bf16(config, precision)
     set_seed(config.train.seed)  # the same on every process: the head's initial weights
     collectives.broadcast_from_main(accelerator, lambda: runs.check_free(config))  # before anything takes long
-    dataset = read_dataset(config)
+    dataset = load_dataset(config, accelerator)
     interruption = Interruption(accelerator.num_processes)
     task = Training.build(config, dataset, precision, accelerator, interruption)
     identity = {"precision": precision, "fingerprints": dataset.fingerprints, "labels": list(task.labels)}

@@ -42,11 +42,8 @@ class DataSettings:
     """file or files"""
     test: str | list[str] | None = None
     """file or files"""
-    format: Literal[
-        "auto", "conll", "conllu", "jsonl", "json", "csv", "parquet", "prodigy", "doccano", "spacy", "label_studio",
-        "brat",
-    ] = "auto"  # fmt: skip
-    """of the files; auto goes by suffix and content"""
+    format: str = "auto"
+    """of the files: auto (by suffix and content), or a name in nerloop/data/README.md"""
     token_column: str | None = None
     """index (from 0) or name of the column with tokens (none: first, or a usual name)"""
     tag_column: str | None = None

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from nerloop.errors import DataError, shorten
 from nerloop.types import Span
 
-UNITS = ("auto", "codepoints", "utf16")
-
 
 class Slice(NamedTuple):
     """A place in a text as a record states it and, where the record says so, what stands there."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nerloop.config import DataSettings
+from nerloop.data.options import SETTINGS
 from nerloop.errors import printable
 from nerloop.inspection.finding import Finding, Severity, count_of, enumerate_some
 from nerloop.inspection.inspection import PERCENTILES, Inspection, percentiles
@@ -42,17 +43,15 @@ def counts_line(part: Part) -> str:
 
 
 def inspect_command(data: DataSettings) -> str:
-    """Return the command that says all about the data of some settings, to be pasted."""
+    """Return the command that inspects the data of some settings in full, ready to be pasted into a shell."""
     flags = [(split, paths) for split, paths in data.files().items()]
     if data.dataset is not None:
         flags = [("dataset", [data.dataset])]
         flags += [("dataset_config", [data.dataset_config])] if data.dataset_config is not None else []
-    else:
-        flags += [("format", [data.format])] if data.format != "auto" else []
-    flags += [(name, [value]) for name in ("token_column", "tag_column") if (value := getattr(data, name)) is not None]
-    flags += [("labels", data.labels)] if data.labels else []
-    texts = ("tokenizer", "offsets", "overlaps", "discontinuous")
-    flags += [(name, [value]) for name in texts if (value := getattr(data, name)) != getattr(DataSettings, name)]
+    for setting in SETTINGS:
+        value = getattr(data, setting.name)
+        if value not in (setting.default, []) and not (setting.name == "format" and data.dataset is not None):
+            flags.append((setting.name, value if isinstance(value, list) else [value]))
     return "python -m nerloop.inspect " + " ".join(f"--{name} {shlex.join(values)}" for name, values in flags)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nerloop.data import format_of
+from nerloop.data import ReadOptions, format_of
 from nerloop.errors import printable, shorten
 from nerloop.inspection.statistics import Place, Statistics
 from nerloop.inspection.subwords import SubwordStatistics
@@ -58,9 +58,9 @@ def excerpt(tokens: Sequence[str], limit: int = 60) -> str:
     return text if len(text) <= limit and len(tokens) <= limit else f"{text[: limit - 2]}..."
 
 
-def is_line_per_token(paths: Sequence[str], format: str = "auto") -> bool:  # noqa: A002 (the setting's name)
-    """Say whether each token has a line of its own in files of a format, or of those found for them."""
-    return {format_of(path) if format == "auto" else format for path in paths} == {"conll"}
+def is_line_per_token(paths: Sequence[str], options: ReadOptions = ReadOptions()) -> bool:  # noqa: B008 (frozen)
+    """Return whether each token has a line of its own in all of these files."""
+    return {format_of(path, options) for path in paths} == {"conll"}
 
 
 def by_split(parts: Sequence[Part]) -> dict[str, list[Part]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nerloop import demo
 from nerloop.config import Config
+from nerloop.data import ReadOptions
 from nerloop.evaluation import model_card, prediction_files
 from nerloop.evaluation import tables as report
 from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline
@@ -88,6 +89,7 @@ def save_model(folder: Path, config: Config, task: Training, model: PreTrainedMo
             "scheme": task.scheme,
             "mixed_precision": task.precision,
             "tokenizer": config.data.tokenizer,
+            "data": ReadOptions.of(config.data).to_dict(),
         }
         (beside / NERLOOP_JSON).write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
         (beside / "README.md").write_text(model_card.model_card(config, results, task.labels), encoding="utf-8")

@@ -23,7 +23,7 @@ def work(arguments: argparse.Namespace) -> None:
     from nerloop.distributed import launch as hardware
     from nerloop.evaluation.predictor import Split
     from nerloop.run.signals import Interruption
-    from nerloop.training.setup import Training, read_dataset
+    from nerloop.training.setup import Training, load_dataset
 
     few, whole = (str(Path(arguments.data, name)) for name in ("test.conll", "dev.conll"))
     config = Config(
@@ -33,7 +33,7 @@ def work(arguments: argparse.Namespace) -> None:
         run=RunSettings(log_level="warning"),
     )
     accelerator, precision = hardware.start(config)
-    dataset = read_dataset(config)
+    dataset = load_dataset(config, accelerator)
     task = Training.build(config, dataset, precision, accelerator, Interruption())
     task.evaluate(task.weights.model, "validation")  # the plain loop has trained before it evaluates: all is warm
     examples = dataset.splits["validation"]

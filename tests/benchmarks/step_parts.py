@@ -32,7 +32,7 @@ def work(arguments: argparse.Namespace) -> None:
     from nerloop.objectives.cross_entropy import token_loss
     from nerloop.optim.adamw import clip, takes_gradients_of_model
     from nerloop.run.signals import Interruption
-    from nerloop.training.setup import Training, read_dataset
+    from nerloop.training.setup import Training, load_dataset
 
     config = Config(
         model=ModelSettings(name_or_path=arguments.model),
@@ -41,7 +41,7 @@ def work(arguments: argparse.Namespace) -> None:
         run=RunSettings(log_level="warning"),
     )
     accelerator, precision = hardware.start(config)
-    task = Training.build(config, read_dataset(config), precision, accelerator, Interruption())
+    task = Training.build(config, load_dataset(config, accelerator), precision, accelerator, Interruption())
     weights, parameters = task.weights, list(task.weights.master.parameters())
     model, optimizer = accelerator.prepare(weights.model, task.optimizer)
     model.train()
