@@ -14,16 +14,16 @@ from nerloop.errors import STOPPED, Interrupted, NerloopError
 
 
 def add_read_flags(
-    parser: argparse.ArgumentParser, *, formats: Sequence[str] = (), of_model: Sequence[str] = ()
+    parser: argparse.ArgumentParser, *, formats: Sequence[str] = (), for_saved_model: bool = False
 ) -> None:
     """Add a flag for each setting of ReadOptions: --format, --token_column ... `ReadOptions.of` takes the parsed flags.
 
-    `formats` are names that the command takes besides those of files. The flags named in `of_model` are None where
-    they are not given: then the value comes from a saved model.
+    `formats` are names that the command takes in addition. With `for_saved_model`, flags that are not given are None
+    where the saved model has a value (see `nerloop.data.options.SETTINGS`).
     """
     for setting in SETTINGS:
         choices = ("auto", *FORMATS, *formats) if setting.name == "format" else setting.metadata["choices"]
-        is_saved = setting.name in of_model
+        is_saved = for_saved_model and not setting.metadata["is_of_files"]
         parser.add_argument(
             f"--{setting.name}",
             default=None if is_saved else setting.default,

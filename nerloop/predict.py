@@ -25,6 +25,7 @@ from nerloop.data import ReadOptions, format_of, iterate_files
 from nerloop.data.detect import SUFFIXES
 from nerloop.data.formats import FORMATS
 from nerloop.data.lines import open_lines
+from nerloop.data.options import SETTINGS
 from nerloop.data.segmentation import read_text
 from nerloop.data.tag_counts import TagCounts
 from nerloop.errors import DataError, ModelError, PluginError
@@ -33,9 +34,6 @@ from nerloop.evaluators import Counts
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
 from nerloop.types import Example
-
-OF_MODEL = ("labels", "tokenizer", "offsets", "overlaps", "discontinuous")
-"""Read options that default to those of the training. Format and columns don't: the files may well be other ones."""
 
 log = logging.getLogger("nerloop.predict")  # not __name__: this file is run as __main__
 
@@ -62,7 +60,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
                         "(none: plain text from standard input, a sentence a line, a blank line between documents)",
     )  # fmt: skip
     parser.add_argument("--model", required=True, help="folder of the model")
-    cli.add_read_flags(parser, formats=("text",), of_model=OF_MODEL)
+    cli.add_read_flags(parser, formats=("text",), for_saved_model=True)
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write (-: standard output)")
     parser.add_argument(
         "--output_format",
@@ -114,7 +112,7 @@ def predict(arguments: argparse.Namespace) -> None:
     counts: dict[str, Counts] = {name: Counter() for name in predictor.decodings}
     with _writing(arguments.output if is_main else os.devnull) as write_lines:
         write = prediction_files.writer(
-            write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain
+            write_lines, _output_format(arguments, source.options), decoding, with_documents=not source.is_plain
         )
         chunks = in_chunks(source.read(), predictor.alignment)
         # By the main process alone: standard input can be read once.
@@ -237,10 +235,9 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{path}: tokenizer is {read.tokenizer!r}, which is not nerloop's code; "
             f"if you trust it, say --tokenizer {read.tokenizer}"
         )
-    for name in OF_MODEL:
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, getattr(read, name))
-    return {**ours, **found, "data": ReadOptions.of(arguments)}
+    given = {s.name: getattr(arguments, s.name) for s in SETTINGS}
+    saved = {s.name: getattr(read, s.name) for s in SETTINGS if given[s.name] is None and not s.metadata["is_of_files"]}
+    return {**ours, **found, "data": ReadOptions(**{**given, **saved})}
 
 
 def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) -> tuple[Any, Any, Any]:
@@ -265,12 +262,12 @@ def load(folder: str, ours: dict[str, Any], accelerator: Any, precision: str) ->
     return Predictor(labels, alignment, collator, decodings, accelerator), model, ours["evaluator"].build("evaluator")
 
 
-def _output_format(arguments: argparse.Namespace) -> str:
+def _output_format(arguments: argparse.Namespace, options: ReadOptions) -> str:
     if arguments.output_format != "auto":
         return str(arguments.output_format)
     if not arguments.files or arguments.format == "text":
         return "conll"
-    is_columns = format_of(arguments.files[0], ReadOptions.of(arguments)) in ("conll", "conllu")
+    is_columns = format_of(arguments.files[0], options) in ("conll", "conllu")
     return "conll" if is_columns else "jsonl"
 
 

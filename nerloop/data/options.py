@@ -12,8 +12,8 @@ from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 
 
-def _setting(default: Any, help: str, choices: Sequence[str] = ()) -> Any:  # noqa: A002 (argparse's name)
-    return field(default=default, metadata={"help": help, "choices": tuple(choices)})
+def _setting(default: Any, help: str, choices: Sequence[str] = (), *, is_of_files: bool = False) -> Any:  # noqa: A002
+    return field(default=default, metadata={"help": help, "choices": tuple(choices), "is_of_files": is_of_files})
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class ReadOptions:
     reader: `of`, the flags in `nerloop.cli`, the key of the cache and the saved model take the names from here.
     """
 
-    format: str = _setting("auto", "format of the files (auto: by suffix and content)")
-    token_column: str | None = _setting(None, "index or name of the column with tokens or text")
-    tag_column: str | None = _setting(None, "index or name of the column with tags or spans")
+    format: str = _setting("auto", "format of the files (auto: by suffix and content)", is_of_files=True)
+    token_column: str | None = _setting(None, "index or name of the column with tokens or text", is_of_files=True)
+    tag_column: str | None = _setting(None, "index or name of the column with tags or spans", is_of_files=True)
     labels: Sequence[str] | None = _setting(None, "tag names of integer tags, in order")
     tokenizer: str = _setting(DEFAULT_RULE, "rule that cuts texts: words, whitespace, or the dotted path of your own")
     offsets: str = _setting("auto", "what character spans count", ("auto", "codepoints", "utf16"))
@@ -82,4 +82,8 @@ class ReadOptions:
 
 
 SETTINGS = tuple(f for f in fields(ReadOptions) if f.metadata)
-"""The fields that are settings and flags; their metadata have a help text, and the choices where these are few."""
+"""The fields that are settings and flags. Their metadata: a help text, the choices (none: any), and `is_of_files`.
+
+Those of files name a format and columns, which differ from file to file. For the others, `predict` takes the values of
+the training, which the saved model keeps.
+"""

@@ -54,8 +54,8 @@ def test_every_format_is_a_flag_of_its_own(name):
 
 
 def test_flags_that_a_model_decides_are_none_unless_given():
-    parsed = flags("--overlaps", "error", of_model=["overlaps", "offsets"])
-    assert (parsed.overlaps, parsed.offsets, parsed.discontinuous) == ("error", None, "hull")
+    parsed = flags("--overlaps", "error", for_saved_model=True)
+    assert (parsed.overlaps, parsed.offsets, parsed.labels, parsed.format) == ("error", None, None, "auto")
 
 
 def test_options_go_into_json_and_back():

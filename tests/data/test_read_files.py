@@ -8,8 +8,9 @@ import pytest
 
 from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.data.arrow_cache import Cache
+from nerloop.data.tag_counts import TagCounts
 from nerloop.errors import DataError
-from nerloop.tags import Scheme, find_scheme, to_spans
+from nerloop.tags import Scheme, scheme_of, to_spans
 
 
 @pytest.fixture(autouse=True)
@@ -156,4 +157,4 @@ def test_real_files_have_the_counts_that_are_told_of_them(
 @pytest.mark.parametrize("name", [name for name, *_ in REAL])
 def test_real_files_are_iob2(data_folder, name):
     examples, _ = read_files([str(data_folder / name)])
-    assert find_scheme(e.tags for e in examples)[0] is Scheme.IOB2
+    assert scheme_of(TagCounts.of(examples).pairs)[0] is Scheme.IOB2
