@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS
@@ -33,8 +32,8 @@ def add_read_flags(
         )
 
 
-def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], bool] = lambda: True) -> NoReturn:
-    """Run a command and leave with its exit code, or 0 where it returns None.
+def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], bool] = lambda: True) -> None:
+    """Run a command; leave with its exit code unless that is 0 or None.
 
     A NerloopError becomes one line on standard error and its exit code, Ctrl-C becomes one line and 130. Where
     `is_speaker` is false, as on other processes of a launch, nothing is printed.
@@ -52,4 +51,5 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
         code = 0
     if message and is_speaker():
         print(message, file=sys.stderr)
-    sys.exit(code)
+    if code:
+        sys.exit(code)
