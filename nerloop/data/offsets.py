@@ -1,4 +1,4 @@
-"""What the offsets of a record count: code points, or UTF-16 units as JavaScript does."""
+"""Convert the offsets of a record to code points; they may count UTF-16 units, as JavaScript does."""
 
 from __future__ import annotations
 
