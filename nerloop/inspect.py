@@ -11,18 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nerloop.data import TextOptions, read_files
-from nerloop.data.formats import FORMATS
-from nerloop.data.offsets import UNITS
-from nerloop.data.records import DISCONTINUOUS, OVERLAPS
-from nerloop.data.segmentation import DEFAULT_RULE
-from nerloop.errors import STOPPED, ConfigError, DataError, Interrupted, NerloopError, shorten
+from nerloop import cli
+from nerloop.data import ReadOptions, read_files
+from nerloop.errors import ConfigError, DataError, shorten
 from nerloop.types import Example
 
 if TYPE_CHECKING:
@@ -33,19 +29,13 @@ if TYPE_CHECKING:
 def main() -> None:
     """Parse the command line, look at the data, write; leave with the exit code."""
     arguments = _arguments(sys.argv[1:])
-    try:
+
+    def command() -> int:
         inspection = inspect(arguments)
         _write(arguments, inspection)
-    except NerloopError as error:
-        print(f"nerloop: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
-        sys.exit(Interrupted.exit_code)
-    except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    else:
-        sys.exit(DataError.exit_code if inspection.has_errors else 0)
+        return DataError.exit_code if inspection.has_errors else 0
+
+    cli.run_command(command)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -60,14 +50,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dataset", metavar="NAME|FOLDER", help="instead of files: a hub data set, or a folder that "
                         "save_to_disk wrote")  # fmt: skip
     parser.add_argument("--dataset_config", metavar="NAME", help="configuration of a hub data set")
-    parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the files")
-    parser.add_argument("--token_column", help="index or name of the column with tokens")
-    parser.add_argument("--tag_column", help="index or name of the column with tags")
-    parser.add_argument("--labels", nargs="+", metavar="TAG", help="tag names of integer tags, in order")
-    parser.add_argument("--tokenizer", default=DEFAULT_RULE, help="of texts: words, whitespace, or a dotted path")
-    parser.add_argument("--offsets", default="auto", choices=UNITS, help="what character spans count")
-    parser.add_argument("--overlaps", default="outermost", choices=OVERLAPS, help="which overlapping span is kept")
-    parser.add_argument("--discontinuous", default="hull", choices=DISCONTINUOUS, help="what becomes of brat's")
+    cli.add_read_flags(parser)
     parser.add_argument("--model", metavar="DIR", help="folder or hub name of a model: look at its subwords too")
     parser.add_argument("--max_length", type=int, help="subwords of a window, as alignment.max_length")
     parser.add_argument("--stride", type=int, help="subwords that windows share, as alignment.stride")
@@ -112,14 +95,14 @@ def _of_files(arguments: argparse.Namespace, unread: list[Finding]) -> Iterator[
     from nerloop.inspection.findings import unreadable
     from nerloop.inspection.parts import is_line_per_token
 
-    text = TextOptions(arguments.tokenizer, arguments.offsets, arguments.overlaps, arguments.discontinuous)
+    options = ReadOptions.of(arguments)
     for path, split, taken_by in _files(arguments):
         try:
-            examples, _ = read_files([path], format=arguments.format, text=text, **_columns(arguments))
+            examples, _ = read_files([path], options)
         except DataError as error:
             unread.append(unreadable(path, str(error)))
             continue
-        yield _Read(split, path, examples, is_line_per_token([path], arguments.format), taken_by)
+        yield _Read(split, path, examples, is_line_per_token([path], options), taken_by)
 
 
 def _of_dataset(arguments: argparse.Namespace, unread: list[Finding]) -> Iterator[_Read]:
@@ -134,16 +117,12 @@ def _of_dataset(arguments: argparse.Namespace, unread: list[Finding]) -> Iterato
         raise ConfigError(f"--format: found {arguments.format} with --dataset, expected it with files")
     name = arguments.dataset
     try:
-        dataset = read_hub(name, arguments.dataset_config, **_columns(arguments))
+        dataset = read_hub(name, arguments.dataset_config, ReadOptions.of(arguments))
     except DataError as error:
         unread.append(unreadable(name, str(error)))
         return
     for split, examples in dataset.splits.items():
         yield _Read(split, f"{name}/{split}", examples, False, "by its name")
-
-
-def _columns(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in ("token_column", "tag_column", "labels")}
 
 
 def _files(arguments: argparse.Namespace) -> list[tuple[str, str, str]]:

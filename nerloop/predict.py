@@ -16,15 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from nerloop import cli
 from nerloop.alignment.document import what_stands_alone
-from nerloop.data import TextOptions, format_of, iterate_files
-from nerloop.data.formats import FORMATS, SUFFIXES, TEXT_READERS
+from nerloop.data import ReadOptions, format_of, iterate_files
+from nerloop.data.detect import SUFFIXES
+from nerloop.data.formats import FORMATS
 from nerloop.data.lines import open_lines
+from nerloop.data.options import SETTINGS
 from nerloop.data.segmentation import read_text
 from nerloop.data.tag_counts import TagCounts
-from nerloop.errors import STOPPED, DataError, Interrupted, NerloopError
+from nerloop.errors import DataError
 from nerloop.evaluators import Counts
 from nerloop.model.saved import KINDS, SavedModel
 from nerloop.types import Example
@@ -39,19 +42,13 @@ def main() -> None:
     threads.limit_spinning()  # before anything imports torch
     from nerloop.distributed import collectives
 
-    try:
-        predict(_arguments(sys.argv[1:]))
+    arguments = _arguments(sys.argv[1:])
+
+    def command() -> None:
+        predict(arguments)
         collectives.destroy_process_group()
-    except NerloopError as error:
-        if collectives.is_local_main():
-            print(f"nerloop: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        if collectives.is_local_main():
-            print(STOPPED, file=sys.stderr)
-        sys.exit(Interrupted.exit_code)
-    except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    cli.run_command(command, is_speaker=collectives.is_local_main)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -63,10 +60,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
                         "(none: plain text from standard input, a sentence a line, a blank line between documents)",
     )  # fmt: skip
     parser.add_argument("--model", required=True, help="folder of the model")
-    parser.add_argument("--format", default="auto", choices=("auto", *FORMATS, "text"), help="of the files")
-    parser.add_argument("--token_column", help="index or name of the column with tokens")
-    parser.add_argument("--tag_column", help="index or name of the column with gold tags")
-    parser.add_argument("--tokenizer", help="rule that cuts texts, as data.tokenizer (none: that of the training)")
+    cli.add_read_flags(parser, formats=("text",), for_saved_model=True)
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write (-: standard output)")
     parser.add_argument(
         "--output_format",
@@ -106,7 +100,7 @@ def predict(arguments: argparse.Namespace) -> None:
         malloc.keep_freed_memory()
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
-    source = Source.of(arguments, saved.tokenizer)
+    source = Source(arguments.files, read_options(arguments, saved.read_options))
     known = collectives.broadcast_from_main(accelerator, source.look_through)
     predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
     if getattr(predictor.alignment, "needs_documents", False) and (
@@ -121,7 +115,7 @@ def predict(arguments: argparse.Namespace) -> None:
     counts: dict[str, Counts] = {name: Counter() for name in predictor.decodings}
     with _writing(arguments.output if is_main else os.devnull) as write_lines:
         write = prediction_files.writer(
-            write_lines, _output_format(arguments), decoding, with_documents=not source.is_plain
+            write_lines, _output_format(arguments, source.options), decoding, with_documents=not source.is_plain
         )
         chunks = in_chunks(source.read(), predictor.alignment)
         # By the main process alone: standard input can be read once.
@@ -143,87 +137,81 @@ def predict(arguments: argparse.Namespace) -> None:
 
 @dataclass
 class Source:
-    """What is to be tagged: files, which are read as often as need be, or standard input, which is read once."""
+    """What is to be tagged: files, which can be read several times, or standard input, which is read once."""
 
     paths: Sequence[str]
-    format: str
-    options: dict[str, Any]  # of the readers
-    with_tags: bool = True
-
-    @staticmethod
-    def of(arguments: argparse.Namespace, tokenizer: str) -> Source:
-        """Return what the arguments name; `tokenizer` is the rule that texts are cut by."""
-        options = {
-            "token_column": arguments.token_column, "tag_column": arguments.tag_column,
-            "text": TextOptions(tokenizer=tokenizer),
-        }  # fmt: skip
-        return Source(arguments.files, arguments.format, options)
+    options: ReadOptions
 
     @property
     def is_plain(self) -> bool:
-        """Whether this is plain text, a sentence a line."""
-        return not self.paths or self.format == "text"
+        """Whether this is plain text, one sentence a line."""
+        return not self.paths or self.options.format == "text"
 
     def look_through(self) -> TagCounts:
-        """Return what there is in the files, and decide whether their gold tags are read: where all of them have some.
+        """Return the counts of the files, and decide whether gold tags are read: only if all records have some.
 
-        A mistake in a file is found here, before anything is tagged. Of standard input nothing is known. Raises
-        DataError.
+        A mistake in a file is found here, before anything is tagged. Standard input has no counts. Raises DataError.
         """
         if self.is_plain:
             return TagCounts.of(self.read() if self.paths else ())
-        remarks: list[str] = []
+        warnings: list[str] = []
+        without_tags = replace(self.options, with_tags=False)
         try:
-            found = TagCounts.of(self.read(remarks))
-            if any(self._format_of(path) in TEXT_READERS for path in self.paths):
-                # Those that nobody annotated have been left out, but they are to be tagged as well.
-                remarks_on_whole: list[str] = []
-                whole = TagCounts.of(replace(self, with_tags=False).read(remarks_on_whole))
-                if whole.num_sentences > found.num_sentences:
+            found = TagCounts.of(self.read(warnings))
+            if any(FORMATS[format_of(path, self.options)].has_texts for path in self.paths):
+                # Records that nobody annotated were left out so far, but they are to be tagged as well.
+                warnings_of_all: list[str] = []
+                everything = TagCounts.of(replace(self, options=without_tags).read(warnings_of_all))
+                if everything.num_sentences > found.num_sentences:
                     print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
-                    self.with_tags, found, remarks = False, whole, remarks_on_whole
+                    self.options, found, warnings = without_tags, everything, warnings_of_all
         except DataError as error:
-            if self.options["tag_column"] is not None:
+            if self.options.tag_column is not None:
                 raise
-            self.with_tags = False
+            hint, self.options = self._hint, without_tags
             try:
-                found = TagCounts.of(self.read(remarks))
+                found = TagCounts.of(self.read(warnings))
             except DataError:
-                raise DataError(f"{error}{self._hint}") from None
-            print(f"nerloop: no gold tags, so no scores ({error}){self._hint}", file=sys.stderr)
-        for remark in remarks:
-            log.warning("%s", remark)
+                raise DataError(f"{error}{hint}") from None
+            print(f"nerloop: no gold tags, so no scores ({error}){hint}", file=sys.stderr)
+        for line in warnings:
+            log.warning("%s", line)
         return found
 
-    def read(self, remarks: list[str] | None = None) -> Iterator[Example]:
-        """Yield the sentences as they are read; put into `remarks` what was changed or left out. Raises DataError."""
-        rule = self.options["text"].rule
+    def read(self, warnings: list[str] | None = None) -> Iterator[Example]:
+        """Yield the sentences while reading; append to `warnings` what was changed or left out. Raises DataError."""
+        rule = self.options.rule
         if not self.paths:
             return read_text(_lines_of(sys.stdin.buffer), "standard input", rule)
-        if self.format == "text":
+        if self.is_plain:
             texts = ((path, (text for _, text in open_lines(path))) for path in self.paths)
             return itertools.chain.from_iterable(read_text(lines, path, rule) for path, lines in texts)
-        found = [] if remarks is None else remarks
-        return iterate_files(self.paths, format=self.format, with_tags=self.with_tags, remarks=found, **self.options)
+        return iterate_files(self.paths, self.options, warnings=[] if warnings is None else warnings)
 
     @property
     def _hint(self) -> str:
-        """What to say behind a mistake in files that nothing but their content has made columns of."""
-        guessed = [path for path in self.paths if self.format == "auto" and not Path(path).is_dir()]
-        is_told = [self._format_of(path) != "conll" or Path(path).suffix.lower() in SUFFIXES for path in guessed]
+        """The end of a message about a mistake, where only the content of a file was taken for columns."""
+        guessed = [path for path in self.paths if self.options.format == "auto" and not Path(path).is_dir()]
+        is_told = [
+            format_of(path, self.options) != "conll" or Path(path).suffix.lower() in SUFFIXES for path in guessed
+        ]
         return "" if all(is_told) else "; is this plain text? Then say --format text"
 
-    def _format_of(self, path: str) -> str:
-        return format_of(path) if self.format == "auto" else self.format
+
+def read_options(arguments: argparse.Namespace, saved: ReadOptions) -> ReadOptions:
+    """Return how the files are read: as the flags say, else as the model's training files were; formats may differ."""
+    given = {s.name: getattr(arguments, s.name) for s in SETTINGS}
+    kept = {s.name: getattr(saved, s.name) for s in SETTINGS if given[s.name] is None and not s.metadata["is_of_files"]}
+    return ReadOptions(**{**given, **kept})
 
 
-def _output_format(arguments: argparse.Namespace) -> str:
+def _output_format(arguments: argparse.Namespace, options: ReadOptions) -> str:
     if arguments.output_format != "auto":
         return str(arguments.output_format)
     if not arguments.files or arguments.format == "text":
         return "conll"
-    found = format_of(arguments.files[0]) if arguments.format == "auto" else str(arguments.format)
-    return "conll" if found in ("conll", "conllu") else "jsonl"
+    is_columns = format_of(arguments.files[0], options) in ("conll", "conllu")
+    return "conll" if is_columns else "jsonl"
 
 
 def _lines_of(file: BinaryIO) -> Iterator[str]:

@@ -7,8 +7,6 @@ conlleval knows no S- and sees no border between E- and B- of one type: tests/ev
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
@@ -81,17 +79,13 @@ def to_tags(spans: Iterable[Span], num_tokens: int) -> list[str]:
     return tags
 
 
-def find_scheme(sentences: Iterable[Sequence[str]]) -> tuple[Scheme, int]:
-    """Return the scheme that the fewest tags of some sentences are against, and how many are against it.
-
-    A tag is against a scheme that lacks its prefix, or where it may not follow the one before: in ["I-PER", "O"], one
-    is against IOB2 and none against IOB1. Where two schemes are as good, the commoner one.
-    """
-    return scheme_of(Counter(pair for tags in sentences for pair in itertools.pairwise([OUTSIDE, *tags, OUTSIDE])))
-
-
 def scheme_of(pairs: Mapping[tuple[str, str], int]) -> tuple[Scheme, int]:
-    """Return what `find_scheme` does, from how often each tag follows each; "O" stands for either border."""
+    """Return the scheme that the fewest tags violate, and how many violate it; of equally good ones the commoner.
+
+    `pairs` counts how often each tag follows each, with "O" before and after each sentence. A tag violates a scheme
+    that lacks its prefix, or in which it may not follow the tag before: ["I-PER", "O"] has one against IOB2, none
+    against IOB1.
+    """
     against = {scheme: sum(n for pair, n in pairs.items() if not is_written(*pair, scheme)) for scheme in Scheme}
     has_ends = any(tag[0] in "ES" for _, tag in pairs)
     order = (Scheme.BIOES, Scheme.IOE2, Scheme.IOE1, Scheme.IOB2, Scheme.IOB1) if has_ends else Scheme

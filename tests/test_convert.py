@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from nerloop import convert as convert_module
-from nerloop.data import format_of, read_files
-from nerloop.data.formats import read_records
-from nerloop.data.read_warnings import Notes
-from nerloop.data.records import TextOptions
+from nerloop.data import ReadOptions, format_of, read_files
+from nerloop.data.formats import FORMATS
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Prediction
 
@@ -41,12 +40,12 @@ def convert(monkeypatch, capsys):
 
 
 def records(path: str) -> list[tuple]:
-    found = read_records(path, format_of(path), TextOptions(), Notes())
+    found = FORMATS[format_of(path)].read(path, ReadOptions(), ReadWarnings())
     return [(r.text, r.spans if r.spans is None else sorted(r.spans), r.tokens) for r in found]
 
 
 def sentences(path: str, **options) -> list[tuple]:
-    return [(e.tokens, e.tags) for e in read_files([path], **options)[0]]
+    return [(e.tokens, e.tags) for e in read_files([path], ReadOptions(**options))[0]]
 
 
 # Texts: an emoji, nested spans, one off the tokens, white space of every kind, nobody's text, an empty list.

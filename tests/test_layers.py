@@ -19,7 +19,7 @@ LAYERS = [
     {"config"},
     {"data", "alignment", "batching", "collators", "kernels", "decoding", "evaluators", "objectives"},
     {"model", "optim", "distributed"},
-    {"inspection", "evaluation", "run", "demo", "contracts"},
+    {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
     {"training"},
     {"train", "predict", "convert", "inspect"},
 ]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections import Counter
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
-from nerloop.tags import Scheme, find_scheme, is_legal, labels_of, split_tag, to_spans, to_tags
+from nerloop.tags import Scheme, is_legal, labels_of, scheme_of, split_tag, to_spans, to_tags
 from nerloop.types import Span
+
+
+def find_scheme(sentences) -> tuple[Scheme, int]:
+    return scheme_of(Counter(pair for tags in sentences for pair in itertools.pairwise(["O", *tags, "O"])))
+
 
 IOB1, IOB2, IOE1, IOE2, BIOES = Scheme.IOB1, Scheme.IOB2, Scheme.IOE1, Scheme.IOE2, Scheme.BIOES
 O, B, I, E, S = ("O", ""), ("B", "X"), ("I", "X"), ("E", "X"), ("S", "X")  # noqa: E741 (what tags are called)
@@ -157,11 +163,11 @@ def test_to_tags_gives_back_the_spans(tags):
         (["B-X I-X", "B-X", "B-Y", "E-X"], (IOB2, 1)),
     ],
 )
-def test_find_scheme_counts_what_is_written_against_it(sentences, found):
+def test_scheme_of_counts_the_tags_that_violate_it(sentences, found):
     assert find_scheme(s.split() for s in sentences) == found
 
 
-def test_find_scheme_of_sentences_without_tokens():
+def test_scheme_of_sentences_without_tokens():
     assert find_scheme([[], []]) == (IOB2, 0)
 
 

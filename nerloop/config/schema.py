@@ -44,11 +44,8 @@ class DataSettings:
     """file or files"""
     test: str | list[str] | None = None
     """file or files"""
-    format: Literal[
-        "auto", "conll", "conllu", "jsonl", "json", "csv", "parquet", "prodigy", "doccano", "spacy", "label_studio",
-        "brat",
-    ] = "auto"  # fmt: skip
-    """of the files; auto: decided by suffix and content"""
+    format: str = "auto"
+    """of the files: auto (by suffix and content), or a name in nerloop/data/README.md"""
     token_column: str | None = None
     """index (from 0) or name of the column with tokens (none: first, or a usual name)"""
     tag_column: str | None = None
@@ -201,7 +198,8 @@ class Config:
             self.train,
             learning_rate=self.learning_rate,
             threads=self.train.threads or threads,
-            best_metric=self.train.best_metric or plugins.find("evaluator", self.evaluator.name).main_metric,
+            best_metric=self.train.best_metric
+            or getattr(plugins.find("evaluator", self.evaluator.name), "main_metric"),
         )
         return dataclasses.replace(self, train=train, **spelled_out)
 

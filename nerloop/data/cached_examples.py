@@ -1,4 +1,4 @@
-"""Examples on disk: written once while a reader reads, then mapped."""
+"""Keep examples on disk: written once, while a reader reads, then mapped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AT_A_TIME = 1_000
-"""Examples that are taken out together when all are gone through."""
+"""Examples that are converted together while iterating."""
 
 
 def _as_pairs(values: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
@@ -31,7 +31,7 @@ def _as_is(value: Any) -> Any:
 
 @functools.cache
 def _columns() -> dict[str, tuple[pa.DataType, Callable[[Any], Any]]]:
-    """Return the Arrow type of each field of Example, and what makes the value of Arrow's. Add new ones here."""
+    """Return the Arrow type of each field of Example, and the function that converts it back. Add new fields here."""
     import pyarrow as pa
 
     strings = pa.list_(pa.string())
@@ -48,14 +48,14 @@ def _columns() -> dict[str, tuple[pa.DataType, Callable[[Any], Any]]]:
 
 
 class StoredExamples(Sequence[Example]):
-    """The examples of a table; each is made when it is asked for."""
+    """The examples of a table, each converted on access."""
 
     def __init__(self, table: Table, key: str | None) -> None:
-        """Take a table that `store_examples` wrote, and the key that it is kept under."""
+        """Take a table that `store_examples` wrote, and its key in the cache."""
         self._table = table
         self.key = key
         self.statistics = TagCounts.from_json(table.about["facts"])
-        self.remarks: list[str] = table.about["facts"].get("remarks", [])  # what the reader had to say
+        self.warnings: list[str] = table.about["facts"].get("warnings", [])  # of the reader
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -95,11 +95,11 @@ def examples_key(*parts: Any) -> str:
 
 
 def store_examples(
-    examples: Callable[[], Iterable[Example]], cache: Cache, key: str | None, remarks: Sequence[str] = ()
+    examples: Callable[[], Iterable[Example]], cache: Cache, key: str | None, warnings: Sequence[str] = ()
 ) -> StoredExamples:
-    """Return examples from the cache, or put there what `examples` gives, and `remarks` as they are when that is done.
+    """Return examples from the cache. If it does not have them, store those of `examples`, then `warnings`.
 
-    Raises what `examples` does, and DataError.
+    The reader fills `warnings` while `examples` is used up. Raises what `examples` does, and DataError.
     """
     import pyarrow as pa
 
@@ -112,13 +112,13 @@ def store_examples(
                 pa.array([_plain(getattr(e, name)) for e in rows], schema.field(name).type) for name in schema.names
             ]
             add(pa.record_batch(arrays, schema=schema))
-        return {**statistics.to_json(), "remarks": list(remarks)}
+        return {**statistics.to_json(), "warnings": list(warnings)}
 
     return StoredExamples(cache.table("examples", key, schema, write), key)
 
 
 def _plain(value: Any) -> Any:
-    """Return spans as what Arrow takes for a structure."""
+    """Return spans as dicts, which Arrow stores as structures."""
     return [span._asdict() for span in value] if value and isinstance(value[0], Span) else value
 
 

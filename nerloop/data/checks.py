@@ -1,4 +1,4 @@
-"""Checks that all readers share: is this a tag, are these tokens, do both go together."""
+"""Checks that all readers share: tags, tokens, and that there is one tag a token."""
 
 from __future__ import annotations
 

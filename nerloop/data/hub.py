@@ -1,4 +1,4 @@
-"""Data sets of the hub, and folders that `save_to_disk` wrote, through the `datasets` library."""
+"""Read data sets of the hub, and folders that `save_to_disk` wrote, with the `datasets` library."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nerloop.data import Dataset
+from nerloop.data import ReadOptions
 from nerloop.data.arrow_cache import Cache
 from nerloop.data.cached_examples import examples_key, store_examples
 from nerloop.data.checks import as_example, shorten_message
+from nerloop.data.dataset import Dataset
 from nerloop.data.readers.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.errors import DataError, shorten
 from nerloop.types import Example
@@ -24,15 +26,13 @@ SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev
 def read_hub(
     name: str,
     config: str | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
     *,
-    token_column: str | None = None,
-    tag_column: str | None = None,
-    labels: Sequence[str] | None = None,
     cache: Cache | None = None,
 ) -> Dataset:
-    """Return the splits of a hub data set or a local folder. Raises DataError where it can't be had or used.
+    """Return the splits of a hub data set or a local folder: lists in memory or, with a cache, mapped from there.
 
-    They are lists in memory, or, with a cache, mapped from there.
+    Raises DataError for a data set that can't be loaded or used.
     """
     from datasets import DatasetDict
 
@@ -43,14 +43,15 @@ def read_hub(
     for split, names in SPLITS.items():
         if found := next((n for n in names if n in loaded), None):
             rows = loaded[found]
-            options = (f"{name}/{found}", token_column, tag_column, labels)
-            read = functools.partial(_examples, rows, *options)
-            digest = dataset.fingerprints[split] = rows._fingerprint  # what datasets' own cache goes by
+            where = f"{name}/{found}"
+            read = functools.partial(_examples, rows, where, options)
+            digest = dataset.fingerprints[split] = rows._fingerprint  # the key of datasets' own cache
             if cache is None:
                 dataset.splits[split] = list(read())
                 continue
-            files = [file["filename"] for file in rows.cache_files]  # that of a saved folder is the folder's say-so
-            key = examples_key(options, digest, str(rows.features), cache.digest(files))
+            files = [file["filename"] for file in rows.cache_files]
+            # The files' own digest as well: a saved folder states its fingerprint itself.
+            key = examples_key(where, asdict(options), digest, str(rows.features), cache.digest(files))
             dataset.splits[split] = store_examples(read, cache, key)
     if not dataset.splits.get("train"):
         raise DataError(f"data.dataset {name}: found splits {', '.join(loaded) or 'none'}, expected 'train' with rows")
@@ -120,17 +121,15 @@ def _check_names(path: Path, names: Sequence[Any], what: str) -> None:
             raise DataError(f"{path}: found {shorten(name, 200)}, expected the name of a {what} in this folder")
 
 
-def _examples(
-    rows: Any, where: str, token_column: str | None, tag_column: str | None, labels: Sequence[str] | None
-) -> Iterator[Example]:
+def _examples(rows: Any, where: str, options: ReadOptions) -> Iterator[Example]:
     columns = list(rows.features)
-    tokens = pick_column(token_column, TOKEN_COLUMNS, columns, "data.token_column", where)
-    tags = pick_column(tag_column, TAG_COLUMNS, columns, "data.tag_column", where)
+    tokens = pick_column(options.token_column, TOKEN_COLUMNS, columns, "data.token_column", where)
+    tags = pick_column(options.tag_column, TAG_COLUMNS, columns, "data.tag_column", where)
     names = getattr(getattr(rows.features[tags], "feature", None), "names", None)  # ClassLabel has them
     documents = [name for name in DOCUMENT_COLUMNS if name in columns and name not in (tokens, tags)]
     for i, row in enumerate(_rows(rows, [tokens, tags, *documents], where)):
         document = document_of(row, where) or ""
-        yield as_example(row[tokens], row[tags], labels or names, f"{where}:{i + 1}", (tokens, tags), document)
+        yield as_example(row[tokens], row[tags], options.labels or names, f"{where}:{i + 1}", (tokens, tags), document)
 
 
 def _rows(rows: Any, columns: list[str], where: str) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""JSON values one by one: the lines of a file, or the elements of the one array that it holds."""
+"""Read JSON values one by one: one on each line of a file, or the elements of one array."""
 
 from __future__ import annotations
 
@@ -12,70 +12,76 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from nerloop.data.checks import shorten_message
-from nerloop.data.lines import file_errors, open_lines
+from nerloop.data.lines import decoded_lines, file_errors
 from nerloop.errors import DataError, shorten
 
 BLOCK = 1 << 20
-SLACK = 1000  # what stands so far before the end of what was read is wrong, not just unfinished
+SLACK = 1000  # characters: an error earlier than this before the end of the buffer is not just an unfinished value
+HEAD = 4096  # bytes
 SEPARATOR = re.compile(r"[ \t\r\n]*")
 
 
 def read_values(path: str) -> Iterator[tuple[str, Any]]:
-    """Yield file:line and value of the JSON values of a file: the elements of an array, else a value a line.
+    """Yield file:line and value of each JSON value of a file: the elements of an array, or one value a line.
 
-    Where several elements stand on one line, all but the first have their number, too: "x.json:1 (record 2)". Of a file
-    that begins with an array whose first element is a string, each line is a value: spaCy's lines.
-    Raises DataError with file:line.
+    If several elements begin on one line, all but the first are numbered: "x.json:1 (record 2)". If a file begins with
+    an array whose first element is a string, each line is a value, as spaCy writes it. Raises DataError with file:line.
     """
-    if is_array(path):
-        yield from _elements(path)
+    with file_errors(path), open(path, "rb") as file:
+        yield from values_in(file, path)
+
+
+def values_in(file: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what `read_values` does, from an open file, read from its start."""
+    if is_array(file):
+        yield from _elements(file, path)
         return
-    for number, text in open_lines(path):
+    for number, text in decoded_lines(file, path):
         if text.strip(" \t\r"):
             where = f"{path}:{number}"
             yield where, parse(text, where)
 
 
-def is_array(path: str) -> bool:
-    """Whether a file holds one array of values, and not a value a line."""
-    with file_errors(path), open(path, "rb") as file:
-        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+def is_array(file: BinaryIO) -> bool:
+    """Return whether a file holds one array of values rather than one value a line. The file is left at its start."""
+    file.seek(0)
+    head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+    file.seek(0)
     return re.match(rb"\[\s*([\[{\]]|$)", head) is not None  # not [ "a text", and not the token [ with its tag
 
 
-def _elements(path: str) -> Iterator[tuple[str, Any]]:
-    with file_errors(path), open(path, "rb") as file:
-        source = _Source(path, file)
+def _elements(file: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
+    source = _Source(path, file)
+    source.skip_blanks()
+    source.at += 1  # [
+    source.skip_blanks()
+    if source.next_character() == "]":
+        return
+    line_before = ""
+    for number in itertools.count(1):
+        line = source.where()
+        yield (f"{line} (record {number})" if line == line_before else line), source.value()
+        line_before = line
         source.skip_blanks()
-        source.at += 1  # [
+        found = source.next_character()
+        if found not in (",", "]"):
+            raise DataError(f"{source.where()}: found {shorten(found or 'the end')}, expected ',' or ']'")
+        source.at += 1
         source.skip_blanks()
-        if source.next_character() == "]":
-            return
-        line_before = ""
-        for number in itertools.count(1):
-            line = source.where()
-            yield (f"{line} (record {number})" if line == line_before else line), source.value()
-            line_before = line
-            source.skip_blanks()
-            found = source.next_character()
-            if found not in (",", "]"):
-                raise DataError(f"{source.where()}: found {shorten(found or 'the end')}, expected ',' or ']'")
-            source.at += 1
-            source.skip_blanks()
-            if found == "]":
-                break
-        if rest := source.next_character():
-            raise DataError(f"{source.where()}: found {shorten(rest)} behind the end of the array")
+        if found == "]":
+            break
+    if rest := source.next_character():
+        raise DataError(f"{source.where()}: found {shorten(rest)} after the end of the array")
 
 
 class _Source:
-    """The part of a file that has been read and not used yet; grows where a value isn't whole."""
+    """The part of a file that has been read but not used yet. It grows until it holds a whole value."""
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self.path, self.file = path, file
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.buffer, self.at = "", 0
-        self.line, self.counted = 1, 0  # the number of the line that the character `counted` stands in
+        self.line, self.counted = 1, 0  # the line number of the character at `counted`
         self.is_whole = False
         self.read_more()
         self.buffer = self.buffer.removeprefix("\ufeff")
@@ -112,7 +118,7 @@ class _Source:
             self.read_more()
 
     def value(self) -> Any:
-        """Return the value that begins here, and stand behind it."""
+        """Return the value that begins here, and move past it."""
         while True:
             where = self.where()
             decoder = json.JSONDecoder(object_pairs_hook=partial(unique_keys, where=where))
@@ -126,7 +132,7 @@ class _Source:
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: JSON that can't be read: {shorten_message(str(error))}") from error
             else:
-                # A number may go on in the next block, and what follows must be there to be looked at.
+                # A number may go on in the next block, and the next character is needed anyway.
                 if end < len(self.buffer) or self.is_whole:
                     self.at = end
                     return value
@@ -144,7 +150,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    """Return the object of some keys and values. Raises DataError, starting with `where`, for a key that is twice."""
+    """Return the object of some keys and values. Raises DataError, starting with `where`, for a repeated key."""
     record = dict(pairs)
     if len(record) < len(pairs):
         times = Counter(name for name, _ in pairs)

@@ -1,32 +1,63 @@
-"""Lines of a text file, with numbers; what is not text is refused by line."""
+"""Read the lines of a text file with their numbers; anything but UTF-8 is an error that names the line."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from nerloop.errors import DataError, shorten
 
-LONGEST_NAME = 500
-"""Characters of a file's name that are told whole."""
+T = TypeVar("T")
+
+MAX_NAME = 500
+"""Characters of a file's name up to which a message shows all of it."""
 
 
 def open_lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and the text of each line. Lines end at \\n or \\r\\n and nowhere else.
 
-    Raises DataError where the file can't be opened, is not UTF-8, or holds NUL bytes.
+    Raises DataError if the file can't be opened, is not UTF-8, or contains NUL bytes.
     """
     with file_errors(path), open(path, "rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            yield number, _decode(raw.removesuffix(b"\n").removesuffix(b"\r"), f"{path}:{number}")
+        yield from decoded_lines(file, path)
+
+
+def decoded_lines(file: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line of an open file, read from its start. Raises DataError."""
+    for number, raw in enumerate(file, start=1):
+        if number == 1:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        yield number, _decode(raw.removesuffix(b"\n").removesuffix(b"\r"), f"{path}:{number}")
+
+
+def look_ahead(values: Iterator[T], number: int) -> tuple[list[T], Iterator[T]]:
+    """Return the first few of some values, and an iterator over all of them.
+
+    Nothing is read twice. A DataError among the first values ends the list; the iterator raises it in its place.
+    """
+    head: list[T] = []
+    problem: DataError | None = None
+    try:
+        for value in itertools.islice(values, number):
+            head.append(value)
+    except DataError as error:
+        problem = error
+
+    def every_value() -> Iterator[T]:
+        yield from head
+        if problem is not None:
+            raise problem
+        yield from values
+
+    return head, every_value()
 
 
 @contextmanager
 def file_errors(path: str) -> Iterator[None]:
-    """Raise DataError where a file can't be opened or read, and before it is opened where it can be read only once."""
+    """Raise a DataError for errors of opening or reading a file, and for a pipe or device before it is opened."""
     try:
         if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
             raise DataError(f"{path}: found a pipe or device, expected a file: it is read more than once")
@@ -39,7 +70,7 @@ def file_errors(path: str) -> Iterator[None]:
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) else "no file can have this name"
-        raise DataError(f"{path if len(path) < LONGEST_NAME else shorten(path)}: can't be read: {reason}") from error
+        raise DataError(f"{path if len(path) < MAX_NAME else shorten(path)}: can't be read: {reason}") from error
 
 
 def read_whole(path: str) -> str:

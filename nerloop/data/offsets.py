@@ -1,4 +1,4 @@
-"""What the offsets of a record count: code points, or UTF-16 units as JavaScript does."""
+"""Convert the offsets of a record to code points; they may count UTF-16 units, as JavaScript does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from nerloop.errors import DataError, shorten
 from nerloop.types import Span
-
-UNITS = ("auto", "codepoints", "utf16")
 
 
 class Slice(NamedTuple):

@@ -1,4 +1,4 @@
-"""What readers change or leave out on the way in: counted, and the first of each kind listed in the log."""
+"""Count what readers change or leave out; the log gets one line a kind, with the first places."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
-MOST_LISTED = 10
-"""Of each kind; run.log_level debug lists all."""
+MAX_LISTED = 10
+"""Places of each kind in the log; run.log_level debug lists all."""
 
 
 @dataclass
-class Notes:
-    """Counts of what was changed or left out, by a phrase that says what."""
+class ReadWarnings:
+    """How often readers changed or left out something, by a phrase that says what."""
 
     counts: Counter[str] = field(default_factory=Counter)
     listed: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, what: str, where: str) -> None:
-        """Count something; `where` says where and which."""
+        """Count one case; `where` names its place."""
         self.counts[what] += 1
-        if self.counts[what] <= MOST_LISTED:
+        if self.counts[what] <= MAX_LISTED:
             self.listed.setdefault(what, []).append(where)
         log.debug("%s: %s", where, what)
 
@@ -31,15 +31,10 @@ class Notes:
         """All counts in a few words."""
         return ", ".join(f"{number} {what}" for what, number in self.counts.items())
 
-    def lines(self, name: str) -> list[str]:
-        """Return a line a kind; `name` says of what."""
+    def lines(self, path: str) -> list[str]:
+        """Return one line a kind, about the file at `path`."""
         return [
-            f"warning: {name}: {number} {what}: {'; '.join(self.listed[what])}"
-            + (f" and {number - MOST_LISTED} more" if number > MOST_LISTED else "")
+            f"warning: {path}: {number} {what}: {'; '.join(self.listed[what])}"
+            + (f" and {number - MAX_LISTED} more" if number > MAX_LISTED else "")
             for what, number in self.counts.items()
         ]
-
-    def report(self, name: str) -> None:
-        """Write these lines into the log."""
-        for line in self.lines(name):
-            log.warning("%s", line)

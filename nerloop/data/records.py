@@ -10,48 +10,14 @@ import bisect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
-from nerloop.data.offsets import UNITS
-from nerloop.data.read_warnings import Notes
-from nerloop.data.segmentation import DEFAULT_RULE, RULES, Offsets, Rule, rule_of
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.segmentation import Offsets, Rule
 from nerloop.errors import DataError, shorten
 from nerloop.tags import NO_COLUMN, to_tags
 from nerloop.types import Example, Span
-
-OVERLAPS = ("outermost", "innermost", "error")
-DISCONTINUOUS = ("hull", "skip")
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """How texts with character spans are read."""
-
-    tokenizer: str = DEFAULT_RULE
-    """rule that cuts a text into sentences and tokens, or the dotted path of your own"""
-    offsets: str = "auto"
-    """what offsets count: one of UNITS"""
-    overlaps: str = "outermost"
-    """which one of nested or overlapping spans is kept: one of OVERLAPS"""
-    discontinuous: str = "hull"
-    """what becomes of a brat span of several pieces: one of DISCONTINUOUS"""
-
-    def __post_init__(self) -> None:
-        for name, known in (("offsets", UNITS), ("overlaps", OVERLAPS), ("discontinuous", DISCONTINUOUS)):
-            if getattr(self, name) not in known:
-                found = shorten(getattr(self, name))
-                raise DataError(f"data.{name}: found {found}, expected one of {', '.join(known)}")
-
-    @property
-    def has_built_in_tokenizer(self) -> bool:
-        """Whether `tokenizer` is the name of a rule of ours."""
-        return self.tokenizer in RULES
-
-    @cached_property
-    def rule(self) -> Rule:
-        """The rule that `tokenizer` names. Raises PluginError for none."""
-        return rule_of(self.tokenizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +42,13 @@ def as_offset(value: Any, where: str) -> int:
     return value
 
 
-def as_type(value: Any, where: str, notes: Notes) -> str:
+def as_type(value: Any, where: str, warnings: ReadWarnings) -> str:
     """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError for none."""
     if not isinstance(value, str) or not value.strip() or any("\ud800" <= c <= "\udfff" for c in value):
         raise DataError(f"{where}: found the type {shorten(value)}, expected a name such as 'PER'")
     if NO_COLUMN.isdisjoint(value):
         return value
-    notes.add("types written with _ for white space", f"{where} {shorten(value)}")
+    warnings.add("types written with _ for white space", f"{where} {shorten(value)}")
     return "".join("_" if c in NO_COLUMN else c for c in value.strip())
 
 
@@ -95,15 +61,15 @@ def as_text(value: Any, name: str, where: str) -> str:
     return value
 
 
-def cut(record: TextRecord, options: TextOptions, notes: Notes, *, with_tags: bool = True) -> Iterator[Example]:
+def cut(record: TextRecord, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a text, with offsets and, where it is annotated and they are asked for, with tags."""
     sentences = _sentences(record, options.rule)
-    if not with_tags or record.spans is None:
+    if not options.with_tags or record.spans is None:
         for tokens in sentences:
             yield _example(record, tokens)
         return
-    placing = _Placing(record, sentences, notes)
-    for span in without_overlaps(record, options.overlaps, notes):
+    placing = _Placing(record, sentences, warnings)
+    for span in without_overlaps(record, options.overlaps, warnings):
         placing.add(span)
     for i, tokens in enumerate(sentences):
         yield replace(
@@ -114,7 +80,7 @@ def cut(record: TextRecord, options: TextOptions, notes: Notes, *, with_tags: bo
         )
 
 
-def without_overlaps(record: TextRecord, which: str, notes: Notes) -> list[Span]:
+def without_overlaps(record: TextRecord, which: str, warnings: ReadWarnings) -> list[Span]:
     """Return the spans of a record that are kept where some overlap, left to right: the longest or shortest ones.
 
     Of equally long ones the leftmost, of equal ones the first. Spans of no characters are left out. Raises DataError
@@ -122,7 +88,7 @@ def without_overlaps(record: TextRecord, which: str, notes: Notes) -> list[Span]
     """
     found = [span for span in dict.fromkeys(record.spans or ()) if span.start < span.end]
     if len(found) < len(record.spans or ()):
-        notes.add("records with spans that are empty or written twice", record.location)
+        warnings.add("records with spans that are empty or written twice", record.location)
     sign = 1 if which == "innermost" else -1
     kept: list[Span] = []  # sorted and disjoint
     for span in sorted(found, key=lambda s: (sign * (s.end - s.start), s.start)):
@@ -133,7 +99,7 @@ def without_overlaps(record: TextRecord, which: str, notes: Notes) -> list[Span]
         place = f"{record.location} {_describe(record, span)} in {_describe(record, kept[at - 1])}"
         if which == "error":
             raise DataError(f"{place}: found spans that overlap, expected none; set data.overlaps to outermost")
-        notes.add("nested or overlapping spans left out", place)
+        warnings.add("nested or overlapping spans left out", place)
     return kept
 
 
@@ -143,7 +109,7 @@ class _Placing:
 
     record: TextRecord
     sentences: Sequence[Sequence[Offsets]]
-    notes: Notes
+    warnings: ReadWarnings
     tagged: list[list[Span]] = field(init=False)  # of tokens, by sentence
     widened: list[list[Span]] = field(init=False)
     missed: list[list[Span]] = field(init=False)
@@ -165,7 +131,7 @@ class _Placing:
         sentence = max(bisect.bisect_right(self.firsts, min(first, len(self.tokens) - 1)) - 1, 0)
         place = f"{self.record.location} {_describe(self.record, span)}"
         if not self.tokens:
-            self.notes.add("spans in texts without any token left out", place)
+            self.warnings.add("spans in texts without any token left out", place)
             return
         is_exact = first < last and (self.starts[first], self.ends[last - 1]) == (span.start, span.end)
         if is_exact and last <= self.firsts[sentence + 1] and first >= self.free:
@@ -173,7 +139,7 @@ class _Placing:
             self.free = last
             return
         self.missed[sentence].append(span)
-        self.notes.add(self._reason(first, last, sentence), place)
+        self.warnings.add(self._reason(first, last, sentence), place)
         for i in range(sentence, len(self.sentences)):
             start, end = max(first, self.free, self.firsts[i]), min(last, self.firsts[i + 1])
             if start < end:
@@ -226,11 +192,13 @@ def _describe(record: TextRecord, span: Span) -> str:
 
 
 def read_examples(
-    records: Iterable[TextRecord], options: TextOptions, notes: Notes, *, with_tags: bool
+    records: Iterable[Example | TextRecord], options: ReadOptions, warnings: ReadWarnings
 ) -> Iterator[Example]:
-    """Yield the sentences of records; with tags, of those alone that somebody annotated."""
+    """Yield what a reader gives, texts cut into sentences; with tags, only those texts that somebody annotated."""
     for record in records:
-        if with_tags and record.spans is None:
-            notes.add("records that nobody annotated are left out", record.location)
+        if isinstance(record, Example):
+            yield record
+        elif options.with_tags and record.spans is None:
+            warnings.add("records that nobody annotated are left out", record.location)
         else:
-            yield from cut(record, options, notes, with_tags=with_tags)
+            yield from cut(record, options, warnings)

@@ -1,4 +1,4 @@
-"""Plain text in: cut into sentences and tokens by one rule, which looks at the text alone and keeps the offsets.
+"""Cut plain text into sentences and tokens with one rule, which sees only the text and keeps the offsets.
 
 A rule is a function from a text to its sentences, each a list of its tokens as (start, end) in code points. `words` is
 the one that is used unless `data.tokenizer` names another: a built-in one or the dotted path of your own.

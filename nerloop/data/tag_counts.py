@@ -1,4 +1,4 @@
-"""What is known of a split without another look at its sentences: how often which tag follows which."""
+"""Count sentences, tokens and pairs of neighbouring tags of a split; labels and scheme follow from the counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TagCounts:
 
     @staticmethod
     def of(examples: Iterable[Example]) -> TagCounts:
-        """Return the statistics of examples: those that were noted when they were stored, else by counting."""
+        """Return the counts of examples: those stored with them, else by counting."""
         noted = getattr(examples, "statistics", None)
         if isinstance(noted, TagCounts):
             return noted
@@ -33,7 +33,7 @@ class TagCounts:
         return statistics
 
     def counting(self, examples: Iterable[Example]) -> Iterator[Example]:
-        """Yield the examples, counted on their way."""
+        """Yield the examples, and count each."""
         for example in examples:
             self.num_sentences += 1
             self.num_tokens += len(example.tokens)
@@ -43,16 +43,16 @@ class TagCounts:
 
     @property
     def tags(self) -> Counter[str]:
-        """How often each tag stands."""
+        """How often each tag occurs."""
         counts: Counter[str] = Counter()
         for (_, tag), number in self.pairs.items():
             counts[tag] += number
-        counts[OUTSIDE] -= self.num_sentences  # the border behind each sentence
+        counts[OUTSIDE] -= self.num_sentences  # the border after each sentence
         return +counts
 
     @property
     def num_spans(self) -> int:
-        """The number of spans: each starts once, and where one starts two neighbouring tags tell."""
+        """The number of spans: two neighbouring tags tell whether a span starts at the second."""
         return sum(n for (a, b), n in self.pairs.items() if starts_span(split_tag(a), split_tag(b)))
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nerloop.data.readers.columns import DOCUMENT, escape
+from nerloop.data import writers
 from nerloop.evaluation.predictor import Prediction
 from nerloop.tags import to_spans
 from nerloop.types import Example
@@ -98,18 +98,9 @@ def _in_text(example: Example, start: int, end: int) -> dict[str, Any]:
 def conll_lines(
     examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str, document: str | None = ""
 ) -> Iterable[str]:
-    r"""Yield the lines of the column form, conlleval's: token, gold tag where known, predicted tag.
-
-    A blank line stands behind each sentence, and a -DOCSTART- line with its own before each document: `document` is
-    that of the sentence before (none: no such lines). What a column can't hold is escaped: \s space, \t tab, \n \r
-    line ends, \0 NUL, \b a byte order mark, \e an empty token, \\ a backslash, and with a \ before it a token that is
-    -DOCSTART-.
-    """
-    for example, found in zip(examples, tagged, strict=True):
-        if document is not None and example.document != document:
-            document = example.document
-            yield f"{DOCUMENT}{' O' if example.tags else ''} O\n\n"
-        for i, tag in enumerate(found.tags[decoding]):
-            gold = f" {example.tags[i]}" if example.tags else ""
-            yield f"{escape(example.tokens[i])}{gold} {tag}\n"
-        yield "\n"
+    """Yield the lines of `writers.conll_lines`: token, gold tag where known, predicted tag. conlleval reads these."""
+    sentences = (
+        (example, [example.tags, found.tags[decoding]] if example.tags else [found.tags[decoding]])
+        for example, found in zip(examples, tagged, strict=True)
+    )
+    return writers.conll_lines(sentences, document)

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nerloop.config import ModelSettings
-from nerloop.data.segmentation import Rule, rule_of
+from nerloop.data.segmentation import Rule
 from nerloop.distributed.collectives import SingleProcess
 from nerloop.distributed.precision import precision_here
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
@@ -107,7 +107,7 @@ def load(
     precision = precision_here(saved.precision, chosen)
     bindings.start(with_bf16=precision == "bf16")
     predictor, model, _ = load_predictor(str(folder), saved, SingleProcess(chosen, precision), precision)
-    return Tagger(predictor, model, rule_of(saved.tokenizer))
+    return Tagger(predictor, model, saved.read_options.rule)
 
 
 def load_predictor(

@@ -1,1 +1,1 @@
-"""What annotated data hold, and what is wrong with them, before a second is spent training."""
+"""Inspect annotated data before training: what they contain, and what is odd about them."""

@@ -1,6 +1,6 @@
-"""An inspection as one page of HTML that needs nothing else: no script, no font, no address of the network.
+"""Write an inspection as one self-contained page of HTML: no scripts, no fonts, no network.
 
-All text of the data is escaped, kept in its own direction (right to left, too), and controls are shown as escapes.
+Text of the data is escaped and keeps its own direction, also right to left. Control characters are shown as escapes.
 """
 
 from __future__ import annotations

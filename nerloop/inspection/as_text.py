@@ -1,4 +1,4 @@
-"""An inspection as text for the terminal, and its few lines on the log before training."""
+"""Write an inspection as text for the terminal, and as one line a split for the log of a training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from nerloop.config import DataSettings
+from nerloop.data.options import SETTINGS
 from nerloop.errors import printable
 from nerloop.inspection.finding import Finding, Severity, count_of, enumerate_some
 from nerloop.inspection.inspection import PERCENTILES, Inspection, percentiles
 from nerloop.inspection.parts import Part
 
 MOST_DETAILS = 5
-"""Places of a finding that the text lists; the JSON and HTML have more."""
+"""Places of a finding in the text; JSON and HTML have more."""
 MOST_TYPES = 40
 """Rows of the table of types."""
 
@@ -33,7 +34,7 @@ def as_text(inspection: Inspection) -> str:
 
 
 def counts_line(part: Part) -> str:
-    """Return what a part holds on one line, types by frequency, as training logs it."""
+    """Return the counts of a part on one line, types by frequency, as training logs it."""
     s = part.statistics
     types = [f"{type_} {n}" for type_, n in sorted(s.spans_per_type.items(), key=lambda item: (-item[1], item[0]))]
     return f"{part.split:<10} {s.num_sentences:6} sentences {s.num_tokens:8} tokens {s.total_spans:7} entities" + (
@@ -42,22 +43,20 @@ def counts_line(part: Part) -> str:
 
 
 def inspect_command(data: DataSettings) -> str:
-    """Return the command that says all about the data of some settings, to be pasted."""
+    """Return the command that inspects the data of some settings in full, ready to be pasted into a shell."""
     flags = [(split, paths) for split, paths in data.files().items()]
     if data.dataset is not None:
         flags = [("dataset", [data.dataset])]
         flags += [("dataset_config", [data.dataset_config])] if data.dataset_config is not None else []
-    else:
-        flags += [("format", [data.format])] if data.format != "auto" else []
-    flags += [(name, [value]) for name in ("token_column", "tag_column") if (value := getattr(data, name)) is not None]
-    flags += [("labels", data.labels)] if data.labels else []
-    texts = ("tokenizer", "offsets", "overlaps", "discontinuous")
-    flags += [(name, [value]) for name in texts if (value := getattr(data, name)) != getattr(DataSettings, name)]
+    for setting in SETTINGS:
+        value = getattr(data, setting.name)
+        if value not in (setting.default, []) and not (setting.name == "format" and data.dataset is not None):
+            flags.append((setting.name, value if isinstance(value, list) else [value]))
     return "python -m nerloop.inspect " + " ".join(f"--{name} {shlex.join(values)}" for name, values in flags)
 
 
 def table(rows: Sequence[Sequence[str]], num_left: int = 1) -> str:
-    """Return rows as text in columns, the first ones to the left, the others to the right."""
+    """Return rows as text in columns; the first `num_left` are aligned left, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
@@ -96,7 +95,7 @@ def _types(inspection: Inspection) -> str:
 
 def _scheme(inspection: Inspection) -> str:
     against = inspection.against_scheme
-    but = f", but {count_of(against, 'place')} {'is' if against == 1 else 'are'} not written so" if against else ""
+    but = f", but {count_of(against, 'tag')} violate{'s' * (against == 1)} it" if against else ""
     return f"tags are {inspection.scheme}{but}"
 
 

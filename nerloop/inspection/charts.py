@@ -1,6 +1,6 @@
-"""Charts as inline SVG, without scripts: lengths as histograms, types as bars.
+"""Draw charts as inline SVG: histograms of lengths, bars of types.
 
-Positions along the page are in percent and there is no view box, so that text keeps its size on a narrow screen.
+Horizontal positions are in percent, without a view box, so that text keeps its size on a narrow screen.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 
 from nerloop.inspection.escaping import text
 
-MOST_BINS = 40
+MAX_BINS = 40
 TAIL = 99.5
-"""Percentile from which on lengths share the last bar: one very long sentence would press all others into the first."""
+"""Lengths above this percentile share the last bar; else one long sentence would squeeze the others into the first."""
 HEIGHT, BASELINE = 150, 124  # pixels: of a histogram, and of its bars' feet
 ROW, BAR = 20, 14  # pixels: of a bar's row and of the bar itself
 
@@ -28,10 +28,10 @@ class Bins(NamedTuple):
 
 
 def bins_of(lengths: np.ndarray) -> Bins:
-    """Return lengths counted in at most MOST_BINS bars of one width, (sentences,) ints in."""
+    """Return lengths counted in at most MAX_BINS bars of one width, (sentences,) ints in."""
     longest = int(lengths.max(initial=0))
     reach = int(np.percentile(lengths, TAIL, method="inverted_cdf")) if len(lengths) else 0
-    width = reach // MOST_BINS + 1
+    width = reach // MAX_BINS + 1
     number = reach // width + 1
     counts = np.bincount(np.minimum(lengths // width, number - 1), minlength=number)
     return Bins(width, counts.tolist(), longest >= number * width)

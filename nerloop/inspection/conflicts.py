@@ -1,4 +1,4 @@
-"""Texts of spans that have more than one type, found by their hashes: memory grows by some bytes a span."""
+"""Find texts of spans with more than one type. Spans are compared by hashes, which take a few bytes each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nerloop.tags import to_spans
 
 
 def about_conflicts(parts: Sequence[Part]) -> Iterator[Finding]:
-    """Yield the finding about texts of several types; those where one type is rare among many stand first."""
+    """Yield the finding about texts of several types; those where one type is rare among many come first."""
     types = sorted({type_ for part in parts for type_ in part.statistics.first_of_type})
     hashes = np.concatenate([np.array(part.statistics.span_hashes, dtype=np.uint64) for part in parts])
     of_type = np.concatenate([_type_numbers(part, types) for part in parts])
@@ -63,7 +63,7 @@ def _type_numbers(part: Part, types: Sequence[str]) -> np.ndarray:
 
 
 def _place(parts: Sequence[Part], span: int) -> tuple[Part, Place]:
-    """Return where a span stands; spans of all parts are numbered through."""
+    """Return part and place of a span, numbered over all parts."""
     for part in parts:
         s = part.statistics
         if span < len(s.span_starts):

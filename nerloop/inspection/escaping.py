@@ -1,11 +1,11 @@
-"""Text of the data, safe in HTML."""
+"""Escape text of the data for HTML."""
 
 from __future__ import annotations
 
 from html import escape
 
 JOINERS = "\u200c\u200d"
-"""Can't be seen, but Persian, Hindi and emoji are not right without them; they reorder nothing."""
+"""Invisible characters that stay as they are: Persian, Hindi and emoji need them, and they reorder nothing."""
 
 
 def text(value: str) -> str:

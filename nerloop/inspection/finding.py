@@ -1,4 +1,4 @@
-"""A finding: what is worth knowing about annotated data, where, how bad it is, and what nerloop does about it."""
+"""A finding about annotated data: its severity, place and message, and what nerloop does about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Detail(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, where first, and what nerloop does about it."""
+    """One thing worth knowing about the data, its first places, and what nerloop does about it."""
 
     severity: Severity
     kind: str
@@ -43,14 +43,14 @@ class Finding:
         return printable(f"{self.where}: {self.message}")
 
 
-MOST_NAMED = 5
-"""Kinds of one thing that a message names; the others are counted."""
+MAX_NAMED = 5
+"""Names that a message lists; the others are counted."""
 
 
 def enumerate_some(names: Sequence[str]) -> str:
     """Return the first of some names as text, and how many more: "A, B and 3 more"."""
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def count_of(number: int, noun: str) -> str:

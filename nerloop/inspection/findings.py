@@ -1,4 +1,4 @@
-"""All findings about some data, errors first."""
+"""Collect all findings about some data, errors first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nerloop.inspection.tagging import about_tags
 
 
 def find_all(parts: Sequence[Part], limit: Limit | None = None) -> list[Finding]:
-    """Return the findings about some parts, errors first; `limit` is that of their subwords, where they have some."""
+    """Return the findings about some parts, errors first. With a `limit`, their subwords were counted."""
     if not parts:
         return []
     findings = [*about_tags(parts), *about_conflicts(parts), *about_repeats(parts)]
@@ -39,5 +39,5 @@ def unreadable(path: str, message: str) -> Finding:
     where = match.group() if match else printable(path)
     return Finding(
         Severity.ERROR, "unreadable", where, message[len(where) + 2 :] if match else message,
-        "stops before training; what comes behind this place was not looked at",
+        "stops before training; everything after this place is not inspected",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""All that was found out about some data, in one object, and as JSON."""
+"""The inspection of some data as one object, and as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Inspection:
     def of(
         parts: Sequence[Part], unreadable: Sequence[Finding] = (), limit: Limit | None = None, model: str = ""
     ) -> Inspection:
-        """Return what there is to say about some parts, besides what could not be read."""
+        """Return the inspection of some parts, plus the findings about unreadable files."""
         ordered = [part for of_split in by_split(parts).values() for part in of_split]
         findings = errors_first([*unreadable, *find_all(ordered, limit)])
         return Inspection(ordered, findings, *scheme_of(total_pairs(ordered)), limit, model)
@@ -56,7 +56,7 @@ class Inspection:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return the inspection as plain values."""
         return {
             "scheme": str(self.scheme),
             "tags_against_scheme": self.against_scheme,

@@ -1,4 +1,4 @@
-"""What is looked at: files with the split that each belongs to, and places in them as file:line."""
+"""Parts of the data: files with the split of each, and places in them as file:line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nerloop.data import format_of
+from nerloop.data import ReadOptions, format_of
 from nerloop.errors import printable, shorten
 from nerloop.inspection.statistics import Place, Statistics
 from nerloop.inspection.subwords import SubwordStatistics
@@ -19,12 +19,12 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development", "testa"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "testb", "heldout"), "test"),
 }
-"""Words of file names that tell the split; CoNLL-2003 has eng.testa for validation and eng.testb for test."""
+"""Split by words of file names. CoNLL-2003 calls validation eng.testa and test eng.testb."""
 
 
 @dataclass(eq=False)
 class Part:
-    """The sentences of one file (or of one split of a data set), and what was counted in them."""
+    """The sentences of one file (or of one split of a data set), and their counts."""
 
     split: str
     path: str
@@ -32,7 +32,7 @@ class Part:
     statistics: Statistics
     subwords: SubwordStatistics | None = None
     has_line_per_token: bool = False  # as in columns
-    taken_by: str = ""  # how the split was told
+    taken_by: str = ""  # how the split was found
 
     def where(self, place: Place) -> str:
         """Return file:line of a place, of its sentence where the format has no line for each token."""
@@ -47,7 +47,7 @@ class Part:
         return self.examples[place.sentence].location
 
     def token(self, place: Place) -> str:
-        """Return the token at a place, quoted and numbered where the line does not tell it: "'EU' (token 3)"."""
+        """Return the token at a place, quoted; with its number unless it has its own line: "'EU' (token 3)"."""
         quoted = shorten(self.examples[place.sentence].tokens[place.token], 40)
         return quoted if self.has_line_per_token else f"{quoted} (token {place.token + 1})"
 
@@ -58,9 +58,9 @@ def excerpt(tokens: Sequence[str], limit: int = 60) -> str:
     return text if len(text) <= limit and len(tokens) <= limit else f"{text[: limit - 2]}..."
 
 
-def is_line_per_token(paths: Sequence[str], format: str = "auto") -> bool:  # noqa: A002 (the setting's name)
-    """Say whether each token has a line of its own in files of a format, or of those found for them."""
-    return {format_of(path) if format == "auto" else format for path in paths} == {"conll"}
+def is_line_per_token(paths: Sequence[str], options: ReadOptions = ReadOptions()) -> bool:  # noqa: B008 (frozen)
+    """Return whether each token has a line of its own in all of these files."""
+    return {format_of(path, options) for path in paths} == {"conll"}
 
 
 def by_split(parts: Sequence[Part]) -> dict[str, list[Part]]:
@@ -70,7 +70,7 @@ def by_split(parts: Sequence[Part]) -> dict[str, list[Part]]:
 
 
 def split_named_by(path: str) -> str | None:
-    """Return the split that a file's name tells, or else its folder's: "data/eng.testa" -> "validation"."""
+    """Return the split in a file's name, else in its folder's name: "data/eng.testa" -> "validation"."""
     for name in (Path(path).name, Path(path).parent.name):
         words = re.split(r"[^a-z]+", name.lower())
         if found := [NAMES[word] for word in words if word in NAMES]:
@@ -79,11 +79,10 @@ def split_named_by(path: str) -> str | None:
 
 
 def assign_splits(paths: Sequence[str], taken: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Return split and reason for each of some files, by their names where these tell.
+    """Return split and reason for each of some files, by words of its name if there are any.
 
-    Of the others the first is train, the next validation, then test, where no file has that split yet (`taken` are
-    those that options fill); further ones are test. ["train.conll", "b.conll"] -> train "by its name", validation
-    "by its position".
+    The other files get the splits that are still free, in the order train, validation, test; further ones are test.
+    `taken` are splits that flags fill. ["train.conll", "b.conll"] -> train "by its name", validation "by its position".
     """
     named = [split_named_by(path) for path in paths]
     free = [split for split in SPLITS if split not in {*named, *taken}]

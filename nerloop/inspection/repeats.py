@@ -1,4 +1,4 @@
-"""Findings about sentences that stand twice: within a split, in two splits, and with other tags."""
+"""Findings about repeated sentences: within a split, in two splits, and with different tags."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nerloop.inspection.parts import Part, by_split, excerpt
 from nerloop.inspection.statistics import NUM_PLACES, Place
 
 LONG_ENOUGH = 5
-"""Tokens of a sentence that hardly stands twice by chance, as "LONDON 1996-08-30" does."""
+"""Tokens of a sentence that hardly repeats by chance, as "LONDON 1996-08-30" does."""
 
 
 def about_repeats(parts: Sequence[Part]) -> Iterator[Finding]:
-    """Yield the findings about sentences that stand more than once. Empty sentences are left out of account."""
+    """Yield the findings about sentences that occur more than once. Empty sentences are ignored."""
     splits = {split: _Sentences(of_split) for split, of_split in by_split(parts).items()}
     for earlier, later in itertools.combinations(splits, 2):
         yield from _leaks(earlier, splits[earlier], later, splits[later])
@@ -71,7 +71,8 @@ def _leaks(earlier: str, known: _Sentences, later: str, sentences: _Sentences) -
         "leak",
         details[0].where,
         f"{count_of(len(leaked), 'sentence')} of the {name_of(later)} ({percent(len(leaked), len(sentences))}) "
-        f"{_stand(len(leaked))} in the {name_of(earlier)} too, {num_long:,} of at least {LONG_ENOUGH} tokens",
+        f"{'is' if len(leaked) == 1 else 'are'} in the {name_of(earlier)} too, "
+        f"{num_long:,} of at least {LONG_ENOUGH} tokens",
         f"trains and scores as the files say, so F1 on the {name_of(later)} is higher than on text nobody has seen",
         len(leaked),
         tuple(details),
@@ -94,8 +95,9 @@ def _duplicates(split: str, sentences: _Sentences) -> Iterator[Finding]:
         "duplicate",
         details[0].where,
         f"{count_of(len(again), 'sentence')} of the {name_of(split)} ({percent(len(again), len(sentences))}) "
-        f"{_stand(len(again))} there before, {num_long:,} of at least {LONG_ENOUGH} tokens",
-        f"{'trains on' if split == 'train' else 'scores'} each as often as it stands there",
+        f"{'repeats an earlier one' if len(again) == 1 else 'repeat earlier ones'}, "
+        f"{num_long:,} of at least {LONG_ENOUGH} tokens",
+        f"{'trains on' if split == 'train' else 'scores'} each as often as it occurs",
         len(again),
         tuple(details),
     )
@@ -113,7 +115,7 @@ def _contradictions(sentences: _Sentences) -> Iterator[Finding]:
     number = len(np.unique(sentences.tokens[pairs[:, 0]]))
     yield Finding(
         Severity.WARNING, "contradiction", details[0].where,
-        f"{count_of(number, 'sentence')} {_stand(number)} in the data with different tags",
+        f"{count_of(number, 'sentence')} {'occurs' if number == 1 else 'occur'} with different tags",
         "trains and scores as tagged; no model can be right about both",
         number, tuple(details),
     )  # fmt: skip
@@ -141,7 +143,3 @@ def _long_ones_first(indices: np.ndarray, twins: np.ndarray, lengths: np.ndarray
     """Return the first few sentences with their twins, in order, short ones at the end."""
     order = np.argsort(lengths[indices] < LONG_ENOUGH, kind="stable")[:NUM_PLACES]
     return list(zip(indices[order].tolist(), twins[order].tolist(), strict=True))
-
-
-def _stand(number: int) -> str:
-    return "stands" if number == 1 else "stand"

@@ -1,4 +1,4 @@
-"""Findings about sizes: sentences of no token or one, tokens of no character, and what a tokenizer makes of them."""
+"""Findings about sizes: sentences of no token or one, tokens of no character, subwords and windows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nerloop.inspection.statistics import NUM_PLACES, Place
 from nerloop.inspection.subwords import Limit
 
 MUCH_UNKNOWN = 0.01
-"""Share of tokens that the tokenizer does not know, from which on the model may be the wrong one for the text."""
+"""Share of tokens unknown to the tokenizer above which the model may be the wrong one for the text."""
 
 
 def about_sizes(part: Part) -> Iterator[Finding]:
-    """Yield the findings about sentences and tokens that are next to nothing."""
+    """Yield the findings about empty and one-token sentences and empty tokens."""
     statistics = part.statistics
     does = "trains on" if part.split == "train" else "scores"
     for length, kind, noun, action in (

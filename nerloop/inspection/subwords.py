@@ -1,4 +1,4 @@
-"""What a tokenizer makes of the sentences: subwords a token, lengths, windows, tokens left without."""
+"""Count the subwords of sentences: lengths, windows, tokens without subwords, unknown tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nerloop.types import Example, Tokenizer
 
 @dataclass(frozen=True)
 class Limit:
-    """How long a window may be, and how long sentences are cut."""
+    """The size of a window, and how longer sentences are cut."""
 
     max_length: int  # subwords of a window, special tokens included
     num_special: int
@@ -36,7 +36,7 @@ class Limit:
 
 @dataclass
 class SubwordStatistics:
-    """What there is in the subwords of a part."""
+    """Counts of the subwords of a part."""
 
     lengths: np.ndarray  # (sentences,) int32, special tokens included
     num_subwords: int = 0  # special tokens aside
@@ -75,7 +75,7 @@ class SubwordStatistics:
 
 
 class _Tokens(Sequence[tuple[str, ...]]):
-    """The tokens of examples, made when they are asked for."""
+    """The tokens of examples, read on access."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._examples = examples
@@ -94,7 +94,7 @@ class _Tokens(Sequence[tuple[str, ...]]):
 
 
 def _num_distinct(token_of: np.ndarray) -> int:
-    """Return how many tokens subwords belong to; token indices rise from left to right."""
+    """Return how many tokens have subwords; token indices rise from left to right."""
     return int(np.count_nonzero(token_of[1:] != token_of[:-1])) + 1 if len(token_of) else 0
 
 

@@ -54,7 +54,7 @@ def _mixed_schemes(parts: Sequence[Part], scheme: Scheme) -> Iterator[Finding]:
     for part, found in others:
         yield Finding(
             Severity.WARNING, "mixed_schemes", part.path, f"tags are {found} here, and {scheme} in all files together",
-            f"reads spans as conlleval does, which takes both; trains on the tags as they stand, and decodes {scheme}. "
+            f"reads spans as conlleval does, which takes both; trains on the tags as written, and decodes {scheme}. "
             "Better write all files in one scheme",
         )  # fmt: skip
 
@@ -72,8 +72,8 @@ def _illegal_transitions(part: Part, scheme: Scheme) -> Iterator[Finding]:
         Severity.WARNING,
         "illegal_transition",
         part.where(places[0][0]),
-        f"{count_of(illegal.total(), 'place')} in the {name_of(part.split)} where tags are not as {scheme} has them: "
-        f"{enumerate_some(kinds)}",
+        f"{count_of(illegal.total(), 'tag')} of the {name_of(part.split)} violate{'s' * (illegal.total() == 1)} "
+        f"{scheme}: {enumerate_some(kinds)}",
         "reads the spans as conlleval does (an I- that continues nothing starts a span); "
         "Viterbi decoding never writes such tags",
         illegal.total(),
@@ -102,7 +102,7 @@ def _unseen_labels(parts: Sequence[Part]) -> Iterator[Finding]:
             Severity.WARNING,
             "unseen_label",
             part.where(places[0][0]),
-            f"the {part.split} split has tags that the training split has not: "
+            f"the {part.split} split has tags that the training split does not have: "
             f"{', '.join(f'{tag} ({n})' for tag, n in unseen.items())}",
             "gives the model an output for each and counts them as gold; without an example it hardly finds one",
             sum(unseen.values()),

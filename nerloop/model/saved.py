@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nerloop.config import Config, Plugin
-from nerloop.data.segmentation import DEFAULT_RULE, RULES
-from nerloop.errors import ModelError, PluginError
+from nerloop.data.options import ReadOptions
+from nerloop.errors import DataError, ModelError, PluginError
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
 
@@ -23,19 +23,19 @@ KINDS = ("alignment", "collator", "decoding", "evaluator")
 
 @dataclass(frozen=True)
 class SavedModel:
-    """The plugins, the scheme and the precision that a model was trained with, and how texts are cut into tokens."""
+    """The plugins, the scheme and the precision that a model was trained with, and how its training files were read."""
 
     plugins: Mapping[str, Plugin]  # by kind
     scheme: Scheme
     precision: str  # "no", "bf16", "fp16" or "float64"
-    tokenizer: str  # the rule that cuts texts into tokens: data.tokenizer
+    read_options: ReadOptions  # its tokenizer is the rule that cuts texts into tokens
     learned: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the objective, for decoding
 
     @staticmethod
     def of(config: Config, scheme: Scheme, precision: str, learned: Mapping[str, np.ndarray]) -> SavedModel:
         """Return it for a training that ends."""
         chosen: dict[str, Plugin] = {kind: getattr(config, kind) for kind in KINDS}
-        return SavedModel(chosen, scheme, precision, config.data.tokenizer, learned)
+        return SavedModel(chosen, scheme, precision, ReadOptions.of(config.data), learned)
 
     def write(self, folder: Path) -> None:
         """Write nerloop.json into the folder of a model."""
@@ -43,7 +43,7 @@ class SavedModel:
             **{kind: asdict(plugin) for kind, plugin in self.plugins.items()},
             "scheme": self.scheme,
             "mixed_precision": self.precision,
-            "tokenizer": self.tokenizer,
+            "data": self.read_options.to_dict(),
         }
         if self.learned:
             values["learned"] = {name: array.tolist() for name, array in self.learned.items()}
@@ -64,7 +64,8 @@ class SavedModel:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             plugins = {kind: Plugin(str(values[kind]["name"]), dict(values[kind]["options"])) for kind in KINDS}
             scheme = Scheme(values["scheme"])
-            rule = str(values.get("tokenizer", DEFAULT_RULE))  # models of nerloop 0.1.0 may not say
+            read = ReadOptions.from_dict(values.get("data", {}))  # models of nerloop 0.1.0 have none, or a tokenizer
+            rule = str(values.get("tokenizer", read.tokenizer))
             learned = {str(n): np.array(v, dtype=np.float64) for n, v in dict(values.get("learned", {})).items()}
             precision = values["mixed_precision"]
             if precision not in ("no", "bf16", "fp16", "float64"):
@@ -73,6 +74,8 @@ class SavedModel:
             inside = Path(folder, "model")
             instead = f", such as {inside}" if Path(inside, FILE).exists() else " that nerloop saved"
             raise ModelError(f"{path}: can't be read; expected a model folder{instead}") from error
+        except DataError as error:
+            raise ModelError(f"{path}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
         for kind, plugin in plugins.items():
@@ -85,8 +88,9 @@ class SavedModel:
                     f"if you trust it, say --{kind} {plugin.name}"
                 )
         asked_rule = chosen.get("tokenizer")
-        if asked_rule is None and rule not in RULES:
+        read = replace(read, tokenizer=asked_rule or rule)
+        if asked_rule is None and not read.has_built_in_tokenizer:
             raise PluginError(
                 f"{path}: tokenizer is {rule!r}, which is not nerloop's code; if you trust it, say --tokenizer {rule}"
             )
-        return SavedModel(plugins, scheme, precision, asked_rule or rule, learned)
+        return SavedModel(plugins, scheme, precision, read, learned)

@@ -59,7 +59,7 @@ class Session:
             return run
         if self.is_main:
             write_json(run.folder / ENVIRONMENT, environment(self.accelerator, self.precision) | identity)
-        self._held.enter_context(run.keeping_status(self.is_main))
+        self._held.enter_context(run.recording_failure(self.is_main))
         return run
 
 

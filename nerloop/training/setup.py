@@ -15,23 +15,18 @@ from transformers import PreTrainedModel
 from nerloop import config as settings
 from nerloop import demo, plugins
 from nerloop.alignment import Alignment
-from nerloop.alignment.document import what_stands_alone
 from nerloop.batching.features import Features, build_features, recipe
 from nerloop.batching.plan import BatchUnits, Plan, Step, dropout_seed
 from nerloop.collators import Collator
 from nerloop.config import Config
-from nerloop.data import Dataset, TextOptions, read_files
-from nerloop.data.arrow_cache import Cache, code_fingerprint, fingerprint
-from nerloop.data.tag_counts import TagCounts
+from nerloop.data.arrow_cache import Cache
+from nerloop.data.dataset import Dataset
+from nerloop.data.read_dataset import read_dataset
 from nerloop.distributed import collectives
 from nerloop.errors import ConfigError, DataError, TrainingError
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
 from nerloop.evaluators import Evaluator
-from nerloop.inspection import statistics as inspection
-from nerloop.inspection.as_text import counts_line, inspect_command
-from nerloop.inspection.finding import Severity
-from nerloop.inspection.findings import find_all
-from nerloop.inspection.parts import Part, is_line_per_token
+from nerloop.inspection.splits import about_documents, inspect_splits
 from nerloop.kernels.modules import replace_with_fused
 from nerloop.model.adaptation import Adaptation
 from nerloop.model.compat import choose_collator, freeze_unused
@@ -48,64 +43,37 @@ from nerloop.run.environment import computed_on
 from nerloop.run.folder import Run
 from nerloop.run.monitor import Monitor
 from nerloop.run.profiling import SKIPPED
-from nerloop.tags import Scheme, labels_of, scheme_of
+from nerloop.tags import Scheme
 from nerloop.training.session import Session
 from nerloop.training.state import State
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 
 log = logging.getLogger(__name__)
 
-MOST_LOOKED_THROUGH = 50_000
-"""Sentences up to which a training looks through them all before it starts, some seconds; above, nerloop.inspect does.
 
-What it found is in the cache, so that the next training on the same sentences need not look again.
-"""
+def load_dataset(config: Config, accelerator: Accelerator) -> Dataset:
+    """Return the splits that the settings name, inspected. Raises DataError if training on them makes no sense.
 
-
-def read_dataset(config: Config) -> Dataset:
-    """Return the splits that the settings name. Raises DataError, also where the training split has no entity."""
-    columns: dict[str, Any] = {name: getattr(config.data, name) for name in ("token_column", "tag_column", "labels")}
+    One process of each machine reads, the others map what it cached. The main process inspects for all.
+    """
     if config.is_demo:
         splits = demo.splits()
         dataset = Dataset(settings.DEMO, {**splits}, {split: str(len(examples)) for split, examples in splits.items()})
-    elif config.data.dataset is not None:
-        from nerloop.data.hub import read_hub
-
-        cache = Cache.at(config.data.cache_dir)
-        dataset = read_hub(config.data.dataset, config.data.dataset_config, **columns, cache=cache)
     else:
-        dataset = Dataset(config.data_name)
-        columns |= {"format": config.data.format, "cache": Cache.at(config.data.cache_dir)}
-        columns["text"] = TextOptions(
-            config.data.tokenizer, config.data.offsets, config.data.overlaps, config.data.discontinuous
-        )
-        for split, paths in config.data.files().items():
-            dataset.splits[split], dataset.fingerprints[split] = read_files(paths, **columns)
-    check_dataset(config, dataset)
-    return dataset
-
-
-def check_dataset(config: Config, dataset: Dataset) -> None:
-    """Say what is in the data and what is odd about them; raise DataError where training on them makes no sense.
-
-    This is the short form of `python -m nerloop.inspect`: of its findings the errors and warnings, a line each.
-    """
-    for split in [s for s, examples in dataset.splits.items() if not examples and s != "train"]:
-        log.warning("warning: the %s split has no sentence and is left out", split)
-        del dataset.splits[split]
-    if sum(map(len, dataset.splits.values())) <= MOST_LOOKED_THROUGH:
-        look_through(config, dataset)
-    else:
-        check_counts(dataset)
-    if not config.is_demo:
-        log.info("more on the data: %s", inspect_command(config.data))
-    if "validation" not in dataset.splits:
-        log.warning("warning: no validation split: no best model and no early stopping, the last weights are kept")
+        dataset = collectives.local_main_first(accelerator, lambda: read_dataset(config.data))
+    report = collectives.broadcast_from_main(accelerator, lambda: inspect_splits(dataset, config.data))
+    for line in report.info:
+        log.info("%s", line)
+    for line in report.errors:
+        raise DataError(line)
+    for line in report.warnings:
+        log.warning("warning: %s", line)
     if len(dataset.splits["train"]) < config.train.batch_size:
         log.warning(
             "warning: %d training sentences are fewer than train.batch_size %d: each epoch is one step",
             len(dataset.splits["train"]), config.train.batch_size,
         )  # fmt: skip
+    return dataset
 
 
 @dataclass(eq=False)
@@ -215,9 +183,8 @@ class Training:
 def build_training(config: Config, session: Session) -> Training:
     """Read the data and build all that the settings name; nothing is trained or written yet. Raises NerloopError."""
     accelerator, precision = session.accelerator, session.precision
-    dataset = read_dataset(config)
-    labels = labels_of(list(TagCounts.of(examples).tags) for examples in dataset.splits.values())
-    scheme = report_scheme(dataset)
+    dataset = load_dataset(config, accelerator)
+    labels, scheme = dataset.labels, dataset.scheme
     evaluator: Evaluator = config.evaluator.build("evaluator")
     best_metric = best_metric_of(config, evaluator)
     adaptation: Adaptation = config.adaptation.build("adaptation")
@@ -227,7 +194,8 @@ def build_training(config: Config, session: Session) -> Training:
     objective: Objective = config.objective.build("objective", labels)
     alignment: Alignment = config.alignment.build("alignment", tokenizer, labels)
     if getattr(alignment, "needs_documents", False):
-        report_documents(dataset)
+        for line in about_documents(dataset):
+            log.warning("warning: %s", line)
     collator = build_collator(config, tokenizer, model)
     model = adaptation.apply(model)
     if accelerator.num_processes > 1 and (unused := freeze_unused(model, collator, tokenizer)):
@@ -342,80 +310,6 @@ def _build_features(
     }
     cache.prune()  # now that what this run needs is in use
     return features
-
-
-def look_through(config: Config, dataset: Dataset) -> None:
-    """Say what the splits hold and what is odd about them, sentence by sentence. Raises DataError."""
-    names = {split: _name_of(config, dataset, split) for split in dataset.splits}
-    keys = {split: getattr(examples, "key", None) for split, examples in dataset.splits.items()}
-    key = None
-    if all(keys.values()):
-        key = fingerprint(code_fingerprint("inspection", "tags.py"), names, keys)
-    cache = Cache.temporary() if key is None else Cache.at(config.data.cache_dir)
-    found = cache.value("look", key, lambda: _look_through(dataset, names))
-    for line in found["counts"]:
-        log.info("%s", line)
-    for line in found["errors"]:
-        raise DataError(line)
-    for line in found["warnings"]:
-        log.warning("warning: %s", line)
-
-
-def _name_of(config: Config, dataset: Dataset, split: str) -> tuple[str, bool]:
-    """Return what findings call a split, and whether each of its tokens has a line of its own."""
-    paths = config.data.files().get(split, [])
-    return paths[0] if paths else f"{dataset.name}/{split}", is_line_per_token(paths, config.data.format)
-
-
-def _look_through(dataset: Dataset, names: Mapping[str, tuple[str, bool]]) -> dict[str, list[str]]:
-    """Return the lines about the splits: how much there is of what, errors, warnings."""
-    parts = []
-    for split, examples in dataset.splits.items():
-        path, has_lines = names[split]
-        statistics = inspection.Statistics.of(examples)
-        parts.append(Part(split, path, examples, statistics, has_line_per_token=has_lines))
-    findings = find_all(parts)
-    return {
-        "counts": [counts_line(part) for part in parts],
-        "errors": [finding.line for finding in findings if finding.severity is Severity.ERROR],
-        "warnings": [finding.line for finding in findings if finding.severity is Severity.WARNING],
-    }
-
-
-def check_counts(dataset: Dataset) -> None:
-    """Say what can be told from the counts that are kept with the sentences. Raises DataError."""
-    in_training = TagCounts.of(dataset.splits["train"]).tags
-    for split, examples in dataset.splits.items():
-        statistics = TagCounts.of(examples)
-        tags, spans = statistics.tags, statistics.num_spans
-        log.info("%-10s %6d sentences %8d tokens %7d entities", split, len(examples), tags.total(), spans)
-        if not spans and split == "train":
-            raise DataError(
-                f"{dataset.name}: found no entity in the training split, expected some; is data.tag_column right?"
-            )
-        if not spans:
-            log.warning("warning: the %s split has no entity; its F1 says nothing", split)
-        if unseen := {tag: n for tag, n in tags.items() if tag not in in_training}:
-            found = ", ".join(f"{tag} ({n})" for tag, n in sorted(unseen.items()))
-            log.warning("warning: the %s split has tags that the training split has not: %s", split, found)
-        scheme, against = scheme_of(statistics.pairs)
-        if against:
-            log.warning("warning: the %s split has %d places that are not written as %s has it", split, against, scheme)
-
-
-def report_scheme(dataset: Dataset) -> Scheme:
-    """Return the scheme of all splits together, and say it; what is against it has been said."""
-    scheme, _ = scheme_of(sum((TagCounts.of(e).pairs for e in dataset.splits.values()), Counter[tuple[str, str]]()))
-    log.info("tags are %s", scheme)
-    return scheme
-
-
-def report_documents(dataset: Dataset) -> None:
-    """Say of which splits documents are not known, which an alignment that shares windows goes by."""
-    for split, examples in dataset.splits.items():
-        known = TagCounts.of(examples)
-        if problem := what_stands_alone(known.num_without_document, known.num_sentences, f"the {split} split"):
-            log.warning("warning: %s", problem)
 
 
 def report_sharing(plan: Plan) -> None:

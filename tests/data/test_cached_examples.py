@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from nerloop.contracts import nasty_examples
-from nerloop.data import arrow_cache, read_files
+from nerloop.data import ReadOptions, arrow_cache, read_files
 from nerloop.data import cached_examples as stored
 from nerloop.data.arrow_cache import Cache
 from nerloop.data.cached_examples import StoredExamples, store_examples
@@ -77,7 +77,7 @@ def test_read_files_gives_the_same_from_the_cache(cache, tmp_path):
 def test_read_files_does_not_read_what_is_cached(cache, tmp_path, monkeypatch):
     path = write(tmp_path / "a.conll", "Anna B-PER\n")
     read_files([path], cache=cache)
-    monkeypatch.setattr("nerloop.data._iterate", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("nerloop.data.iterate_files", lambda *_, **__: pytest.fail("read again"))
     assert read_files([path], cache=cache)[0][0].tokens == ("Anna",)
 
 
@@ -91,7 +91,7 @@ def test_a_changed_file_is_read_again(cache, tmp_path):
 @pytest.mark.parametrize("options", [{"with_tags": False}, {"tag_column": "0", "token_column": "1"}, {"labels": ["O"]}])
 def test_other_options_are_another_entry(cache, tmp_path, options):
     path = write(tmp_path / "a.conll", "O O\n")
-    one, other = read_files([path], cache=cache)[0], read_files([path], cache=cache, **options)[0]
+    one, other = read_files([path], cache=cache)[0], read_files([path], ReadOptions(**options), cache=cache)[0]
     assert one.key != other.key
 
 

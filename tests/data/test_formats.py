@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 
-from nerloop.config import DataSettings
-from nerloop.data import format_of, read_files
-from nerloop.data.formats import FORMATS
+from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.errors import DataError
 
 
@@ -21,16 +18,12 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(text: str, name: str = "x.txt", **options) -> str:
     Path(name).write_text(text, encoding="utf-8")
-    return format_of(name, **options)
+    return format_of(name, ReadOptions(**options))
 
 
 TOKENS = {"tokens": ["Anna"], "tags": ["B-PER"]}
 SPANS = {"text": "Anna", "spans": [{"start": 0, "end": 4, "label": "PER"}]}
 TASK = {"data": {"text": "Anna"}, "annotations": []}
-
-
-def test_the_setting_knows_every_format():
-    assert get_args(get_type_hints(DataSettings)["format"]) == ("auto", *FORMATS)
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x.jsonl", "x.json"])
@@ -60,8 +53,8 @@ def test_a_record_with_both_tags_and_spans_is_refused():
     with pytest.raises(DataError) as caught:
         read_files(["x.jsonl"])
     assert str(caught.value) == ("x.jsonl:1: can be read as jsonl and as prodigy; set data.format to one of them")
-    assert read_files(["x.jsonl"], format="jsonl")[0][0].offsets == ()
-    assert read_files(["x.jsonl"], format="prodigy")[0][0].offsets == ((0, 4),)
+    assert read_files(["x.jsonl"], ReadOptions(format="jsonl"))[0][0].offsets == ()
+    assert read_files(["x.jsonl"], ReadOptions(format="prodigy"))[0][0].offsets == ((0, 4),)
 
 
 def test_columns_that_are_named_tell():
@@ -92,7 +85,7 @@ def test_a_folder_without_brats_files_is_refused():
 
 def test_tag_in_column_3_of_5_with_a_header_and_with_an_index():
     Path("x.conll").write_text("id\tword\tner\ta\tb\n1\tAnna\tB-PER\t_\t_\n2\t\tO\t_\t_\n", encoding="utf-8")
-    (example,) = read_files(["x.conll"], token_column="word", tag_column="ner")[0]
+    (example,) = read_files(["x.conll"], ReadOptions(token_column="word", tag_column="ner"))[0]
     assert (example.tokens, example.tags) == (("Anna", ""), ("B-PER", "O"))
     Path("y.conll").write_text("1\tAnna\tB-PER\t_\t_\n2\tleft\tO\t_\t_\n", encoding="utf-8")
-    assert read_files(["y.conll"], token_column="1", tag_column="2")[0][0].tags == ("B-PER", "O")
+    assert read_files(["y.conll"], ReadOptions(token_column="1", tag_column="2"))[0][0].tags == ("B-PER", "O")

@@ -10,6 +10,7 @@ import datasets
 import pytest
 from datasets import ClassLabel, DatasetDict, Features, List, Value
 
+from nerloop.data import ReadOptions
 from nerloop.data.hub import read_hub
 from nerloop.errors import DataError
 from nerloop.types import Example
@@ -51,7 +52,7 @@ def save() -> Callable[..., str]:
 
 def message(*arguments: str, **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        read_hub(*arguments, **options)
+        read_hub(*arguments, options=ReadOptions(**options))
     found = str(caught.value)
     assert "\n" not in found
     return found
@@ -74,7 +75,7 @@ def test_string_tags_are_taken_as_they_are(save):
 
 
 def test_integer_tags_with_labels(save):
-    found = read_hub(save(train=rows([["A", "b"]], [[1, 0]])), labels=["O", "B-Q"])
+    found = read_hub(save(train=rows([["A", "b"]], [[1, 0]])), options=ReadOptions(labels=["O", "B-Q"]))
     assert found.splits["train"][0].tags == ("B-Q", "O")
 
 
@@ -91,7 +92,7 @@ def test_integer_tags_beyond_the_labels(save):
 
 
 def test_labels_win_over_the_names_of_class_labels(save):
-    found = read_hub(save(train=classes([[1]], "O", "PER")), labels=["O", "B-PER"])
+    found = read_hub(save(train=classes([[1]], "O", "PER")), options=ReadOptions(labels=["O", "B-PER"]))
     assert found.splits["train"][0].tags == ("B-PER",)
 
 
@@ -124,7 +125,9 @@ def test_fingerprints_tell_data_apart(save):
 
 def test_columns_by_name(save):
     data = rows([["A"]], [["O"]], ("text", "gold"))
-    assert read_hub(save(train=data), token_column="text", tag_column="gold").splits["train"][0].tokens == ("A",)
+    assert read_hub(save(train=data), options=ReadOptions(token_column="text", tag_column="gold")).splits["train"][
+        0
+    ].tokens == ("A",)
 
 
 def test_a_column_that_is_not_there(save):

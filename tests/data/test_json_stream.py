@@ -52,7 +52,9 @@ def test_lines_are_values_where_there_is_no_array():
 )
 def test_is_array(text, expected):
     Path("x.json").write_text(text)
-    assert is_array("x.json") is expected
+    with open("x.json", "rb") as file:
+        assert is_array(file) is expected
+        assert file.read().decode() == text
 
 
 @pytest.mark.parametrize("block", [1, 1 << 20])
@@ -62,7 +64,7 @@ def test_is_array(text, expected):
         ("[{}\n {}]", "x.json:2: found '{', expected ',' or ']'"),
         ("[{}", "x.json:1: found 'the end', expected ',' or ']'"),
         ("[{},\n", "x.json:2: not JSON: Expecting value"),
-        ("[{}] x", "x.json:1: found 'x' behind the end of the array"),
+        ("[{}] x", "x.json:1: found 'x' after the end of the array"),
         ('[{},\n{"a": 1, "a": 2}]', "x.json:2: found the key 'a' twice in one object, expected each once"),
         (b'[{},\n{"a": "\xff"}]', "x.json:2: found b'\\xff', expected UTF-8. Convert the file with iconv"),
         ('[{"a": "\n"}]', "x.json:1: not JSON: Invalid control character at"),

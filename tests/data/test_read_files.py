@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data import format_of, read_files
+from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.data.arrow_cache import Cache
+from nerloop.data.tag_counts import TagCounts
 from nerloop.errors import DataError
-from nerloop.tags import Scheme, find_scheme, to_spans
+from nerloop.tags import Scheme, scheme_of, to_spans
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,7 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def message(*paths: str, **options) -> str:
     with pytest.raises(DataError) as caught:
-        read_files(paths, **options)
+        read_files(paths, ReadOptions(**options))
     return str(caught.value)
 
 
@@ -82,7 +83,7 @@ def test_format_of_another_suffix_goes_by_the_first_line(text, expected):
 
 def test_format_wins_over_the_suffix():
     Path("x.json").write_text("A O\n")
-    assert read_files(["x.json"], format="conll")[0][0].tokens == ("A",)
+    assert read_files(["x.json"], ReadOptions(format="conll"))[0][0].tokens == ("A",)
 
 
 def test_an_unknown_format_is_refused():
@@ -125,7 +126,7 @@ def test_a_name_that_no_file_can_have_is_told_in_one_line(name, expected):
 def test_options_reach_every_reader():
     Path("a.conll").write_text("1 A\n")
     Path("b.jsonl").write_text('{"1": ["b"], "0": [0]}\n')
-    examples, _ = read_files(["a.conll", "b.jsonl"], token_column="1", tag_column="0", labels=["O", "B-X"])
+    examples, _ = read_files(["a.conll", "b.jsonl"], ReadOptions(token_column="1", tag_column="0", labels=["O", "B-X"]))
     assert [(e.tokens, e.tags) for e in examples] == [(("A",), ("B-X",)), (("b",), ("O",))]
 
 
@@ -156,4 +157,4 @@ def test_real_files_have_the_counts_that_are_told_of_them(
 @pytest.mark.parametrize("name", [name for name, *_ in REAL])
 def test_real_files_are_iob2(data_folder, name):
     examples, _ = read_files([str(data_folder / name)])
-    assert find_scheme(e.tags for e in examples)[0] is Scheme.IOB2
+    assert scheme_of(TagCounts.of(examples).pairs)[0] is Scheme.IOB2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from nerloop.data.arrow_cache import Cache
 from nerloop.data.cached_examples import store_examples
 from nerloop.data.tag_counts import TagCounts
-from nerloop.tags import find_scheme, scheme_of, to_spans
+from nerloop.tags import to_spans
 from nerloop.types import Example
 
 EXAMPLES = [Example(("a", "b", "c"), ("B-X", "I-X", "O")), Example(("d",), ("B-Y",)), Example(("e",)), Example(())]
@@ -33,7 +34,7 @@ def test_statistics_count_what_the_tags_hold(sentences):
     found = TagCounts.of([Example(("x",) * len(tags), tuple(tags)) for tags in sentences])
     assert found.tags == Counter(tag for tags in sentences for tag in tags)
     assert found.num_spans == sum(len(to_spans(tags)) for tags in sentences)
-    assert scheme_of(found.pairs) == find_scheme(sentences)
+    assert found.pairs == Counter(p for tags in sentences for p in itertools.pairwise(["O", *tags, "O"]))
     assert TagCounts.from_json(found.to_json()) == found
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nerloop.config import Config, DataSettings, ModelSettings, Plugin
-from nerloop.data.readers.columns import escape, read_columns
+from nerloop.data import ReadOptions, read_files
+from nerloop.data.writers import escape
 from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.prediction_files import conll_lines, jsonl_lines, writer, writing_predictions
 from nerloop.evaluation.predictor import Prediction
@@ -129,10 +130,10 @@ def test_what_is_written_can_be_read(tmp_path):
     tokens = ("\ufeffAnna", "\u2028", "\u00a0", "\x85", "\x0b", "a\tb", "", "a\0b")
     lines = conll_lines([Example(tokens, ("O",) * 8)], [Prediction({"v": ["B-X"] * 8}, np.ones(8))], "v")
     path.write_text("".join(lines), encoding="utf-8")
-    (read,) = read_columns(str(path))
+    (read,) = read_files([str(path)])[0]
     assert read.tokens == tuple(escape(token) for token in tokens)
     assert read.tags == ("B-X",) * 8
-    (gold,) = read_columns(str(path), tag_column="1")
+    (gold,) = read_files([str(path)], ReadOptions(tag_column="1"))[0]
     assert gold.tags == ("O",) * 8
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data import read_files
+from nerloop.data import ReadOptions, read_files
 from nerloop.data.segmentation import tokenize
 from nerloop.errors import NerloopError
 from nerloop.types import Example
@@ -28,7 +28,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt) -> Callable[.
     def run(data: str | bytes | None, name: str = "x.conll", **options) -> list[Example] | str:
         if data is not None:
             Path(name).write_bytes(data if isinstance(data, bytes) else data.encode())
-        found = attempt(lambda: read_files([name], **options)[0])
+        found = attempt(lambda: read_files([name], ReadOptions(**options))[0])
         return str(found) if isinstance(found, NerloopError) else found
 
     return run

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from nerloop import demo
 from nerloop import predict as predict_module
 from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
-from nerloop.data import read_files
-from nerloop.data.readers.columns import escape
+from nerloop.data import ReadOptions, read_files
+from nerloop.data.writers import escape
 from nerloop.evaluation.prediction_files import writing_predictions
 from nerloop.evaluation.predictor import Prediction
 from nerloop.train import train
@@ -67,7 +67,7 @@ def check(
         again = read_files([str(folder / f"{name}.conll")])[0]
         assert [e.tokens for e in again] == [tuple(map(escape, r["tokens"])) for r in found]
         assert [list(e.tags) for e in again] == [r["tags"] for r in found]
-    again = read_files([str(folder / f"{name}.jsonl")], tag_column="tags")[0]
+    again = read_files([str(folder / f"{name}.jsonl")], ReadOptions(tag_column="tags"))[0]
     assert [(list(e.tokens), list(e.tags)) for e in again] == [(r["tokens"], r["tags"]) for r in records]
 
 

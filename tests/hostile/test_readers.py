@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from nerloop.data import read_files
+from nerloop.data import ReadOptions, read_files
 from nerloop.data.readers.columns import DOCUMENT
 from nerloop.errors import NerloopError
 from nerloop.tags import split_tag
@@ -57,7 +57,7 @@ def read(folder: Path, monkeypatch: pytest.MonkeyPatch, attempt) -> Callable[...
 
     def run(data: bytes, name: str = "x.conll", **options: Any) -> list[Example] | NerloopError:
         Path(name).write_bytes(data)
-        found = attempt(lambda: read_files([name], **options)[0], name)
+        found = attempt(lambda: read_files([name], ReadOptions(**options))[0], name)
         if not isinstance(found, NerloopError):
             check(found, data, name, with_tags=options.get("with_tags", True))
         return found

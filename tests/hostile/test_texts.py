@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from nerloop.convert import TARGETS, _arguments, convert
-from nerloop.data import TextOptions, read_files
+from nerloop.data import ReadOptions, read_files
 from nerloop.data.formats import FORMATS
 from nerloop.errors import NerloopError
 from nerloop.tags import to_spans
@@ -64,13 +64,10 @@ options = st.fixed_dictionaries(
     {
         "format": st.sampled_from(("auto", "auto", *FORMATS)),
         "with_tags": st.booleans(),
-        "text": st.builds(
-            TextOptions,
-            tokenizer=st.sampled_from(("words", "whitespace")),
-            offsets=st.sampled_from(("auto", "codepoints", "utf16")),
-            overlaps=st.sampled_from(("outermost", "innermost", "error")),
-            discontinuous=st.sampled_from(("hull", "skip")),
-        ),
+        "tokenizer": st.sampled_from(("words", "whitespace")),
+        "offsets": st.sampled_from(("auto", "codepoints", "utf16")),
+        "overlaps": st.sampled_from(("outermost", "innermost", "error")),
+        "discontinuous": st.sampled_from(("hull", "skip")),
     }
 )
 
@@ -90,7 +87,7 @@ def read(folder: Path, monkeypatch: pytest.MonkeyPatch, attempt) -> Callable[...
     monkeypatch.chdir(folder)
 
     def run(name: str, **options: Any) -> str:
-        found = attempt(lambda: read_files([name], **options)[0], name)
+        found = attempt(lambda: read_files([name], ReadOptions(**options))[0], name)
         if isinstance(found, NerloopError):
             return "refused"
         check(found)

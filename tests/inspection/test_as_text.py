@@ -26,7 +26,7 @@ LOC                0     1
 PER               12     0
 all               12     1
 
-tags are IOB2, but 1 place is not written so
+tags are IOB2, but 1 tag violates it
 
                           50%  90%  95%  99%  longest
 tokens a sentence, train    3    3    3    3        3
@@ -35,15 +35,15 @@ tokens a sentence, test     2    2    2    2        2
 findings: 0 errors, 3 warnings, 0 info
 
 warning: test.jsonl: tags are IOB1 here, and IOB2 in all files together
-  nerloop reads spans as conlleval does, which takes both; trains on the tags as they stand, and decodes IOB2. \
+  nerloop reads spans as conlleval does, which takes both; trains on the tags as written, and decodes IOB2. \
 Better write all files in one scheme
 
-warning: test.jsonl:1: 1 place in the test split where tags are not as IOB2 has them: I-LOC after O (1)
+warning: test.jsonl:1: 1 tag of the test split violates IOB2: I-LOC after O (1)
   test.jsonl:1: 'Rome' (token 2): I-LOC after O
   nerloop reads the spans as conlleval does (an I- that continues nothing starts a span); Viterbi decoding never \
 writes such tags
 
-warning: test.jsonl:1: the test split has tags that the training split has not: I-LOC (1)
+warning: test.jsonl:1: the test split has tags that the training split does not have: I-LOC (1)
   test.jsonl:1: 'Rome' (token 2): I-LOC
   nerloop gives the model an output for each and counts them as gold; without an example it hardly finds one
 """

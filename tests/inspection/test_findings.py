@@ -39,9 +39,7 @@ def test_illegal_transitions_name_the_line_of_the_token(found, read_part):
     part = read_part("train", "a B-PER\nb I-PER\n\nc O\nd I-PER\n\ne B-LOC\nf I-PER\n\ng B-PER\n\nh B-LOC\n")
     ((severity, where, message, count, details),) = found("illegal_transition", part)
     assert (severity, where, count) == ("warning", f"{part.path}:5", 2)
-    assert message == (
-        "2 places in the training split where tags are not as IOB2 has them: I-PER after B-LOC (1), I-PER after O (1)"
-    )
+    assert message == ("2 tags of the training split violate IOB2: I-PER after B-LOC (1), I-PER after O (1)")
     assert details == [(f"{part.path}:5", "'d': I-PER after O"), (f"{part.path}:8", "'f': I-PER after B-LOC")]
 
 
@@ -49,7 +47,7 @@ def test_an_open_span_at_the_end_of_a_sentence(found, make_part):
     part = make_part("train", *["a/B-PER b/E-PER"] * 9, "c/O d/B-PER")
     ((_, where, message, _, details),) = found("illegal_transition", part)
     assert where == "train.jsonl:10"
-    assert message.endswith("BIOES has them: B-PER at the end of a sentence (1)")
+    assert message.endswith("violates BIOES: B-PER at the end of a sentence (1)")
     assert details == [("train.jsonl:10", "'d' (token 2): B-PER at the end of a sentence")]
 
 
@@ -68,7 +66,7 @@ def test_leak(found, make_part):
         (
             "warning",
             "test.jsonl:3",
-            "2 sentences of the test split (66.7%) stand in the training split too, 1 of at least 5 tokens",
+            "2 sentences of the test split (66.7%) are in the training split too, 1 of at least 5 tokens",
             2,
             [
                 ("test.jsonl:3", "the cat saw Anna . (also train.jsonl:1)"),
@@ -86,11 +84,11 @@ def test_short_sentences_that_leak_are_no_warning(found, make_part):
 def test_leaks_between_any_two_splits(found, make_part):
     parts = [make_part(split, "a/O b/O c/O d/O Rome/B-LOC") for split in ("train", "validation", "test")]
     assert [f[1:3] for f in found("leak", *parts)] == [
-        ("validation.jsonl:1", "1 sentence of the validation split (100.0%) stands in the training split too, "
+        ("validation.jsonl:1", "1 sentence of the validation split (100.0%) is in the training split too, "
          "1 of at least 5 tokens"),
-        ("test.jsonl:1", "1 sentence of the test split (100.0%) stands in the training split too, "
+        ("test.jsonl:1", "1 sentence of the test split (100.0%) is in the training split too, "
          "1 of at least 5 tokens"),
-        ("test.jsonl:1", "1 sentence of the test split (100.0%) stands in the validation split too, "
+        ("test.jsonl:1", "1 sentence of the test split (100.0%) is in the validation split too, "
          "1 of at least 5 tokens"),
     ]  # fmt: skip
 
@@ -100,7 +98,7 @@ def test_duplicates_within_a_split_over_its_files(found, make_part):
     second.path = "more.jsonl"
     ((severity, where, message, count, details),) = found("duplicate", first, second)
     assert (severity, where, count) == ("info", "train.jsonl:1", 1)
-    assert message == "1 sentence of the training split (33.3%) stands there before, 0 of at least 5 tokens"
+    assert message == "1 sentence of the training split (33.3%) repeats an earlier one, 0 of at least 5 tokens"
     assert details == [("train.jsonl:1", "a b (also train.jsonl:1)")]
 
 
@@ -116,7 +114,7 @@ def test_the_same_sentence_with_other_tags(found, make_part):
         (
             "warning",
             "test.jsonl:2",
-            "1 sentence stands in the data with different tags",
+            "1 sentence occurs with different tags",
             1,
             [("test.jsonl:2", "'Paris' is B-PER, but B-LOC at train.jsonl:1: in Paris")],
         )
@@ -176,7 +174,7 @@ def test_labels_unseen_in_train(found, make_part):
         (
             "warning",
             "test.jsonl:1",
-            "the test split has tags that the training split has not: B-LOC (2), B-X (1)",
+            "the test split has tags that the training split does not have: B-LOC (2), B-X (1)",
             3,
             [("test.jsonl:1", "'Rome' (token 2): B-LOC"), ("test.jsonl:2", "'I' (token 2): B-X")],
         )

@@ -244,7 +244,7 @@ def test_going_on_says_what_is_odd(monkeypatch, capsys, tmp_path, tiny_model):
     err = capsys.readouterr().err
     assert "warning: no validation split: no best model and no early stopping, the last weights are kept" in err
     assert "warning: 2 training sentences are fewer than train.batch_size 32: each epoch is one step" in err
-    assert "warning: test.conll:1: the test split has tags that the training split has not: B-LOC (1)" in err
+    assert "warning: test.conll:1: the test split has tags that the training split does not have: B-LOC (1)" in err
     assert "more on the data: python -m nerloop.inspect --train train.conll --test test.conll" in err
     assert json.loads(Path("run/status.json").read_text())["state"] == "done"
     assert os.path.exists("run/model/model.safetensors")
@@ -258,7 +258,4 @@ def test_findings_are_told_before_training_with_the_line_of_the_token(monkeypatc
     train_module.main()
     err = capsys.readouterr().err
     assert "train           2 sentences        4 tokens       2 entities: ORG 1, PER 1\n" in err
-    assert (
-        "warning: train.conll:5: 1 place in the training split where tags are not as IOB2 has them: I-ORG after O (1)"
-        in err
-    )
+    assert "warning: train.conll:5: 1 tag of the training split violates IOB2: I-ORG after O (1)" in err

@@ -11,6 +11,7 @@ import pytest
 from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
+from nerloop.data import ReadOptions
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Predictor
 from nerloop.train import train
@@ -242,6 +243,57 @@ def test_texts_are_cut_as_in_training(config, monkeypatch, tmp_path, capsys):
     assert tokens() == [["Bo,", "hi."]]
     assert tokens("--tokenizer", "words") == [["Bo", ",", "hi", "."]]
     assert tokens(str(source))[0] == ["Anna-Lena", "went,", "too."]
+
+
+# Code points say "b", UTF-16 says "a", and neither is a word: only the option tells.
+EMOJI = '{"text": "\U0001f600ab", "label": [[2, 3, "PER"]]}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "said"),
+    [
+        (EMOJI, (), "no gold tags, so no scores"),
+        (EMOJI, ("--offsets", "utf16"), "1 spans off the borders"),
+        ('{"tokens": ["Anna"], "tags": [1]}\n', (), "set data.labels to the names"),
+        ('{"tokens": ["Anna"], "tags": [1]}\n', ("--labels", "O", "B-PER"), "precision"),
+        (
+            '{"text": "Anna Li", "label": [[0, 7, "PER"], [0, 4, "PER"]]}\n',
+            ("--overlaps", "error"),
+            "spans that overlap",
+        ),
+        ('{"text": "Anna Li", "label": [[0, 7, "PER"], [0, 4, "PER"]]}\n', (), "nested or overlapping spans left out"),
+    ],
+)
+def test_predict_takes_the_read_options_that_its_errors_ask_for(
+    model, monkeypatch, tmp_path, capsys, text, flags, said
+):
+    source = tmp_path / "x.jsonl"
+    source.write_text(text, encoding="utf-8")
+    capsys.readouterr()
+    assert run_predict(monkeypatch, "--model", model[0], str(source), *flags, "--output", str(tmp_path / "out")) == 0
+    assert said in capsys.readouterr().err
+
+
+def test_predict_reads_as_the_training_did_unless_told_otherwise(config, monkeypatch, tmp_path, capsys):
+    source = tmp_path / "x.jsonl"
+    source.write_text(EMOJI * 2, encoding="utf-8")
+    train(replace(config, data=DataSettings(train=str(source), offsets="utf16", tag_column="label", labels=["O"])))
+    folder = Path(config.run.dir, "model")
+    assert json.loads((folder / "nerloop.json").read_text())["data"] == {
+        "format": "auto", "token_column": None, "tag_column": "label", "labels": ["O"], "tokenizer": "words",
+        "offsets": "utf16", "overlaps": "outermost", "discontinuous": "hull",
+    }  # fmt: skip
+    arguments = predict_module._arguments(["--model", str(folder), "x.jsonl", "--labels", "O", "B-Q"])
+    assert predict_module.read_settings(arguments)["data"] == ReadOptions(labels=["O", "B-Q"], offsets="utf16")
+
+
+def test_predict_refuses_read_options_that_a_model_folder_can_not_have(model, monkeypatch, capsys):
+    path = Path(model[0], "nerloop.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": {"offsets": "bytes"}}))
+    assert run_predict(monkeypatch, "--model", model[0]) == 2
+    assert capsys.readouterr().err == (
+        f"nerloop: error: {path}: data.offsets: found 'bytes', expected one of auto, codepoints, utf16\n"
+    )
 
 
 def test_predict_refuses_a_tokenizer_that_a_model_folder_names(model, monkeypatch, capsys):

@@ -1,1 +1,1 @@
-"""One reader per file format: text or bytes in, examples out."""
+"""One reader per file format: a path and ReadOptions in, examples or texts with spans out."""

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from nerloop.data.lines import file_errors, open_lines, read_whole
 from nerloop.data.offsets import Slice, to_code_points
-from nerloop.data.read_warnings import Notes
-from nerloop.data.records import TextOptions, TextRecord, as_type
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.records import TextRecord, as_type
 from nerloop.errors import DataError, shorten
 from nerloop.types import Span
 
 SKIPPED = "RENAM*#"
-"""What the lines begin with that hold no spans: relations, events, normalisations, attributes, equivalences, notes."""
+"""First letters of lines without a span: relations, events, normalisations, attributes, equivalences, notes."""
 ENTITY = re.compile(r"(\S+) (\d{1,12} \d{1,12}(?:;\d{1,12} \d{1,12})*)")
 
 
@@ -29,9 +30,7 @@ def brat_files(path: str) -> list[str]:
     return sorted(found)
 
 
-def read_brat(
-    path: str, options: TextOptions, notes: Notes, *, token_column: str | None, tag_column: str | None, with_tags: bool
-) -> Iterator[TextRecord]:
+def read_brat(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the texts of a folder with the spans of their T lines, sorted by the files' names.
 
     A text without .ann was not annotated; an empty .ann says that there is nothing. Raises DataError with file:line.
@@ -47,12 +46,12 @@ def read_brat(
         annotations = str(Path(name).with_suffix(".ann"))
         text = read_whole(name)
         spans = None
-        if with_tags and (annotations in there or Path(annotations).is_file()):
-            spans = tuple(_read_spans(annotations, text, options, notes))
+        if options.with_tags and (annotations in there or Path(annotations).is_file()):
+            spans = tuple(_read_spans(annotations, text, options, warnings))
         yield TextRecord(text, spans, name, name, is_file=True)
 
 
-def _read_spans(path: str, text: str, options: TextOptions, notes: Notes) -> Iterator[Span]:
+def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Span]:
     """Yield the spans of a .ann file in code points of its text."""
     pieces: list[Slice] = []
     types: list[tuple[str, int]] = []  # and the number of pieces, by entity
@@ -67,7 +66,7 @@ def _read_spans(path: str, text: str, options: TextOptions, notes: Notes) -> Ite
         if not name.startswith("T") or match is None:
             raise DataError(f"{at}: found {shorten(line)}, expected a line such as 'T1<tab>PER 0 4<tab>Anna'")
         borders = [tuple(map(int, piece.split(" "))) for piece in match[2].split(";")]
-        types.append((as_type(match[1], at, notes), len(borders)))
+        types.append((as_type(match[1], at, warnings), len(borders)))
         where.append(at)
         pieces += _slices(borders, stated)
     located = _locate(text, pieces, path, where, types, options)
@@ -77,7 +76,7 @@ def _read_spans(path: str, text: str, options: TextOptions, notes: Notes) -> Ite
         at_piece += number
         if number > 1:
             is_skipped = options.discontinuous == "skip"
-            notes.add(f"discontinuous spans {'left out' if is_skipped else 'read as their hull'}", f"{at} {type_}")
+            warnings.add(f"discontinuous spans {'left out' if is_skipped else 'read as their hull'}", f"{at} {type_}")
             if is_skipped:
                 continue
         yield Span(min(start for start, _ in places), max(end for _, end in places), type_)
@@ -97,7 +96,7 @@ def _slices(borders: list[tuple[int, ...]], stated: str) -> list[Slice]:
 
 
 def _locate(
-    text: str, pieces: list[Slice], path: str, where: list[str], types: list[tuple[str, int]], options: TextOptions
+    text: str, pieces: list[Slice], path: str, where: list[str], types: list[tuple[str, int]], options: ReadOptions
 ) -> list[tuple[int, int]]:
     """Return the pieces in code points; where that fails, the error names the line of the first wrong one."""
     try:

@@ -2,60 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from nerloop.data.checks import as_tag
-from nerloop.data.lines import open_lines
+from nerloop.data.lines import look_ahead, open_lines
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 from nerloop.types import Example
 
 DOCUMENT = "-DOCSTART-"
-MOST_LOOKED_AT = 1_000
-"""Lines of a file that tell what splits its columns."""
+MAX_HEAD_LINES = 1_000
+"""Lines at the head of a file that decide whether tabs alone split its columns."""
 
 
-def read_columns(path: str, **options: Any) -> list[Example]:
-    """Return what `iterate_columns` yields."""
-    return list(iterate_columns(path, **options))
+def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
+    """Yield the sentences of a file of columns. Spaces and tabs split columns; nothing else does.
 
+    Tabs alone split them where all rows have the same number of tabs, but not the same number of fields between spaces
+    and tabs. Cells may then be empty or contain spaces.
 
-def iterate_columns(
-    path: str,
-    *,
-    token_column: str | None = None,
-    tag_column: str | None = None,
-    labels: Sequence[str] | None = None,
-    with_tags: bool = True,
-) -> Iterator[Example]:
-    """Yield the sentences of a file of columns, split at spaces and tabs and nowhere else.
-
-    Where rows have equally many tabs but not equally many columns by that, tabs alone split them: cells may be empty,
-    or have spaces in them.
-
-    `token_column` and `tag_column` are indices from 0 (negative ones from the end; first and last by default), or names
-    in a header line. Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token.
-    Skipped are comments: lines that start with "#" before a sentence and end with something that is no tag
-    (`with_tags` False: a "#" by itself and words behind it, not as many as there are columns). Raises DataError with
-    file:line.
+    `token_column` and `tag_column` are indices from 0 (negative: from the end; default: first and last), or names in a
+    header line. Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token.
+    Comments are skipped: lines before a sentence that start with "#" and whose last field is no tag. Without tags, a
+    comment is a "#" and further fields whose number differs from that of the columns. Raises DataError with file:line.
     """
+    with_tags, labels = options.with_tags, options.labels
     tokens: list[str] = []
     tags: list[str] = []
     first_line = start_line = num_columns = 0
-    token_index, tag_index = _index(token_column, 0, path), _index(tag_column, -1, path)
+    token_index, tag_index = _index(options.token_column, 0), _index(options.tag_column, -1)
     document = ""  # until the first -DOCSTART-
-    tabs_split = _do_tabs_split(path)
-    is_tabbed = False  # a tab between any two columns, as far as the first row goes
+    head, lines = look_ahead(open_lines(path), MAX_HEAD_LINES)
+    tabs_split = _do_tabs_split(text for _, text in head)
+    is_tabbed = False  # whether the first row has one tab between any two columns
     header_due = token_index is None or tag_index is None
     usual = 0 if with_tags else _columns_of_first_row(path)
-    for number, text in open_lines(path):
-        if "\r" in text:  # or whole rows would be taken for columns between token and tag
+    for number, text in lines:
+        if "\r" in text:  # else whole rows would be read as columns between token and tag
             raise DataError(
-                f"{path}:{number}: found a CR within the line, expected LF or CRLF behind it. Convert the file first."
+                f"{path}:{number}: found a CR within the line, expected LF or CRLF at its end. Convert the file first."
             )
         fields = _split(text)
         if not fields or fields[0] == DOCUMENT:
@@ -70,8 +58,8 @@ def iterate_columns(
         elif not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns or usual):
             continue
         if header_due:
-            token_index = _find_column(token_column, fields, 0, f"{path}:{number}")
-            tag_index = _find_column(tag_column, fields, -1, f"{path}:{number}")
+            token_index = _find_column(options.token_column, fields, 0, f"{path}:{number}")
+            tag_index = _find_column(options.tag_column, fields, -1, f"{path}:{number}")
             _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
             first_line, num_columns, header_due = number, len(fields), False
             is_tabbed = text.count("\t") == num_columns - 1
@@ -96,7 +84,7 @@ def iterate_columns(
             try:
                 tags.append(as_tag(fields[tag_index], labels, f"{path}:{number}"))
             except DataError as error:
-                raise error if tag_column is not None else _with_hint(error, fields, labels) from error
+                raise error if options.tag_column is not None else _with_hint(error, fields, labels) from error
     if tokens:
         yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
 
@@ -106,20 +94,19 @@ def _split(text: str) -> list[str]:
     return ["", *fields] if fields and text.startswith("\t") else fields
 
 
-def _do_tabs_split(path: str) -> bool:
-    """Whether the first rows of a file have equally many tabs, but not a column more than tabs each."""
+def _do_tabs_split(lines: Iterable[str]) -> bool:
+    """Return whether all these lines have the same number of tabs, but not the same number of fields."""
     shapes = set()
-    with contextlib.suppress(DataError):  # what is wrong with a line is told when it is read
-        for _, text in itertools.islice(open_lines(path), MOST_LOOKED_AT):
-            fields = _split(text)
-            if fields and fields[0] != DOCUMENT and not (fields[0].startswith("#") and "\t" not in text):
-                shapes.add((text.count("\t"), len(fields)))
+    for text in lines:
+        fields = _split(text)
+        if fields and fields[0] != DOCUMENT and not (fields[0].startswith("#") and "\t" not in text):
+            shapes.add((text.count("\t"), len(fields)))
     tabs = {num_tabs for num_tabs, _ in shapes}
     return len(tabs) == 1 and len(shapes) > 1 and tabs != {0}
 
 
 def _with_hint(error: DataError, fields: list[str], labels: Sequence[str] | None) -> DataError:
-    """Return an error about the last column of a row, with the other columns that hold a tag."""
+    """Return the error about the last column of a row; it names the other columns that hold a tag."""
     others = [str(i) for i, cell in enumerate(fields[1:-1], start=1) if _is_tag(cell, labels)]
     return DataError(f"{error}. Is it column {' or '.join(others)} (from 0)? Set data.tag_column") if others else error
 
@@ -133,29 +120,29 @@ def _is_tag(cell: str, labels: Sequence[str] | None) -> bool:
 
 
 def _columns_of_first_row(path: str) -> int:
-    """Return the number of columns of the first line that can't be a comment, 0 where there is none."""
+    """Return the number of columns of the first line that can't be a comment, 0 if there is none."""
     rows = (_split(text) for _, text in open_lines(path))
     return next((len(fields) for fields in rows if fields and fields[0] not in (DOCUMENT, "#")), 0)
 
 
 def _is_comment(fields: list[str], labels: Sequence[str] | None, with_tags: bool, num_columns: int) -> bool:
-    if not with_tags:  # without tags to tell by, rather a comment among the tokens than a token lost
+    if not with_tags:  # nothing else tells comments from tokens here: rather read a comment than lose a token
         return fields[0] == "#" and len(fields) not in (1, num_columns)
     if not _is_tag(fields[-1], labels):
         # "#Paris b-loc" among rows of two columns is a token whose tag is misspelt; "# newdoc" is a comment
         return fields[0] == "#" or len(fields) != num_columns
-    return len(fields) == 1  # "#O" and the like: no column for a token
+    return len(fields) == 1  # such as "#O": there is no column for a token
 
 
-def _index(column: str | None, default: int, path: str) -> int | None:
-    """Return the index of a column, or None where it is a name that a header has to tell."""
+def _index(column: str | None, default: int) -> int | None:
+    """Return the index of a column, or None for a name, which needs a header line."""
     if column is None:
         return default
     return int(column) if re.fullmatch(r"-?\d{1,9}", column) else None
 
 
 def _find_column(column: str | None, header: list[str], default: int, where: str) -> int:
-    index = _index(column, default, where)
+    index = _index(column, default)
     if index is not None:
         return index
     assert column is not None
@@ -163,8 +150,8 @@ def _find_column(column: str | None, header: list[str], default: int, where: str
 
 
 def find_column(column: str, header: list[str], where: str) -> int:
-    """Return the index of a column that is named, or the number that the name is. Raises DataError for none."""
-    if (index := _index(column, 0, where)) is not None:
+    """Return the index of a column that is given by name or by index. Raises DataError for an unknown name."""
+    if (index := _index(column, 0)) is not None:
         return index
     if column not in header:
         raise DataError(
@@ -188,11 +175,3 @@ def _check_columns(
 
 def _count(num_columns: int) -> str:
     return f"{num_columns} column{'s' * (num_columns != 1)}"
-
-
-ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\ufeff": "\\b"}
-
-
-def escape(token: str) -> str:
-    r"""Return a token as the column form holds it: "New York" -> r"New\sYork", "" -> r"\e"."""
-    return f"\\{token}" if token == DOCUMENT else "".join(ESCAPES.get(c, c) for c in token) or "\\e"

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from nerloop.data.checks import as_tag
 from nerloop.data.lines import open_lines
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.columns import find_column
 from nerloop.errors import DataError, shorten
 from nerloop.tags import OUTSIDE
@@ -18,14 +20,7 @@ BRACKETS = re.compile(r"\bEntity=[^|]*")
 WORD, NO_WORD = re.compile(r"\d{1,9}"), re.compile(r"\d{1,9}[-.]\d{1,9}")
 
 
-def read_conllu(
-    path: str,
-    *,
-    token_column: str | None = None,
-    tag_column: str | None = None,
-    labels: Sequence[str] | None = None,
-    with_tags: bool = True,
-) -> Iterator[Example]:
+def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a CoNLL-U (or CoNLL-U Plus) file.
 
     Tokens are the words of the FORM column: multiword tokens (1-2), whose words follow, and empty nodes (3.1) are left
@@ -41,7 +36,7 @@ def read_conllu(
     document = ""
     raw_text = ""
     line_start = 0  # of the sentence in the text of its document
-    was_found = not with_tags
+    was_found = not options.with_tags
     brackets = ""  # where the first are, which are no tags
     for number, text in open_lines(path):
         where = f"{path}:{number}"
@@ -71,13 +66,13 @@ def read_conllu(
         if columns[0] == "ID" and not WORD.fullmatch(fields[0]):
             raise DataError(f"{where}: found the ID {shorten(fields[0])}, expected a number such as 7, 7-8 or 7.1")
         start_line = start_line if tokens else number
-        tokens.append(fields[_column(token_column or "FORM", columns, where)])
-        if with_tags:
-            tag = _tag_of(fields, columns, tag_column, where)
+        tokens.append(fields[_column(options.token_column or "FORM", columns, where)])
+        if options.with_tags:
+            tag = _tag_of(fields, columns, options.tag_column, where)
             was_found = was_found or tag is not None
             if not (was_found or brackets) and (match := BRACKETS.search(text)):
                 brackets = f"{where}: found {shorten(match[0])}"
-            tags.append(OUTSIDE if tag is None else as_tag(tag, labels, where))
+            tags.append(OUTSIDE if tag is None else as_tag(tag, options.labels, where))
     if tokens:
         offsets = _offsets(tokens, raw_text, line_start)
         yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
@@ -87,7 +82,7 @@ def read_conllu(
             "such as NER=B-PER. Convert the file first"
         )
     if not was_found:
-        expected = f"{tag_column}=" if tag_column else "name= or NER="
+        expected = f"{options.tag_column}=" if options.tag_column else "name= or NER="
         raise DataError(
             f"{path}: found no {expected} in the MISC column of any word, expected entities there; "
             "set data.tag_column to their key, or to a column's name"

@@ -8,6 +8,8 @@ from typing import Any
 from nerloop.data.checks import as_example, shorten_message
 from nerloop.data.json_stream import parse, read_values
 from nerloop.data.lines import open_lines
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 from nerloop.types import Example
@@ -18,54 +20,33 @@ LONGEST_ID = 200
 DOCUMENT_COLUMNS = ("document_id", "doc_id", "document")
 
 
-def read_jsonl(path: str, **options: Any) -> list[Example]:
-    """Return what `iterate_jsonl` yields."""
-    return list(iterate_jsonl(path, **options))
-
-
-def iterate_jsonl(
-    path: str,
-    *,
-    token_column: str | None = None,
-    tag_column: str | None = None,
-    labels: Sequence[str] | None = None,
-    with_tags: bool = True,
-) -> Iterator[Example]:
+def read_jsonl(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a file of JSON lines.
 
     Without names, the token column is "tokens" or "words", the tag column "ner_tags", "tags", "labels" or "ner". Blank
     lines are skipped. Raises DataError with file:line.
     """
-    columns = (token_column, tag_column)
     for number, text in open_lines(path):
         if text.strip(" \t\r"):
             where = f"{path}:{number}"
-            yield _example(parse(text, where), columns, labels, path, where, with_tags=with_tags)
+            yield _example(parse(text, where), options, path, where)
 
 
-def read_json(
-    path: str,
-    *,
-    token_column: str | None = None,
-    tag_column: str | None = None,
-    labels: Sequence[str] | None = None,
-    with_tags: bool = True,
-) -> Iterator[Example]:
+def read_json(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a JSON file that holds an array of such objects. Raises DataError with file:line."""
     for where, record in read_values(path):
-        yield _example(record, (token_column, tag_column), labels, path, where, with_tags=with_tags)
+        yield _example(record, options, path, where)
 
 
-def _example(
-    record: Any, columns: tuple[str | None, str | None], labels: Sequence[str] | None, path: str, where: str, *,
-    with_tags: bool,
-) -> Example:  # fmt: skip
+def _example(record: Any, options: ReadOptions, path: str, where: str) -> Example:
     if not isinstance(record, dict):
         raise DataError(f"{where}: found {type(record).__name__}, expected an object such as {{'tokens': [...], ...}}")
-    tokens = pick_column(columns[0], TOKEN_COLUMNS, record, "data.token_column", where)
-    tags = pick_column(columns[1], TAG_COLUMNS, record, "data.tag_column", where) if with_tags else None
+    tokens = pick_column(options.token_column, TOKEN_COLUMNS, record, "data.token_column", where)
+    tags = None
+    if options.with_tags:
+        tags = pick_column(options.tag_column, TAG_COLUMNS, record, "data.tag_column", where)
     gold = record[tags] if tags is not None else None
-    return as_example(record[tokens], gold, labels, where, (tokens, tags), document_of(record, path) or "")
+    return as_example(record[tokens], gold, options.labels, where, (tokens, tags), document_of(record, path) or "")
 
 
 def document_of(record: Mapping[str, Any], path: str) -> str | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from nerloop.data.json_stream import read_values
 from nerloop.data.offsets import Stated, to_code_points
-from nerloop.data.read_warnings import Notes
-from nerloop.data.records import TextOptions, TextRecord, as_offset, as_text, as_type
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.records import TextRecord, as_offset, as_text, as_type
 from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 
@@ -16,9 +17,7 @@ OTHER_TEXTS = ("hypertextlabels", "paragraphlabels", "timeserieslabels")
 """Types of regions whose offsets don't count the characters of a plain text."""
 
 
-def read_label_studio(
-    path: str, options: TextOptions, notes: Notes, *, token_column: str | None, tag_column: str | None, with_tags: bool
-) -> Iterator[TextRecord]:
+def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the texts of tasks with the regions of one annotation each.
 
     Of several annotations, the one that is marked as ground truth, else the first. Cancelled annotations, drafts,
@@ -31,31 +30,31 @@ def read_label_studio(
             raise DataError(
                 f"{where}: found {shorten(task)}, expected a task of Label Studio's JSON export with 'data'"
             )
-        annotation = _annotation_of(task, where, notes) if with_tags else None
-        stated = _regions_of(annotation, tag_column, where, notes) if annotation is not None else []
-        name = _text_name(task["data"], token_column, where)
+        annotation = _annotation_of(task, where, warnings) if options.with_tags else None
+        stated = _regions_of(annotation, options.tag_column, where, warnings) if annotation is not None else []
+        name = _text_name(task["data"], options.token_column, where)
         text = as_text(task["data"][name], name, where)
         spans, _ = to_code_points(text, stated, where, unit=options.offsets)
         yield TextRecord(text, None if annotation is None else tuple(spans), where, where)
 
 
-def _annotation_of(task: Mapping[str, Any], where: str, notes: Notes) -> Mapping[str, Any] | None:
+def _annotation_of(task: Mapping[str, Any], where: str, warnings: ReadWarnings) -> Mapping[str, Any] | None:
     """Return the annotation that is gold, None where there is none."""
     found = task.get("annotations", task.get("completions", []))  # completions: before version 1.0
     if not isinstance(found, list) or not all(isinstance(a, dict) for a in found):
         raise DataError(f"{where}: 'annotations' is {shorten(found)}, expected a list of objects")
     whole = [a for a in found if not a.get("was_cancelled") and not a.get("skipped")]
     if len(whole) < len(found):
-        notes.add("tasks with cancelled annotations, which are left out", where)
+        warnings.add("tasks with cancelled annotations, which are left out", where)
     if not whole:
         return None
     if len(whole) > 1:
-        notes.add("tasks with several annotations: the ground truth is taken, else the first one", where)
+        warnings.add("tasks with several annotations: the ground truth is taken, else the first one", where)
     gold: Mapping[str, Any] = next((a for a in whole if a.get("ground_truth")), whole[0])
     return gold
 
 
-def _regions_of(annotation: Mapping[str, Any], name: str | None, where: str, notes: Notes) -> list[Stated]:
+def _regions_of(annotation: Mapping[str, Any], name: str | None, where: str, warnings: ReadWarnings) -> list[Stated]:
     result = annotation.get("result")
     if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
         raise DataError(f"{where}: 'result' is {shorten(result)}, expected a list of regions")
@@ -67,7 +66,7 @@ def _regions_of(annotation: Mapping[str, Any], name: str | None, where: str, not
             raise DataError(f"{at}: found a region of type {kind!r}; nerloop reads 'labels' of plain text (<Text>)")
         if kind != "labels" or (name is not None and region.get("from_name") != name):
             if kind != "relation":
-                notes.add("regions that are no labels of the text are left out", f"{at} {shorten(kind)}")
+                warnings.add("regions that are no labels of the text are left out", f"{at} {shorten(kind)}")
             continue
         value = region.get("value")
         if not isinstance(value, dict):
@@ -76,9 +75,9 @@ def _regions_of(annotation: Mapping[str, Any], name: str | None, where: str, not
         if not isinstance(labels, list | None) or not isinstance(text, str | None):
             raise DataError(f"{at}: found {shorten(value)}, expected 'labels' to be a list and 'text' a text")
         if not labels:
-            notes.add("regions without a label are left out", at)
+            warnings.add("regions without a label are left out", at)
         start, end = as_offset(value.get("start"), at), as_offset(value.get("end"), at)
-        stated += [Stated(start, end, as_type(label, at, notes), text) for label in labels or []]
+        stated += [Stated(start, end, as_type(label, at, warnings), text) for label in labels or []]
     return stated
 
 

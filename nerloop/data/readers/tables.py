@@ -11,6 +11,8 @@ from typing import Any
 
 from nerloop.data.checks import as_example, as_tag, shorten_message
 from nerloop.data.lines import file_errors, open_lines
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.columns import find_column
 from nerloop.data.readers.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.errors import DataError
@@ -22,14 +24,7 @@ SENTENCE_COLUMNS = ("sentence #", "sentence_id", "sentence_number", "sent_id", "
 LONGEST_CELL = 1 << 27
 
 
-def read_csv(
-    path: str,
-    *,
-    token_column: str | None = None,
-    tag_column: str | None = None,
-    labels: Sequence[str] | None = None,
-    with_tags: bool = True,
-) -> Iterator[Example]:
+def read_csv(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a CSV file, its fields parted by commas, semicolons or tabs.
 
     Cells that hold lists (JSON's or Python's) are a sentence each. Else a row is a token, and a sentence ends at an
@@ -44,10 +39,12 @@ def read_csv(
     header = first[1]
     names = {name.strip().lower(): i for i, name in enumerate(header)}
     where = f"{path}:{first[0]}"
-    token_index = _find(token_column, WORD_COLUMNS, header, "data.token_column", where)
-    tag_index = _find(tag_column, WORD_TAG_COLUMNS, header, "data.tag_column", where) if with_tags else None
+    token_index = _find(options.token_column, WORD_COLUMNS, header, "data.token_column", where)
+    tag_index = None
+    if options.with_tags:
+        tag_index = _find(options.tag_column, WORD_TAG_COLUMNS, header, "data.tag_column", where)
     sentence_index = next((names[name] for name in SENTENCE_COLUMNS if name in names), None)
-    pending = [] if _is_header(header, token_column, tag_column, tag_index, labels) else [first]
+    pending = [] if _is_header(header, tag_index, options) else [first]
     sentence: list[tuple[int, str, str | None]] = []
     name = ""
     for number, row in (row for part in (pending, rows) for row in part):
@@ -61,13 +58,13 @@ def read_csv(
         if (tokens := _as_list(row[token_index])) is not None:
             tags = None if tag_index is None else _as_list(row[tag_index])
             columns = (header[token_index], None if tag_index is None else header[tag_index])
-            yield as_example(tokens, tags, labels, where, columns)
+            yield as_example(tokens, tags, options.labels, where, columns)
             continue
         if sentence_index is not None and row[sentence_index].strip() not in ("", name):
             name = row[sentence_index].strip()
             yield from _sentence(sentence, path)
             sentence = []
-        tag = None if tag_index is None else as_tag(row[tag_index].strip(), labels, where)
+        tag = None if tag_index is None else as_tag(row[tag_index].strip(), options.labels, where)
         sentence.append((number, row[token_index], tag))
     yield from _sentence(sentence, path)
 
@@ -108,17 +105,12 @@ def _find(name: str | None, usual: Sequence[str], header: list[str], setting: st
     return header.index(by_lower_case[found])
 
 
-def _is_header(
-    row: list[str],
-    token_column: str | None,
-    tag_column: str | None,
-    tag_index: int | None,
-    labels: Sequence[str] | None,
-) -> bool:
-    if tag_index is None or not all(c and re.fullmatch(r"-?\d{1,9}", c) for c in (token_column, tag_column)):
+def _is_header(row: list[str], tag_index: int | None, options: ReadOptions) -> bool:
+    columns = (options.token_column, options.tag_column)
+    if tag_index is None or not all(c and re.fullmatch(r"-?\d{1,9}", c) for c in columns):
         return True
     try:
-        as_tag(row[tag_index].strip(), labels, "")
+        as_tag(row[tag_index].strip(), options.labels, "")
     except DataError:
         return True
     return False
@@ -144,14 +136,7 @@ def _sentence(rows: Sequence[tuple[int, str, str | None]], path: str) -> Iterato
         yield Example(tuple(token for _, token, _ in rows), tags, f"{path}:{rows[0][0]}")
 
 
-def read_parquet(
-    path: str,
-    *,
-    token_column: str | None = None,
-    tag_column: str | None = None,
-    labels: Sequence[str] | None = None,
-    with_tags: bool = True,
-) -> Iterator[Example]:
+def read_parquet(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a Parquet file, a row each.
 
     Integer tags go by `labels`, else by the names that `datasets` wrote into the file. Raises DataError with file:row.
@@ -163,9 +148,11 @@ def read_parquet(
         try:
             file = parquet.ParquetFile(opened)
             schema = file.schema_arrow
-            tokens = pick_column(token_column, TOKEN_COLUMNS, schema.names, "data.token_column", path)
-            tags = pick_column(tag_column, TAG_COLUMNS, schema.names, "data.tag_column", path) if with_tags else None
-            names = labels or (_class_names(schema.metadata, tags) if tags is not None else None)
+            tokens = pick_column(options.token_column, TOKEN_COLUMNS, schema.names, "data.token_column", path)
+            tags = None
+            if options.with_tags:
+                tags = pick_column(options.tag_column, TAG_COLUMNS, schema.names, "data.tag_column", path)
+            names = options.labels or (_class_names(schema.metadata, tags) if tags is not None else None)
             wanted = {tokens, tags, *DOCUMENT_COLUMNS}
             columns = [name for name in schema.names if name in wanted]
             number = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data import TextOptions, format_of, read_files
+from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.errors import DataError
 from nerloop.types import Span
 
@@ -24,7 +24,7 @@ def write(text: str, *lines: str, name: str = "a") -> None:
 
 
 def read(**options):
-    return read_files(["b"], **options)[0]
+    return read_files(["b"], ReadOptions(**options))[0]
 
 
 def tagged(examples) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_discontinuous_span_is_read_as_its_hull_or_skipped(caplog):
     write("North and South Korea", "T1\tLOC 0 5;16 21\tNorth Korea", "T2\tLOC 10 21\tSouth Korea")
     with caplog.at_level(logging.WARNING):
         assert tagged(read()) == ["North/B-LOC and/I-LOC South/I-LOC Korea/I-LOC"]
-        skipped = read(text=TextOptions(discontinuous="skip"))
+        skipped = read(discontinuous="skip")
     assert tagged(skipped) == ["North/O and/O South/B-LOC Korea/I-LOC"]
     assert "1 discontinuous spans read as their hull: b/a.ann:1 LOC" in caplog.text
     assert "1 discontinuous spans left out: b/a.ann:1 LOC" in caplog.text

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data.readers.columns import read_columns
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.readers import columns
 from nerloop.errors import DataError
 from nerloop.types import Example
 
@@ -23,6 +25,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return "x.conll"
 
     return write_file
+
+
+def read_columns(path: str, **options) -> list[Example]:
+    return list(columns.read_columns(path, ReadOptions(**options), ReadWarnings()))
 
 
 def sentences(path: str, **options) -> list[tuple[list[str], list[str]]]:
@@ -250,7 +256,7 @@ def test_lines_that_end_with_cr_alone(write):
 @pytest.mark.parametrize("text", ["A O\rb O", "A O\rb O\r", "A x O\rb O\nc x y O\n"])
 def test_a_cr_within_a_line_is_no_part_of_a_column(write, text):
     assert message(write(text)) == (
-        "x.conll:1: found a CR within the line, expected LF or CRLF behind it. Convert the file first."
+        "x.conll:1: found a CR within the line, expected LF or CRLF at its end. Convert the file first."
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data import format_of, read_files
+from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.errors import DataError
 
 
@@ -21,7 +21,7 @@ def row(number, form, misc="_", xpos="_"):
 
 def read(*lines: str, name="x.conllu", **options):
     Path(name).write_text("\n".join(lines), encoding="utf-8")
-    return read_files([name], **options)[0]
+    return read_files([name], ReadOptions(**options))[0]
 
 
 def tagged(examples) -> list[str]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data.readers.jsonl import read_jsonl
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.readers import jsonl
 from nerloop.errors import DataError
 from nerloop.types import Example
 
@@ -23,6 +25,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return "x.jsonl"
 
     return write_file
+
+
+def read_jsonl(path: str, **options) -> list[Example]:
+    return list(jsonl.read_jsonl(path, ReadOptions(**options), ReadWarnings()))
 
 
 def message(path: str, **options) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data import format_of, read_files
+from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.errors import DataError
 
 
@@ -37,7 +37,7 @@ GOLD = ["Anna/B-PER lives/O in/O Paris/B-LOC"]
 
 def read(*tasks, **options) -> list[str]:
     Path("x.json").write_text(json.dumps(tasks, indent=2), encoding="utf-8")
-    examples = read_files(["x.json"], **options)[0]
+    examples = read_files(["x.json"], ReadOptions(**options))[0]
     return [" ".join(f"{t}/{g}" for t, g in zip(e.tokens, e.tags, strict=True)) for e in examples]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data import format_of, read_files
+from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.errors import DataError
 
 
@@ -17,7 +17,7 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(text: str, **options) -> list[str]:
     Path("x.csv").write_text(text, encoding="utf-8")
-    examples = read_files(["x.csv"], **options)[0]
+    examples = read_files(["x.csv"], ReadOptions(**options))[0]
     return [" ".join(f"{t}/{g}" for t, g in zip(e.tokens, e.tags, strict=True)) for e in examples]
 
 

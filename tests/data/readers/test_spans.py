@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.data import TextOptions, format_of, read_files
+from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.errors import DataError
 from nerloop.types import Span
 
@@ -20,7 +20,7 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(*records, name="x.jsonl", **options):
     Path(name).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
-    return read_files([name], **options)[0]
+    return read_files([name], ReadOptions(**options))[0]
 
 
 def message(*records, **options) -> str:
@@ -139,8 +139,8 @@ def test_the_outermost_of_nested_spans_is_kept_and_the_others_counted(caplog):
     assert pairs([example]) == ["Bank/B-ORG of/I-ORG China/I-ORG"]
     assert example.missed == ()
     assert "2 nested or overlapping spans left out" in caplog.text
-    assert pairs(read(record, text=TextOptions(overlaps="innermost"))) == ["Bank/B-ORG of/O China/B-LOC"]
-    assert message(record, text=TextOptions(overlaps="error")) == (
+    assert pairs(read(record, overlaps="innermost")) == ["Bank/B-ORG of/O China/B-LOC"]
+    assert message(record, overlaps="error") == (
         "x.jsonl:1 LOC 'China' at 8 in ORG 'Bank of China' at 0: found spans that overlap, expected none; "
         "set data.overlaps to outermost"
     )

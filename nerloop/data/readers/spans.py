@@ -8,9 +8,10 @@ from typing import Any
 
 from nerloop.data.json_stream import read_values
 from nerloop.data.offsets import Slice, Stated, to_code_points
-from nerloop.data.read_warnings import Notes
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.jsonl import pick_column
-from nerloop.data.records import TextOptions, TextRecord, as_offset, as_text, as_type
+from nerloop.data.records import TextRecord, as_offset, as_text, as_type
 from nerloop.errors import DataError, shorten
 
 SPAN_COLUMNS = ("spans", "entities", "label", "labels")
@@ -19,9 +20,7 @@ STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
 REFUSED = ("reject", "ignore")
 
 
-def read_spans(
-    path: str, options: TextOptions, notes: Notes, *, token_column: str | None, tag_column: str | None, with_tags: bool
-) -> Iterator[TextRecord]:
+def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the records of JSON lines, or of one JSON array: an object each, with a text and its spans.
 
     Spans are objects with start (or start_offset), end (end_offset) and label, or triples [start, end, label], under
@@ -32,14 +31,14 @@ def read_spans(
     for where, value in read_values(path):
         if not isinstance(value, dict):
             raise DataError(f"{where}: found {shorten(value)}, expected an object such as {{'text': ..., 'spans': []}}")
-        text_name = pick_column(token_column, TEXT_COLUMNS, value, "data.token_column", where)
+        text_name = pick_column(options.token_column, TEXT_COLUMNS, value, "data.token_column", where)
         text = as_text(value[text_name], text_name, where)
-        if with_tags and value.get("answer") in REFUSED:
-            notes.add("records that were rejected or ignored are left out", where)
+        if options.with_tags and value.get("answer") in REFUSED:
+            warnings.add("records that were rejected or ignored are left out", where)
             continue
-        if with_tags and value.get("_is_binary"):
-            notes.add("records answer about one span each (Prodigy's binary view) and may have more entities", where)
-        stated = _spans_of(value, tag_column, where, notes) if with_tags else None
+        if options.with_tags and value.get("_is_binary"):
+            warnings.add("records answer about one span each (Prodigy's binary view) and may have more entities", where)
+        stated = _spans_of(value, options.tag_column, where, warnings) if options.with_tags else None
         tokens = _tokens_of(value, where)
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
         # spaCy's tokenizer, which Prodigy's tokens are of, makes tokens of white space, too; no format of columns does.
@@ -49,7 +48,7 @@ def read_spans(
         yield TextRecord(text, None if stated is None else tuple(spans), where, where, tuple(places))
 
 
-def _spans_of(record: dict[str, Any], name: str | None, where: str, notes: Notes) -> list[Stated] | None:
+def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: ReadWarnings) -> list[Stated] | None:
     """Return the spans of a record, None of one that nobody annotated."""
     is_annotated = any(column in record for column in ("answer", "annotation_id"))
     if name is None and is_annotated and not any(column in record for column in SPAN_COLUMNS):
@@ -67,9 +66,9 @@ def _spans_of(record: dict[str, Any], name: str | None, where: str, notes: Notes
     stated = []
     for i, span in enumerate(found):
         if isinstance(span, dict) and span.get("answer") in REFUSED:
-            notes.add("spans that were rejected or ignored are left out", f"{where}: span {i + 1}")
+            warnings.add("spans that were rejected or ignored are left out", f"{where}: span {i + 1}")
         else:
-            stated.append(as_span(span, f"{where}: span {i + 1}", notes))
+            stated.append(as_span(span, f"{where}: span {i + 1}", warnings))
     return stated
 
 
@@ -78,7 +77,7 @@ def _has_spans(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict | list) for item in value)
 
 
-def as_span(value: Any, where: str, notes: Notes) -> Stated:
+def as_span(value: Any, where: str, warnings: ReadWarnings) -> Stated:
     """Return a span that is written as an object or a triple. Raises DataError, starting with `where`."""
     if isinstance(value, list) and len(value) >= 3:
         start, end, label = value[:3]
@@ -92,7 +91,7 @@ def as_span(value: Any, where: str, notes: Notes) -> Stated:
         raise DataError(f"{where}: found {shorten(value)}, expected start, end and label, as an object or a triple")
     if text is not None and not isinstance(text, str):
         raise DataError(f"{where}: its 'text' is {shorten(text)}, expected a text")
-    return Stated(as_offset(start, where), as_offset(end, where), as_type(label, where, notes), text)
+    return Stated(as_offset(start, where), as_offset(end, where), as_type(label, where, warnings), text)
 
 
 def _tokens_of(record: Mapping[str, Any], where: str) -> list[Slice]:
@@ -124,25 +123,23 @@ def is_annotator_file(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(name), list) for name in ("classes", "annotations"))
 
 
-def read_spacy(
-    path: str, options: TextOptions, notes: Notes, *, token_column: str | None, tag_column: str | None, with_tags: bool
-) -> Iterator[TextRecord]:
+def read_spacy(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the records of spaCy's training data as JSON: an array or a line each.
 
     A record is [text, {"entities": [[start, end, label], ...]}]; entities that are null or missing were not annotated.
     They may be the "annotations" of an object with "classes". Raises DataError with file:line.
     """
-    name = tag_column or "entities"
+    name = options.tag_column or "entities"
     for where, value in _spacy_records(path):
         if value is None:  # exports of the NER annotator for spaCy have some
-            notes.add("records that nobody annotated are left out", where)
+            warnings.add("records that nobody annotated are left out", where)
             continue
         if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict | None):
             raise DataError(f'{where}: found {shorten(value)}, expected ["text", {{"entities": [[0, 4, "PER"]]}}]')
         text = as_text(value[0], "text", where)
-        entities = (value[1] or {}).get(name) if with_tags else None
+        entities = (value[1] or {}).get(name) if options.with_tags else None
         if not isinstance(entities, list | None):
             raise DataError(f"{where}: {name!r} is {shorten(entities)}, expected a list of [start, end, label]")
-        stated = [as_span(span, f"{where}: entity {i + 1}", notes) for i, span in enumerate(entities or [])]
+        stated = [as_span(span, f"{where}: entity {i + 1}", warnings) for i, span in enumerate(entities or [])]
         spans, _ = to_code_points(text, stated, where, unit=options.offsets)
         yield TextRecord(text, None if entities is None else tuple(spans), where, where)

@@ -1,0 +1,55 @@
+"""What the commands share: flags for reading data, error lines, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from nerloop.data.formats import FORMATS
+from nerloop.data.options import SETTINGS
+from nerloop.errors import STOPPED, Interrupted, NerloopError
+
+
+def add_read_flags(
+    parser: argparse.ArgumentParser, *, formats: Sequence[str] = (), for_saved_model: bool = False
+) -> None:
+    """Add a flag for each setting of ReadOptions: --format, --token_column ... `ReadOptions.of` takes the parsed flags.
+
+    `formats` are names that the command takes in addition. With `for_saved_model`, flags that are not given are None
+    where the saved model has a value (see `nerloop.data.options.SETTINGS`).
+    """
+    for setting in SETTINGS:
+        choices = ("auto", *FORMATS, *formats) if setting.name == "format" else setting.metadata["choices"]
+        is_saved = for_saved_model and not setting.metadata["is_of_files"]
+        parser.add_argument(
+            f"--{setting.name}",
+            default=None if is_saved else setting.default,
+            choices=choices or None,
+            nargs="+" if setting.name == "labels" else None,
+            help=setting.metadata["help"] + ("; default: as in training" if is_saved else ""),
+        )
+
+
+def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], bool] = lambda: True) -> None:
+    """Run a command; leave with its exit code unless that is 0 or None.
+
+    A NerloopError becomes one line on standard error and its exit code, Ctrl-C becomes one line and 130. Where
+    `is_speaker` is false, as on other processes of a launch, nothing is printed.
+    """
+    message = ""
+    try:
+        code = command() or 0
+        sys.stdout.flush()
+    except NerloopError as error:
+        message, code = f"nerloop: error: {error}", error.exit_code
+    except KeyboardInterrupt:
+        message, code = STOPPED, Interrupted.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    if message and is_speaker():
+        print(message, file=sys.stderr)
+    if code:
+        sys.exit(code)
