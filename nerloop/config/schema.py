@@ -199,7 +199,7 @@ class Config:
             learning_rate=self.learning_rate,
             threads=self.train.threads or threads,
             best_metric=self.train.best_metric
-            or getattr(plugins.find("evaluator", self.evaluator.name), "main_metric"),
+            or plugins.find("evaluator", self.evaluator.name).main_metric,
         )
         return dataclasses.replace(self, train=train, **spelled_out)
 
