@@ -137,7 +137,7 @@ def _train(config: Config, held: contextlib.ExitStack) -> dict[str, Any]:
 
     is_main = accelerator.is_main_process
     tracked = Tracker(run.folder, first_step=progress.step, num_steps=num_steps, is_main=is_main)
-    num_before = max(SKIPPED, train_step.num_unsteady(num_steps - progress.step - config.run.profile))
+    num_before = max(SKIPPED, train_step.num_warmup_steps(num_steps - progress.step - config.run.profile))
     traced = profiling(config.run.profile, run.folder, is_main=is_main, skipped=num_before)
     with run.keeping_status(is_main), tracked as tracker, traced as end_of_step:
         due: list[Callable[[], None]] = []  # figures that are to be told, of one step at most

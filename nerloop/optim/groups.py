@@ -1,19 +1,18 @@
-"""Which parameters decay: AdamW's parameter groups."""
+"""Parameter groups: which parameters have weight decay."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
+from torch import nn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's parameter groups: no decay for biases and for whatever belongs to a norm, by the module's type."""
+    """Return two groups of trained parameters: with `weight_decay`, and without (biases and parameters of norms)."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for module in model.modules():
-        is_norm = type(module).__name__.endswith("Norm")  # LayerNorm, RMSNorm, and the many models' own
+        is_norm = type(module).__name__.endswith("Norm")  # LayerNorm, RMSNorm, and the models' own classes
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 (free if is_norm or name == "bias" else decayed).append(parameter)

@@ -33,8 +33,8 @@ from nerloop.inspection.parts import Part, is_line_per_token
 from nerloop.kernels.modules import replace_with_fused
 from nerloop.model.compat import choose_collator, freeze_unused
 from nerloop.model.load import load_model, load_tokenizer, new_model
-from nerloop.optim.adamw import build_optimizer
 from nerloop.optim.master_weights import Weights
+from nerloop.optim.optimizer import build_optimizer, is_exact_for_pruned_rows
 from nerloop.optim.pruned_embedding import is_prunable, prune
 from nerloop.run.signals import Interruption
 from nerloop.tags import Scheme, labels_of, scheme_of
@@ -141,7 +141,9 @@ class Training:
         features = collectives.local_main_first(
             accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
         )
-        if config.collator.name in plugins.BUILT_IN["collator"]:  # one of one's own may put other subwords in
+        # Another collator may add other subwords; another optimizer may do more to unused rows than let them decay.
+        is_exact = is_exact_for_pruned_rows(config.train.optimizer, config.train.weight_decay)
+        if is_exact and config.collator.name in plugins.BUILT_IN["collator"]:
             prune_embedding(model, features["train"], collator, tokenizer, accelerator)
         atoms = features["train"].atoms
         plan = Plan(
@@ -167,7 +169,7 @@ class Training:
             precision=precision,
             tokenizer=tokenizer,
             weights=weights,
-            optimizer=build_optimizer(weights, config.train.weight_decay, precision),
+            optimizer=build_optimizer(weights, config.train.weight_decay, precision, config.train.optimizer),
             collator=collator,
             evaluator=evaluator,
             predictor=Predictor(

@@ -30,7 +30,7 @@ def work(arguments: argparse.Namespace) -> None:
     from nerloop.distributed import launch as hardware
     from nerloop.model.forward import logits_of
     from nerloop.objectives.cross_entropy import token_loss
-    from nerloop.optim.adamw import clip, takes_gradients_of_model
+    from nerloop.optim.optimizer import clip, uses_compute_weights
     from nerloop.run.signals import Interruption
     from nerloop.training.setup import Training, read_dataset
 
@@ -45,7 +45,7 @@ def work(arguments: argparse.Namespace) -> None:
     weights, parameters = task.weights, list(task.weights.master.parameters())
     model, optimizer = accelerator.prepare(weights.model, task.optimizer)
     model.train()
-    is_one_pass = takes_gradients_of_model(optimizer)
+    is_one_pass = uses_compute_weights(optimizer)
     found: dict[str, list[float]] = defaultdict(list)
     for number in range(arguments.warmup + arguments.steps):
         step, clock = task.plan[number], time.perf_counter()

@@ -163,14 +163,14 @@ def test_where_recording_fails_training_goes_on_as_without(config, caplog, monke
     assert torch.rand(3, device="cuda").isfinite().all()  # the generator draws again
 
 
-def descent_of(config, model, *, with_graphs: bool, deterministic: bool = False):
+def train_step_of(config, model, *, with_graphs: bool, deterministic: bool = False):
     """Return a TrainStep, its weights and the collator for a model on the device, in bf16."""
     from nerloop.collators.pack import Pack
     from nerloop.config import ModelSettings
     from nerloop.distributed.launch import make_accelerator
     from nerloop.model.load import load_tokenizer
-    from nerloop.optim.adamw import build_optimizer
     from nerloop.optim.master_weights import Weights
+    from nerloop.optim.optimizer import build_optimizer
     from nerloop.optim.step import TrainStep
 
     accelerator = make_accelerator("bf16", deterministic=deterministic)
@@ -209,7 +209,7 @@ def test_steps_of_these_encoders_wait_for_nothing(config, make_model, kind, with
     """The first one tries kernels, the second one records: these may wait."""
     import torch
 
-    train_step, _, collator = descent_of(config, make_model(kind, **KINDS[kind]), with_graphs=with_graphs)
+    train_step, _, collator = train_step_of(config, make_model(kind, **KINDS[kind]), with_graphs=with_graphs)
     total = torch.zeros((), device="cuda")
     for step in range(6):
         torch.manual_seed(step)
@@ -233,7 +233,7 @@ def test_gradients_and_updates_by_graphs_are_those_without_to_the_bit(config, ma
         ends = []
         for is_on in (True, False):
             options = {"with_graphs": True, "deterministic": True}
-            train_step, weights, collator = descent_of(config, make_model("bert"), **options)
+            train_step, weights, collator = train_step_of(config, make_model("bert"), **options)
             train_step.graphs._is_on = is_on
             figures = []
             for step in range(20):
@@ -261,7 +261,7 @@ def test_sentences_side_by_side_have_the_gradient_of_padded_ones_by_graphs_too(c
     options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     gradients = []
     for is_padded in (False, True):
-        train_step, weights, collator = descent_of(config, make_model("bert", **options), with_graphs=not is_padded)
+        train_step, weights, collator = train_step_of(config, make_model("bert", **options), with_graphs=not is_padded)
         collator = Pad(collator._tokenizer) if is_padded else collator
         for step in range(4):
             train_step.add_gradient(collator(features(step)), 1 / 156, is_last=True)

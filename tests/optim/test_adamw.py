@@ -14,8 +14,8 @@ from nerloop.collators.pad import Pad
 from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
 from nerloop.kernels.modules import replace_with_fused
-from nerloop.optim.adamw import build_optimizer, clip, takes_gradients_of_model
 from nerloop.optim.master_weights import Weights
+from nerloop.optim.optimizer import build_optimizer, clip, uses_compute_weights
 from nerloop.optim.step import TrainStep
 from nerloop.types import Feature
 
@@ -71,8 +71,8 @@ def by_torch(weights, decay=0.1):
 def test_weights_moments_and_norms_are_those_of_pytorch(max_norm, to_master):
     ours, theirs = weights_of(), weights_of()
     one_pass, fused = build_optimizer(ours, 0.1, "bf16"), by_torch(theirs)
-    assert takes_gradients_of_model(one_pass)
-    assert not takes_gradients_of_model(fused)
+    assert uses_compute_weights(one_pass)
+    assert not uses_compute_weights(fused)
     for step in range(5):
         give_gradients(ours, step, to_master=to_master)
         give_gradients(theirs, step, to_master=True)
@@ -200,7 +200,7 @@ def test_a_step_is_that_of_other_ways_in_bf16(make_model, wordpiece, monkeypatch
         accelerator = make_accelerator("bf16")
         weights = Weights.of(model, "bf16")
         prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
-        assert takes_gradients_of_model(optimizer) is is_on
+        assert uses_compute_weights(optimizer) is is_on
         train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0)
         norms = []
         for step in range(3):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from nerloop.optim.adamw import build_optimizer, clip
 from nerloop.optim.master_weights import Weights, cast_parameters
+from nerloop.optim.optimizer import build_optimizer, clip
 
 
 def test_without_bf16_there_is_one_model(make_model):

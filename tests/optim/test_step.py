@@ -13,9 +13,9 @@ from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
 from nerloop.model import packing as attention
 from nerloop.model.compat import prepare_model
-from nerloop.optim.adamw import build_optimizer
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.step import UNSTEADY, TrainStep, fetching
+from nerloop.optim.optimizer import build_optimizer
+from nerloop.optim.step import WARMUP_STEPS, TrainStep, fetching
 from nerloop.types import Feature
 
 # The lengths of two micro-batches a step; a training takes them in turn.
@@ -35,8 +35,8 @@ def feature(length, number):
 
 
 def flat(q, k, v, layout, scaling, dropout, window=None):
-    """Attend as the kernel does, by the borders alone."""
-    parts = (x.split(layout.borders.diff().tolist()) for x in (q, k, v))
+    """Attend as the kernel does, by the cu_seqlens alone."""
+    parts = (x.split(layout.cu_seqlens.diff().tolist()) for x in (q, k, v))
     heads = [[x.transpose(0, 1) for x in qkv] for qkv in zip(*parts, strict=True) if len(qkv[0])]
     return torch.cat([functional.scaled_dot_product_attention(*h, scale=scaling).transpose(0, 1) for h in heads])
 
@@ -49,7 +49,7 @@ def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_ste
     train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0, True)
     assert train_step.graphs is None  # there is no GPU
     if kind is not None:
-        train_step.use(kind(accelerator.device, [*weights.master.parameters(), *weights.model.parameters()]))
+        train_step.use_graphs(kind(accelerator.device, [*weights.master.parameters(), *weights.model.parameters()]))
         train_step.graphs._is_on = is_on
     prepared.train()
     losses, norms = [], []
@@ -71,9 +71,9 @@ def model(make_model):
 
 
 @pytest.fixture
-def by_borders(monkeypatch):
-    monkeypatch.setattr(attention, "_is_flat", lambda *_: True)
-    monkeypatch.setattr(attention, "_attend_flat", flat)
+def by_cu_seqlens(monkeypatch):
+    monkeypatch.setattr(attention, "_has_varlen", lambda *_: True)
+    monkeypatch.setattr(attention, "_varlen_attention", flat)
 
 
 def prepared(collator, model):
@@ -82,11 +82,11 @@ def prepared(collator, model):
 
 
 def test_recorded_steps_are_those_without_graphs_to_the_bit(
-    model, wordpiece, by_borders, make_model, recorded_graphs, caplog
+    model, wordpiece, by_cu_seqlens, make_model, recorded_graphs, caplog
 ):
     collator = prepared(Pack(wordpiece), model)
     other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
-    attention.use(other)
+    attention.set_packed_attention(other)
     losses, norms, graphs, weights = trained(model, collator, kind=recorded_graphs)
     assert caplog.messages == []
     names = ("input_ids", "position_ids")
@@ -106,12 +106,12 @@ def test_recorded_steps_are_those_without_graphs_to_the_bit(
 
 
 def test_with_and_without_graphs_a_step_is_the_same_but_for_how_the_rates_are_rounded(
-    model, wordpiece, by_borders, make_model, recorded_graphs
+    model, wordpiece, by_cu_seqlens, make_model, recorded_graphs
 ):
     """Graphs find them in float32 tensors; without, a CPU's stay as they are."""
     collator = prepared(Pack(wordpiece), model)
     other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
-    attention.use(other)
+    attention.set_packed_attention(other)
     losses, _, _, weights = trained(model, collator, kind=recorded_graphs, num_steps=4)
     plain_losses, _, none, plain_weights = trained(other, collator, num_steps=4)
     assert none is None
@@ -122,14 +122,14 @@ def test_with_and_without_graphs_a_step_is_the_same_but_for_how_the_rates_are_ro
 def test_a_model_that_needs_the_lengths_is_trained_without_graphs(
     model, wordpiece, make_model, recorded_graphs, caplog
 ):
-    """Stacks, which a CPU attends in, change their shapes with each batch: recorded, they would be those of one."""
+    """The shapes of length buckets, which a CPU uses, change with each batch; a recording would keep those of one."""
     collator = prepared(Pack(wordpiece), model)
     other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
-    attention.use(other)
+    attention.set_packed_attention(other)
     losses, norms, graphs, weights = trained(model, collator, kind=recorded_graphs)
     assert len(graphs) == 0
     (line,) = caplog.messages
-    assert "NotImplementedError: stacks of sentences whose lengths the device alone knows" in line
+    assert "NotImplementedError: length buckets of sequences whose lengths only the device knows" in line
     same_losses, same_norms, _, same_weights = trained(other, collator, kind=recorded_graphs, is_on=False)
     assert (losses, norms) == (same_losses, same_norms)
     assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
@@ -182,7 +182,7 @@ def test_a_trace_waits_for_graphs_as_far_as_the_run_goes(make_model, recorded_gr
     accelerator = make_accelerator("bf16")
     weights = Weights.of(model, "bf16")
     train_step = TrainStep(accelerator, weights, model, build_optimizer(weights, 0.01, "bf16"))
-    assert (train_step.num_unsteady(1000), train_step.timing) == (0, {})
-    train_step.use(recorded_graphs(accelerator.device, []))
-    assert [train_step.num_unsteady(n) for n in (1000, 60, 2)] == [UNSTEADY, 60, 2]
+    assert (train_step.num_warmup_steps(1000), train_step.timing) == (0, {})
+    train_step.use_graphs(recorded_graphs(accelerator.device, []))
+    assert [train_step.num_warmup_steps(n) for n in (1000, 60, 2)] == [WARMUP_STEPS, 60, 2]
     assert train_step.timing == {"capture_seconds": 0.0}
