@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +37,17 @@ def build_optimizer(
 
 
 def _build(name: str, groups: list[dict[str, Any]], weights: Weights, precision: str) -> torch.optim.Optimizer:
-    factory = find_function("train.optimizer", name, OPTIMIZERS)
+    return construct(find_function("train.optimizer", name, OPTIMIZERS), groups, weights, precision)
+
+
+def construct(
+    factory: Callable[..., Any], groups: list[dict[str, Any]], weights: Weights, precision: str
+) -> torch.optim.Optimizer:
+    """Return `factory(groups)`, with `weights` and `precision` if it has parameters of these names.
+
+    Raises PluginError where that fails or gives no torch.optim.Optimizer.
+    """
+    name = getattr(factory, "__qualname__", repr(factory))
     context = {"weights": weights, "precision": precision}
     try:
         accepted = inspect.signature(factory).parameters
@@ -98,6 +109,19 @@ def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter
         inner.found_inf = (~torch.isfinite(norm)).float()
     elif max_norm < float("inf"):
         torch._foreach_div_(gradients, torch.clamp(norm / max_norm, min=1.0))
+    return norm
+
+
+def clip_and_step(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter], max_norm: float) -> Tensor:
+    """Clip the gradients, update the weights unless the norm is not finite, and clear the gradients; return the norm.
+
+    Only for an optimizer that does not look at `found_inf` itself does the process wait for the norm.
+    """
+    norm = clip(accelerator, optimizer, parameters, max_norm)
+    skips_itself = accelerator.scaler is not None or skips_non_finite(optimizer)
+    if skips_itself or bool(torch.isfinite(norm)):
+        optimizer.step()
+    optimizer.zero_grad()
     return norm
 
 

@@ -15,7 +15,7 @@ from nerloop.model.forward import logits_of
 from nerloop.objectives.cross_entropy import token_loss
 from nerloop.optim.cuda_graphs import Graphs
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.optimizer import clip, skips_non_finite, unwrapped, uses_compute_weights
+from nerloop.optim.optimizer import clip_and_step, unwrapped, uses_compute_weights
 from nerloop.types import MicroBatch, Tensor
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ class TrainStep:
         """
         self._accelerator, self._weights, self._model, self._optimizer = accelerator, weights, model, optimizer
         self._uses_compute_weights = uses_compute_weights(optimizer)
-        # Otherwise `_update` looks at the norm before it calls the optimizer. In fp16 the scaler does.
-        self._skips_itself = accelerator.scaler is not None or skips_non_finite(optimizer)
         self._max_norm = max_norm or float("inf")
         self._device = accelerator.device
         self._parameters = [p for p in weights.master.parameters() if p.requires_grad]
@@ -144,13 +142,10 @@ class TrainStep:
         return loss.detach()
 
     def _update(self, step: int | Tensor) -> Tensor:
-        norm = clip(self._accelerator, self._optimizer, self._parameters, self._max_norm)
+        norm = clip_and_step(self._accelerator, self._optimizer, self._parameters, self._max_norm)
         if self._accelerator.scaler is None:
             is_first_bad = (self.first_bad < 0) & ~torch.isfinite(norm)
             self.first_bad.copy_(torch.where(is_first_bad, step, self.first_bad))
-        if self._skips_itself or bool(torch.isfinite(norm)):
-            self._optimizer.step()
-        self._optimizer.zero_grad()
         self._weights.sync_to_compute(is_written=self._uses_compute_weights)
         return norm
 

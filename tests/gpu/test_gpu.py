@@ -66,9 +66,31 @@ def test_mixed_precision_follows_float32(config, precision, tolerance):
     assert losses(mixed) == pytest.approx(losses(full), rel=tolerance)
 
 
-def test_fp16_overflows_advance_neither_step_nor_schedule(config):
-    results = train(changed(config, "fp16", mixed_precision="fp16"))
+def test_fp16_overflows_advance_neither_step_nor_schedule(config, monkeypatch):
+    """The first scale is the largest power of two in float32: the gradients of the first steps are infinite in fp16."""
+    import torch
+    from accelerate.optimizer import AcceleratedOptimizer
+
+    class Scaler(torch.amp.GradScaler):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **{**options, "init_scale": 2.0**32})
+
+    skipped, step = [], AcceleratedOptimizer.step
+
+    def counting(self, closure=None):
+        step(self, closure)
+        skipped.append(self.step_was_skipped)
+
+    monkeypatch.setattr(torch.amp, "GradScaler", Scaler)
+    monkeypatch.setattr(AcceleratedOptimizer, "step", counting)
+    config = changed(config, "fp16", mixed_precision="fp16")
+    results = train(replace(config, run=replace(config.run, log_every=1)))
+    assert 1 <= sum(skipped) < 20
+    assert len(skipped) == 14 + sum(skipped)
     assert results["steps"] == 14
+    logged = [json.loads(line) for line in Path(config.run.dir, "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in logged if "lr" in line] == list(range(1, 15))
+    assert all(np.isfinite(line["loss"]) for line in logged if "loss" in line)
 
 
 def test_a_resumed_run_ends_as_the_undisturbed_one(config):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -164,6 +166,35 @@ def test_what_it_can_not_do_it_refuses():
     for option in ({"position_bias": query}, {"softcap": 1.0}, {"is_causal": True}):
         with pytest.raises(NotImplementedError, match="soft cap"), packed_attention(PackedLayout.of([3])):
             attention_forward(Module(), query, query, query, None, **option)
+
+
+def test_two_threads_attend_each_within_its_own_layout():
+    torch.manual_seed(0)
+    query = torch.randn(1, 2, 12, 4, dtype=torch.float64)
+    both_are_inside, found = threading.Barrier(2, timeout=60), {}
+
+    def run(name, lengths):
+        with packed_attention(PackedLayout.of(lengths)):
+            both_are_inside.wait()
+            found[name] = attention_forward(Module().eval(), query, query, query, None, scaling=0.5)[0]
+            both_are_inside.wait()
+
+    layouts = {"a": [3, 9], "b": [7, 4, 1]}
+    threads = [threading.Thread(target=run, args=item) for item in layouts.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, lengths in layouts.items():
+        assert float((found[name] - expected([query] * 3, lengths)).abs().max()) < 1e-14
+
+
+def test_preparing_for_block_masks_twice_adds_no_second_hook(make_model):
+    model = make_model("deberta-v2")
+    for _ in range(2):
+        attention.keep_block_masks_from_embeddings(model)
+    hooks = [len(m._forward_pre_hooks) for m in model.modules() if type(m).__name__.endswith("Embeddings")]
+    assert hooks == [1]
 
 
 def features(*lengths: int) -> list[Feature]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.nn import functional
 from nerloop.collators.pad import Pad
 from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
-from nerloop.kernels.modules import replace_with_fused
+from nerloop.kernels.modules import can_pack, replace_with_fused
 from nerloop.optim.master_weights import Weights
 from nerloop.optim.optimizer import build_optimizer, clip, uses_compute_weights
 from nerloop.optim.step import TrainStep
@@ -118,6 +119,38 @@ def test_what_an_update_moves_has_a_new_version():
         step_with(optimizer, weights)
     moved = [n != v for n, v in zip([p._version for p in weights.master.parameters()], versions, strict=True)]
     assert moved == [True] * 4 + [False] * 2
+
+
+class Behind(torch.optim.SGD):
+    """Writes the compute weights through a pointer, which PyTorch does not see, and says nothing of it."""
+
+    uses_compute_weights = True
+
+    def __init__(self, groups, weights):
+        super().__init__(groups)
+        self.weights = weights
+
+    def step(self, closure=None):
+        for weight in self.weights.model.parameters():
+            ctypes.memset(weight.data_ptr(), 0, weight.nbytes)
+
+
+def test_an_update_that_pytorch_does_not_see_is_used_by_the_next_evaluation(make_model, wordpiece):
+    if not can_pack():
+        pytest.skip("PyTorch has no products with packed weights in bf16 on this CPU")
+    model = make_model("bert")
+    replace_with_fused(model)
+    weights = Weights.of(model, "bf16")
+    optimizer = Behind(list(weights.master.parameters()), weights)
+    train_step = TrainStep(make_accelerator("bf16"), weights, weights.model, optimizer)
+    batch = Pad(wordpiece)([feature(9, 0)])
+    layer, x = weights.model.classifier, torch.ones(1, 32).bfloat16()
+    with torch.no_grad():
+        assert layer(x).abs().max() > 0  # packs the weight
+    train_step.add_gradient(batch, 1.0, is_last=True)
+    train_step.update(0, 0.1)
+    with torch.no_grad():
+        assert layer(x).tolist() == [[0.0] * 5]
 
 
 @needs_kernels
