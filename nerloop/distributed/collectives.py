@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nerloop.errors import NerloopError
-from nerloop.kernels import bindings as kernels
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,6 +22,8 @@ def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
     """Do without kernels where one process has none: what they round in other ways would never be made equal again."""
     import torch
     from accelerate.utils import gather_object
+
+    from nerloop.kernels import bindings as kernels
 
     if accelerator.num_processes == 1:
         return
