@@ -88,6 +88,12 @@ def find(kind: str, name: str) -> type:
     return found
 
 
+def main_metric_of(evaluator: str) -> str:
+    """Return the main metric that an evaluator declares. Raises PluginError as `find` does."""
+    found: str = getattr(find("evaluator", evaluator), "main_metric")  # noqa: B009 (`find` has checked it)
+    return found
+
+
 def find_function(setting: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
     """Return the function that a setting names: one of a table of built-in ones, else by its dotted path.
 

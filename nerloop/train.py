@@ -89,7 +89,7 @@ def loop(training: Training, state: State, run: Run, monitor: Monitor, session: 
         for i, indices in enumerate(micro_batches):
             micro_batch = training.collate(indices)
             monitor.count(micro_batch, training.num_subwords(indices))
-            loss_sum += training.step.add_gradient(micro_batch, scale, is_last=i + 1 == len(micro_batches))
+            loss_sum += training.step.backward(micro_batch, scale, is_last=i + 1 == len(micro_batches))
         grad_norm = training.step.update(state.step, lr)  # clip, skip if not finite, optimizer step
         monitor.flush()  # the step before: a GPU now has this one to do
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nerloop.batching.shapes import few_shapes
+from nerloop.batching.shapes import round_up_size
 from nerloop.errors import ConfigError
 from nerloop.plugins import did_you_mean
 from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
@@ -50,7 +50,7 @@ class Pack:
         self.width = width
         self.position_offset = position_offset
         self.layout = layout
-        self._widths = {"per_octave": 16, "least": 8}  # of a row without padding
+        self._widths = {"per_octave": 16, "multiple_of": 8}  # of a row without padding
 
     def alternatives(self) -> list[Pack]:
         """Return what else to try on a model that disagrees: positions behind the padding id, other layouts."""
@@ -66,7 +66,7 @@ class Pack:
         """Choose the widths of rows for the device of a model."""
         if self.layout == "unpadded" and model.device.type == "cuda":
             # The fewer, the sooner a CUDA graph of one is met again; and empty cells are cheap there.
-            self._widths = {"per_octave": 8, "least": 128}
+            self._widths = {"per_octave": 8, "multiple_of": 128}
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:
         """Return input_ids, position_ids and labels, (rows, width), and the mask that the layout needs."""
@@ -77,7 +77,7 @@ class Pack:
 
         lengths = [len(f) for f in features]
         *starts, end = [0, *itertools.accumulate(lengths)]
-        tail = few_shapes(end, **self._widths) - end
+        tail = round_up_size(end, **self._widths) - end
         within = np.concatenate([*(np.arange(n) for n in lengths), np.zeros(tail, np.int64)])
         positions = within + (self.position_offset or 0)
         ids = np.concatenate([*(f.input_ids for f in features), np.full(tail, self._pad_id)])

@@ -85,8 +85,10 @@ class TrainSettings:
     """instead: as many micro-batches as keep each within this many subwords"""
     learning_rate: float | None = None
     """peak learning rate (none: 5e-5, the demo 3e-3)"""
+    optimizer: str = "adamw"
+    """adamw, or a dotted path to a torch.optim.Optimizer whose options have defaults, such as torch.optim.NAdam"""
     weight_decay: float = 0.01
-    """of AdamW, except for norms and biases"""
+    """of all parameters but norms and biases"""
     warmup_ratio: float = 0.06
     """share of the steps over which the learning rate rises"""
     schedule: Literal["linear", "constant"] = "linear"
@@ -101,8 +103,8 @@ class TrainSettings:
     """of head, shuffling and dropout"""
     deterministic: bool = False
     """bit-identical reruns, at some cost on GPUs"""
-    cuda_graphs: bool = True
-    """on one GPU in bf16: record steps and replay them, which changes no number; where that fails, it is said"""
+    cuda_graphs: bool = False
+    """on one GPU in bf16: record steps and replay them, which should change no number; never run on a GPU yet"""
     eval_every: int | None = None
     """steps between evaluations (none: each epoch)"""
     save_every: int | None = None
@@ -198,8 +200,7 @@ class Config:
             self.train,
             learning_rate=self.learning_rate,
             threads=self.train.threads or threads,
-            best_metric=self.train.best_metric
-            or plugins.find("evaluator", self.evaluator.name).main_metric,
+            best_metric=self.train.best_metric or plugins.main_metric_of(self.evaluator.name),
         )
         return dataclasses.replace(self, train=train, **spelled_out)
 

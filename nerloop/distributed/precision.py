@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from typing import TYPE_CHECKING
 
 from nerloop.config import Config
@@ -55,21 +54,4 @@ def precision_here(saved: str, device: torch.device) -> str:
 def hint_at_bf16(config: Config, precision: str) -> None:
     """Log how much faster bf16 would be, where the profile's "no" may only be accelerate's default."""
     if config.train.mixed_precision == "profile" and precision == "no" and has_bf16():
-        gain = "" if has_accelerator() else f" {bf16_gain():.1f} times as fast as float32"
-        log.info("hint: this machine multiplies bf16%s; --train.mixed_precision auto makes use of it", gain)
-
-
-def bf16_gain() -> float:
-    """Return how many times as fast as float32 this CPU multiplies bf16 matrices, measured in some milliseconds."""
-    import torch
-
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-        times = []
-        for _ in range(4):  # the first call sets things up
-            start = time.perf_counter()
-            a @ b
-            times.append(time.perf_counter() - start)
-        seconds[dtype] = min(times[1:])
-    return seconds[torch.float32] / seconds[torch.bfloat16]
+        log.info("hint: this machine multiplies bf16 in hardware; --train.mixed_precision auto uses it")

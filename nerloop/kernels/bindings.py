@@ -1,52 +1,30 @@
-"""The door to kernels.c: what a CPU does besides matrix products, in one pass over memory each.
+"""Call the fused CPU kernels: each makes one pass over memory where PyTorch's operations make several.
 
-PyTorch's operations take a pass each, and a small encoder spends more time between its matrix products than in them.
-The file is compiled by the machine's own C compiler while a process starts (a second, beside the imports), into a
-folder of its own that is gone once it is loaded: nothing is kept that could be out of date or tampered with. Without
-GCC, or with NERLOOP_KERNELS=off, PyTorch's operations do it all, to the same effect.
+In a small encoder the operations between the matrix products take longer than the products, because each reads and
+writes all activations. `compile.py` builds the kernels. Ask `is_supported` before calling any of them.
 """
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import math
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from nerloop.kernels import compile as compiling
 from nerloop.types import Tensor
 
-SOURCE = Path(__file__).with_name("kernels.c")
-TYPES = {"torch.float32": 0, "torch.bfloat16": 1}  # by name, since importing torch takes seconds; BF16 in kernels.c
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-c")
-NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
-MAX_SECONDS = 60
-FAR = 1 << 40  # a window that no sentence is as long as
-PART = 1 << 14  # numbers of a parameter that are updated at a time
-ADDRESSES = ("weight", "mean", "square", "gradient", "published")
-NUMBERS = ("step", "rate", "decay")
-PARTS = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n")] + [(name, np.float64) for name in NUMBERS])
+NO_WINDOW = 1 << 40  # longer than any sequence
+CHUNK_SIZE = 1 << 14  # elements of a parameter: its weight, moments and gradient fit into a core's cache together
+ADDRESSES = ("weight", "exp_avg", "exp_avg_sq", "gradient", "compute_weight")
+HYPERPARAMETERS = ("step", "lr", "weight_decay")
+CHUNK = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n")] + [(name, np.float64) for name in HYPERPARAMETERS])
 
-log = logging.getLogger(__name__)
-
-
-class _Compilation(NamedTuple):
-    """A compiler at work on the kernels of one type."""
-
-    folder: tempfile.TemporaryDirectory[str]
-    process: subprocess.Popen[bytes]
+start = compiling.start
 
 
 @dataclass
@@ -58,20 +36,24 @@ _switch = _Switch()
 
 
 class _Heads(ctypes.Structure):
-    _fields_ = [("at", ctypes.c_void_p), ("head", ctypes.c_int64), ("subword", ctypes.c_int64)]
+    """`Heads` of attention.c."""
+
+    _fields_ = [("data", ctypes.c_void_p), ("head_stride", ctypes.c_int64), ("subword_stride", ctypes.c_int64)]
 
     @staticmethod
     def of(x: Tensor) -> Any:
-        """Take (heads, subwords, width), whose numbers of a head and subword lie side by side."""
+        """Take (heads, subwords, width), contiguous along the width."""
         if x.stride(2) != 1:
-            raise ValueError(f"expected numbers side by side, found a stride of {x.stride(2)}")
+            raise ValueError(f"expected heads that are contiguous along the width, found a stride of {x.stride(2)}")
         return ctypes.byref(_Heads(x.data_ptr(), x.stride(0), x.stride(1)))
 
 
-class _Task(ctypes.Structure):
+class _Attention(ctypes.Structure):
+    """`Attention` of attention.c."""
+
     _fields_ = [
-        ("borders", ctypes.c_void_p),
-        *[(name, ctypes.c_int64) for name in ("sentences", "heads", "width", "longest", "window")],
+        ("cu_seqlens", ctypes.c_void_p),
+        *[(name, ctypes.c_int64) for name in ("sequences", "heads", "width", "max_seqlen", "window")],
         ("scaling", ctypes.c_float),
         ("threshold", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
@@ -79,246 +61,186 @@ class _Task(ctypes.Structure):
     ]
 
 
-class Dropping(NamedTuple):
-    """What is dropped: a share of all elements, as a threshold of 2^32, by the hash of a seed."""
+class DropoutSpec(NamedTuple):
+    """Which elements dropout drops: those whose hash with the seed is below the threshold, rate * 2^32.
+
+    The forward and the backward of an operation use the same spec, so no mask is stored.
+    """
 
     threshold: int
     seed: int
 
     @staticmethod
-    def of(share: float) -> Dropping:
-        """Draw a seed by PyTorch's generator, unless nothing is dropped. The share is 0 to 1, but not 1."""
-        import torch
-
-        threshold = round(share * 2**32)
-        return Dropping(threshold, int(torch.randint(2**63 - 1, ())) if threshold else 0)
-
-
-def start(*, with_bf16: bool) -> None:
-    """Start the compilers for float32 and, if asked for, bf16, where there are any."""
-    for name in list(TYPES) if with_bf16 else ["torch.float32"]:
-        _compilation(name)
+    def of(rate: float) -> DropoutSpec:
+        """Return the spec of a rate in [0, 1). Its seed is drawn from PyTorch's generator, unless the rate is 0."""
+        threshold = round(rate * 2**32)
+        return DropoutSpec(threshold, int(torch.randint(2**63 - 1, ())) if threshold else 0)
 
 
 def switch_off() -> None:
-    """Do without kernels from now on."""
+    """Use no kernels from now on."""
     _switch.is_off = True
 
 
 def is_supported(x: Tensor, *others: Tensor) -> bool:
-    """Whether there are kernels for tensors: all on the CPU and of one type that is float32 or bf16."""
+    """Return whether the kernels take these tensors: all on the CPU and all float32, or all bf16."""
     return (
-        str(x.dtype) in TYPES
+        str(x.dtype) in compiling.TYPES
         and all(tensor.device.type == "cpu" and tensor.dtype == x.dtype for tensor in (x, *others))
         and not _switch.is_off
-        and _library(str(x.dtype)) is not None
+        and compiling.library(str(x.dtype)) is not None
     )
 
 
-def drop(x: Tensor, dropping: Dropping) -> Tensor:
-    """Return x, (..., width), with elements dropped and the others scaled to make up for them."""
+def dropout(x: Tensor, spec: DropoutSpec) -> Tensor:
+    """Return x, (..., width), with elements dropped and the others scaled up to keep the expectation."""
     x, y = x.contiguous(), x.new_empty(x.shape)
-    _run("drop", x, x, y, *_rows_of(x), *_ends(dropping))
+    _run("dropout", x, x, y, *_rows_and_width(x), *_last_arguments(spec))
     return y
 
 
 def gelu(x: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
-    """Return GELU (Hendrycks and Gimpel, 2016) of x, by the error function, and its slope if it is asked for."""
+    """Return the exact GELU of x (Hendrycks and Gimpel, 2016) and, if asked for, its derivative."""
     x, y = x.contiguous(), x.new_empty(x.shape)
     slope = x.new_empty(x.shape) if with_slope else None
-    _run("gelu", x, x, y, slope, x.numel(), *_ends())
+    _run("gelu", x, x, y, slope, x.numel(), *_last_arguments())
     return y, slope
 
 
 def add_and_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, dropping: Dropping
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, spec: DropoutSpec
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the layer norm, (..., width), of residual + x with elements dropped; the sum, and (rows, 2) statistics."""
-    import torch
-
+    """Return layer_norm(residual + dropout(x)), (..., width); the sum, likewise; and its statistics, (rows, 2)."""
     x, residual = x.contiguous(), residual.contiguous()
-    rows, width = _rows_of(x)
+    rows, width = _rows_and_width(x)
     y, total, statistics = x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(rows, 2, dtype=torch.float32)
-    numbers = (rows, width, ctypes.c_float(epsilon), *_ends(dropping))
+    numbers = (rows, width, ctypes.c_float(epsilon), *_last_arguments(spec))
     _run("add_and_norm", x, x, residual, weight, bias, total, y, statistics, *numbers)
     return y, total, statistics
 
 
-def add_and_norm_gradient(
-    of_y: Tensor, total: Tensor, statistics: Tensor, weight: Tensor, dropping: Dropping
+def add_and_norm_backward(
+    d_y: Tensor, total: Tensor, statistics: Tensor, weight: Tensor, spec: DropoutSpec
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, residual, weight and bias of `add_and_norm`."""
-    import torch
-
-    rows, width = _rows_of(total)
-    of_residual = total.new_empty(total.shape)
-    of_x = total.new_empty(total.shape) if dropping.threshold else of_residual
-    of_parameters = total.new_empty(torch.get_num_threads(), 2, width, dtype=torch.float32)
-    tensors = (of_y.contiguous(), total, statistics, weight, of_x, of_residual, of_parameters)
-    _run("add_and_norm_gradient", total, *tensors, rows, width, *_ends(dropping))
-    of_weight, of_bias = of_parameters[0].to(weight.dtype)
-    return of_x, of_residual, of_weight, of_bias
+    """Return the gradients of x, residual, weight and bias of `add_and_norm`, given the gradient of its output."""
+    rows, width = _rows_and_width(total)
+    d_residual = total.new_empty(total.shape)
+    d_x = total.new_empty(total.shape) if spec.threshold else d_residual  # without dropout they are equal
+    d_parameters = total.new_empty(torch.get_num_threads(), 2, width, dtype=torch.float32)
+    tensors = (d_y.contiguous(), total, statistics, weight, d_x, d_residual, d_parameters)
+    _run("add_and_norm_backward", total, *tensors, rows, width, *_last_arguments(spec))
+    d_weight, d_bias = d_parameters[0].to(weight.dtype)
+    return d_x, d_residual, d_weight, d_bias
 
 
-class Parts:
-    """Parameters in training, cut into parts that fit into a core's cache, the same for any number of threads."""
+class ParameterChunks:
+    """Parameters and their AdamW state, cut into chunks, which the threads share.
+
+    The cut does not depend on the number of threads, so neither do the norm and the update.
+    """
 
     def __init__(self, parameters: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]) -> None:
-        """Take float32 weight and moments, gradient, and bf16 weight of each; all gradients are of one type."""
+        """Take, for each parameter: float32 weight, both moments, gradient, bf16 compute weight.
+
+        All gradients have one type, float32 or bf16.
+        """
         self._like = parameters[0][3]
         assert all(tensor.is_contiguous() for tensors in parameters for tensor in tensors)
-        self._tensors = parameters  # so that what the addresses stand for stays
+        self._tensors = parameters  # the chunks hold addresses only: this keeps the memory alive
         sizes = np.array([tensors[0].numel() for tensors in parameters])
-        counts = -(-sizes // PART)
-        self._owners = np.repeat(np.arange(len(sizes)), counts)
-        starts = PART * (np.arange(len(self._owners)) - np.repeat(np.cumsum(counts) - counts, counts))
-        self._parts = np.zeros(len(self._owners), dtype=PARTS)
+        counts = -(-sizes // CHUNK_SIZE)
+        self._owners = np.repeat(np.arange(len(sizes)), counts)  # of each chunk: which parameter it belongs to
+        starts = CHUNK_SIZE * (np.arange(len(self._owners)) - np.repeat(np.cumsum(counts) - counts, counts))
+        self._chunks = np.zeros(len(self._owners), dtype=CHUNK)
         for column, name in enumerate(ADDRESSES):
             addresses = np.array([tensors[column].data_ptr() for tensors in parameters], dtype=np.int64)
-            self._parts[name] = addresses[self._owners] + starts * parameters[0][column].element_size()
-        self._parts["n"] = np.minimum(PART, sizes[self._owners] - starts)
+            self._chunks[name] = addresses[self._owners] + starts * parameters[0][column].element_size()
+        self._chunks["n"] = np.minimum(CHUNK_SIZE, sizes[self._owners] - starts)
 
     def norm(self) -> float:
-        """Return the norm of all gradients together."""
-        sums = np.zeros(len(self._parts))
-        _run("sums_of_squares", self._like, self._parts, len(self._parts), sums, *_ends())
+        """Return the L2 norm of all gradients together."""
+        sums = np.zeros(len(self._chunks))
+        _run("sums_of_squares", self._like, self._chunks, len(self._chunks), sums, *_last_arguments())
         return math.sqrt(sums.sum())
 
     def update(
-        self, steps: Sequence[float], rates: Sequence[float], decays: Sequence[float],
+        self, steps: Sequence[float], lrs: Sequence[float], weight_decays: Sequence[float],
         *, betas: tuple[float, float], epsilon: float, factor: float,
     ) -> None:  # fmt: skip
-        """Move each parameter by its gradient times a factor; given are its step, from 1, learning rate and decay."""
-        for name, values in zip(NUMBERS, (steps, rates, decays), strict=True):
-            self._parts[name] = np.asarray(values, dtype=np.float64)[self._owners]
+        """Make one AdamW update with the gradients times `factor`; the sequences have one value for each parameter.
+
+        `steps` counts from 1, this update included.
+        """
+        for name, values in zip(HYPERPARAMETERS, (steps, lrs, weight_decays), strict=True):
+            self._chunks[name] = np.asarray(values, dtype=np.float64)[self._owners]
         numbers = map(ctypes.c_double, (*betas, epsilon, factor))
-        _run("update", self._like, self._parts, len(self._parts), *numbers, *_ends())
-
-
-def _rows_of(x: Tensor) -> tuple[int, int]:
-    """Return rows and width of (..., width)."""
-    return x.numel() // max(1, x.shape[-1]), x.shape[-1]
-
-
-def _ends(dropping: Dropping | None = None) -> tuple[Any, ...]:
-    """Return the last arguments of a kernel: what is dropped, if it drops, and the number of threads."""
-    import torch
-
-    drawn = () if dropping is None else (ctypes.c_uint32(dropping.threshold), ctypes.c_uint64(dropping.seed))
-    return *drawn, torch.get_num_threads()
+        _run("adamw", self._like, self._chunks, len(self._chunks), *numbers, *_last_arguments())
+        # PyTorch does not see these writes. The versions tell autograd and the packed weights (modules.py) of them.
+        written = [tensors[i] for tensors in self._tensors for i in (0, 1, 2, 4)]
+        torch.autograd.graph.increment_version(written)
 
 
 class Attention(NamedTuple):
-    """Attention within each sentence of a row: heads are (heads, subwords, width), and so are their gradients."""
+    """Attention within each sequence of a packed row; queries, keys and values are (heads, subwords, width)."""
 
-    borders: Tensor  # (sentences + 1 or more,) int32 on the CPU
-    num_sentences: int
-    num_subwords: int  # of the sentences; the output is 0 behind them
-    longest: int
+    cu_seqlens: Tensor  # (sequences + 1 or more,) int32 on the CPU
+    num_sequences: int
+    num_subwords: int  # of all sequences; output and gradients are 0 after them
+    max_seqlen: int
     scaling: float
-    window: int | None  # each subword sees those less than so many subwords away
-    dropping: Dropping
+    window: int | None  # a subword sees those less than this many subwords away
+    dropout: DropoutSpec
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the output, and what `backward` needs."""
-        import torch
-
+        """Return the output, and the statistics that `backward` needs."""
         output = self._empty(q)
         statistics = q.new_empty(q.shape[1], q.shape[0], 2, dtype=torch.float32) if with_gradient else None
-        _run("attend", q, self._task(q), *map(_Heads.of, (q, k, v, output)), statistics)
+        _run("attention_forward", q, self._as_struct(q), *map(_Heads.of, (q, k, v, output)), statistics)
         return output, statistics
 
-    def backward(self, q: Tensor, k: Tensor, v: Tensor, statistics: Tensor, of_output: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradients of q, k and v for that of the output."""
-        of_output = of_output if of_output.stride(2) == 1 else of_output.contiguous()
+    def backward(self, q: Tensor, k: Tensor, v: Tensor, statistics: Tensor, d_output: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of q, k and v, given that of the output."""
+        d_output = d_output if d_output.stride(2) == 1 else d_output.contiguous()
         gradients = tuple(self._empty(x) for x in (q, k, v))
-        given = (*map(_Heads.of, (q, k, v)), statistics, *map(_Heads.of, (of_output, *gradients)))
-        _run("attend_gradient", q, self._task(q), *given)
+        arguments = (*map(_Heads.of, (q, k, v)), statistics, *map(_Heads.of, (d_output, *gradients)))
+        _run("attention_backward", q, self._as_struct(q), *arguments)
         return gradients
 
     def _empty(self, like: Tensor) -> Tensor:
-        """Return heads whose subwords lie one after the other, as a linear layer takes them."""
+        """Return heads in the memory order (subwords, heads, width), which the next linear layer reads as it is."""
         heads, subwords, width = like.shape
         out = like.new_empty(subwords, heads, width)
         out[self.num_subwords :] = 0.0
         return out.transpose(0, 1)
 
-    def _task(self, q: Tensor) -> Any:
-        import torch
+    def _as_struct(self, q: Tensor) -> Any:
+        window = NO_WINDOW if self.window is None else self.window
+        sizes = (self.num_sequences, q.shape[0], q.shape[2], self.max_seqlen, window)
+        struct = _Attention(self.cu_seqlens.data_ptr(), *sizes, self.scaling, *self.dropout, torch.get_num_threads())
+        return ctypes.byref(struct)
 
-        window = FAR if self.window is None else self.window
-        sizes = (self.num_sentences, q.shape[0], q.shape[2], self.longest, window)
-        task = _Task(self.borders.data_ptr(), *sizes, self.scaling, *self.dropping, torch.get_num_threads())
-        return ctypes.byref(task)
+
+def _rows_and_width(x: Tensor) -> tuple[int, int]:
+    return x.numel() // max(1, x.shape[-1]), x.shape[-1]
+
+
+def _last_arguments(spec: DropoutSpec | None = None) -> tuple[Any, ...]:
+    """Return the last arguments of a kernel: threshold and seed if it has dropout, and the number of threads."""
+    dropped = () if spec is None else (ctypes.c_uint32(spec.threshold), ctypes.c_uint64(spec.seed))
+    return *dropped, torch.get_num_threads()
 
 
 def _run(name: str, like: Tensor, *arguments: Any) -> None:
-    """Call a kernel of the type of a tensor."""
-    getattr(_library(str(like.dtype)), name)(*map(_as_c, arguments))
+    """Call the kernel for the type of `like`. Raises RuntimeError where it has no memory for its workspace."""
+    function = getattr(compiling.library(str(like.dtype)), name)
+    function.restype = ctypes.c_int if name.startswith("attention") else None
+    if function(*map(_as_c, arguments)):
+        raise RuntimeError(f"the kernel {name} can't allocate its workspace: out of memory")
 
 
 def _as_c(argument: Any) -> Any:
-    if hasattr(argument, "data_ptr"):
+    if isinstance(argument, torch.Tensor):
         return ctypes.c_void_p(argument.data_ptr())
     if isinstance(argument, np.ndarray):
         return ctypes.c_void_p(argument.ctypes.data)
     return ctypes.c_int64(argument) if type(argument) is int else argument
-
-
-@cache
-def _compiler() -> list[str]:
-    return shlex.split(os.environ.get("CC") or "cc")
-
-
-@cache
-def _compilation(name: str) -> _Compilation | None:
-    """Start the compiler for a type. None where there is none, or where it is not wanted."""
-    if os.environ.get("NERLOOP_KERNELS", "").lower() == "off" or sys.platform != "linux":
-        return None
-    folder = None
-    try:
-        if not _compiler() or shutil.which(_compiler()[0]) is None:
-            return None
-        folder = tempfile.TemporaryDirectory(prefix="nerloop-kernels-")
-        flags = [*FLAGS, *NATIVE.get(platform.machine(), ()), f"-DBF16={TYPES[name]}"]
-        command = [*_compiler(), *flags, str(SOURCE), "-o", f"{folder.name}/kernels.o"]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    except (OSError, ValueError) as error:
-        if folder is not None:
-            folder.cleanup()
-        _report(str(error))
-        return None
-    return _Compilation(folder, process)
-
-
-@cache
-def _library(name: str) -> Any:
-    """Return the kernels of a type; None, and said once, where they can't be had."""
-    import torch  # noqa: F401  its pool of threads is the one that the kernels find when they are loaded
-
-    if (compilation := _compilation(name)) is None:
-        return None
-    folder, process = compilation
-    try:
-        said, _ = process.communicate(timeout=MAX_SECONDS)
-        # Linked by itself: with -fopenmp it would bring along another pool of threads, which fights with PyTorch's.
-        linked = f"{folder.name}/kernels.so"
-        command = [*_compiler(), "-shared", f"{folder.name}/kernels.o", "-lm", "-o", linked]
-        if not process.returncode:
-            link = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            process = subprocess.Popen(command, **link)  # type: ignore[call-overload]
-            said, _ = process.communicate(timeout=MAX_SECONDS)
-        if process.returncode:
-            lines = said.decode(errors="replace").splitlines()
-            raise OSError(next((line for line in lines if "error" in line), f"{_compiler()[0]} failed"))
-        return ctypes.CDLL(linked)
-    except (OSError, subprocess.SubprocessError) as error:
-        process.kill()
-        _report(str(error))
-        return None
-    finally:
-        folder.cleanup()
-
-
-def _report(problem: str) -> None:
-    log.info("no kernels of our own on this CPU, which costs speed alone: %s", " ".join(problem.split())[:200])

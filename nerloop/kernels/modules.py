@@ -1,69 +1,73 @@
-"""Modules of a model on the CPU that are replaced by ones of fewer passes over memory; saved, it is the same model.
+"""Replace modules of a model on the CPU by ones that use the fused kernels, keeping parameters and their names.
 
-Activations, dropout, and the end of a block (dropout, residual, layer norm) stand between the matrix products of every
-encoder. Where nerloop's own kernels are to be had, each is one pass; else dropout alone is made cheaper.
+Every encoder has dropout, GELU and "dropout + residual + LayerNorm" between its matrix products. Each becomes one
+kernel. Without kernels only dropout is replaced, by a cheaper draw. A saved model is the same as before.
 """
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nerloop.kernels import bindings as kernels
-from nerloop.kernels.dropout import keep
+from nerloop.kernels.dropout import dropout_mask
 from nerloop.types import Tensor
 
-if TYPE_CHECKING:
-    from torch import nn
-
 TOLERANCE = 1e-5
-"""How far a module may be, in float32 and relative to the largest, from what its replacement computes."""
+"""Largest difference between a module and its replacement in float32, relative to the largest value."""
+
+# bf16 weights in oneDNN's own layout, each with the version of the weight that it was made from. A step changes the
+# version (Weights.sync_to_compute), so no product uses the weights of an earlier step.
+_packed_weights: MutableMapping[Tensor, tuple[int, Tensor]] = WeakTensorKeyDictionary()
 
 
 def replace_with_fused(model: nn.Module) -> None:
-    """Replace the modules of a model on the CPU, in place."""
-    from torch import nn
+    """Replace the modules of a model on the CPU, in place.
 
+    A module keeps its parameters and hooks and only gets another class, so names in checkpoints stay the same.
+    """
     for module in list(model.modules()):
         kind: Any = type(module)
         if kind is nn.Dropout:
-            module.__class__ = _classes().dropout
+            module.__class__ = CheapDropout
         elif kind is nn.Linear and can_pack():
-            module.__class__ = _classes().linear
-        elif _is_gelu(module):
-            module.__class__ = _fused(kind, _classes().gelu)
-        elif not isinstance(module, _classes().block_end) and _has_parts_of_block_end(module) and is_block_end(module):
-            module.__class__ = _fused(kind, _classes().block_end)
+            module.__class__ = PackedLinear
+        elif _is_exact_gelu(module):
+            module.__class__ = _with_mixin(kind, FusedGelu)
+        elif not isinstance(module, FusedBlockEnd) and _has_parts_of_block_end(module) and is_block_end(module):
+            module.__class__ = _with_mixin(kind, FusedBlockEnd)
 
 
-def dropout(x: Tensor, p: float) -> Tensor:
-    """Return x with a share p of its elements set to zero and the others scaled to make up for them."""
-    if p == 0.0:
+def dropout(x: Tensor, rate: float) -> Tensor:
+    """Return x with elements set to zero with probability `rate` (0 to 1), the others scaled up accordingly."""
+    if rate == 0.0:
         return x
-    if p < 1.0 and kernels.is_supported(x):
-        dropped: Tensor = _functions().dropped.apply(x, kernels.Dropping.of(p))
+    if rate < 1.0 and kernels.is_supported(x):
+        dropped: Tensor = DropoutFunction.apply(x, kernels.DropoutSpec.of(rate))  # type: ignore[no-untyped-call]
         return dropped
-    return x * keep(x, p)
+    return x * dropout_mask(x, rate)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return GELU of x, by a kernel."""
-    import torch
-
+    """Return the exact GELU of x, computed by the kernel."""
     if torch.is_grad_enabled():
-        activated: Tensor = _functions().activated.apply(x)
+        activated: Tensor = GeluFunction.apply(x)  # type: ignore[no-untyped-call]
         return activated
     return kernels.gelu(x, with_slope=False)[0]
 
 
 def is_block_end(module: Any) -> bool:
-    """Whether a module computes LayerNorm(dropout(dense(x)) + residual) of (x, residual).
+    """Return whether a module computes LayerNorm(dropout(dense(x)) + residual) when called with (x, residual).
 
-    It is asked, since a name promises nothing: without dropout, and with a dropout that leaves nothing of x.
+    Names prove nothing, so the module is tried: in eval mode, and with a dropout that drops all of x.
     """
-    import torch
-
     state = module.training, module.dropout.p
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         generator = torch.Generator().manual_seed(0)
@@ -75,7 +79,7 @@ def is_block_end(module: Any) -> bool:
             alone = module.eval()(x, residual)
             module.dropout.p = 1.0
             dropped = module.train()(x, residual)
-        except Exception:  # whatever a module raises that takes other inputs
+        except Exception:  # a module that takes other inputs may raise anything
             return False
         finally:
             module.train(state[0])
@@ -91,44 +95,29 @@ def is_block_end(module: Any) -> bool:
 
 @cache
 def can_pack() -> bool:
-    """Whether PyTorch multiplies with weights in bf16 that are laid out beforehand.
+    """Return whether this CPU's PyTorch multiplies by bf16 weights in a prepared layout, with the same bits.
 
-    That is what torch.compile makes of a model for inference. The operations are PyTorch's own affair and might change,
-    so a trial tells: the same bits, or it is left alone.
+    torch.compile does this for inference. The operations are private to PyTorch and may change, so a trial decides.
     """
-    import torch
-
     try:
         x, weight = torch.ones(5, 32, dtype=torch.bfloat16), torch.linspace(-1, 1, 2048).bfloat16().view(64, 32)
         with torch.no_grad():
             found = torch.ops.mkldnn._linear_pointwise(x, _packed(weight), None, "none", [], "")
             return torch.equal(found, x @ weight.T)
-    except Exception:  # whatever an operation says that is not there, or not made for this CPU
+    except Exception:  # an operation that is missing or does not support this CPU may raise anything
         return False
 
 
 def _packed(weight: Tensor) -> Tensor:
-    """Return a weight laid out for products, made anew when it has changed."""
-    import torch
-
-    version, packed = _packings().get(weight, (-1, None))
+    """Return a weight in oneDNN's layout, converted again if the weight has changed."""
+    version, packed = _packed_weights.get(weight, (-1, None))
     if packed is None or version != weight._version:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
-        _packings()[weight] = weight._version, packed
+        _packed_weights[weight] = weight._version, packed
     return packed
 
 
-@cache
-def _packings() -> MutableMapping[Tensor, tuple[int, Tensor]]:
-    """Return the weights that are laid out, each with the version that it was laid out of, as long as they live."""
-    from torch.utils.weak import WeakTensorKeyDictionary
-
-    return WeakTensorKeyDictionary()
-
-
 def _has_parts_of_block_end(module: nn.Module) -> bool:
-    from torch import nn
-
     parts = dict(module.named_children())
     norm = parts.get("LayerNorm")
     return (
@@ -142,8 +131,7 @@ def _has_parts_of_block_end(module: nn.Module) -> bool:
     )
 
 
-def _is_gelu(module: nn.Module) -> bool:
-    from torch import nn
+def _is_exact_gelu(module: nn.Module) -> bool:
     from transformers.activations import GELUActivation
 
     if type(module) is GELUActivation:
@@ -152,125 +140,104 @@ def _is_gelu(module: nn.Module) -> bool:
 
 
 @cache
-def _fused(kind: type, mixin: type) -> Any:
-    """Return the class of modules that are of `kind` but for their forward."""
+def _with_mixin(kind: type, mixin: type) -> Any:
+    """Return a subclass of `kind` with the forward of `mixin`, so that isinstance checks of a model still hold."""
     return type(f"Fused{kind.__name__}", (mixin, kind), {})
 
 
-class Classes(NamedTuple):
-    """What modules are replaced by: two classes, and two to be mixed in."""
+class CheapDropout(nn.Dropout):
+    """nn.Dropout computed by `dropout`."""
 
-    dropout: type
-    linear: type
-    gelu: type
-    block_end: type
-
-
-@cache
-def _classes() -> Classes:
-    import torch
-    from torch import nn
-
-    class CheapDropout(nn.Dropout):
-        """nn.Dropout by `dropout`."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            """Return x with elements dropped, while training."""
-            return dropout(x, self.p) if self.training else x
-
-    class PackedLinear(nn.Linear):
-        """nn.Linear; in bf16 and without a gradient from weights that are laid out once, not in each call."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            """Return x @ weight.T + bias."""
-            if torch.is_grad_enabled() or x.dtype != self.weight.dtype or x.dtype != torch.bfloat16:
-                return super().forward(x)
-            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, _packed(self.weight), self.bias, "none", [], "")
-            return product
-
-    class Gelu:
-        """GELU by a kernel."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            """Return GELU of x."""
-            return gelu(x) if kernels.is_supported(x) else super().forward(x)  # type: ignore[misc]
-
-    class BlockEnd:
-        """Dropout, residual and layer norm by one kernel."""
-
-        def forward(self: Any, x: Tensor, residual: Tensor) -> Tensor:
-            """Return LayerNorm(dropout(dense(x)) + residual)."""
-            p = self.dropout.p if self.dropout.training else 0.0
-            norm, x = self.LayerNorm, self.dense(x)
-            if p == 1.0 or x.shape != residual.shape or not kernels.is_supported(x, residual, norm.weight, norm.bias):
-                plain: Tensor = norm(self.dropout(x) + residual)
-                return plain
-            ended: Tensor = _functions().ended.apply(
-                x, residual, norm.weight, norm.bias, norm.eps, kernels.Dropping.of(p)
-            )
-            return ended
-
-    return Classes(CheapDropout, PackedLinear, Gelu, BlockEnd)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with elements dropped in training mode."""
+        return dropout(x, self.p) if self.training else x
 
 
-class Functions(NamedTuple):
-    """The autograd functions."""
+class PackedLinear(nn.Linear):
+    """nn.Linear that, in bf16 and without gradients, converts its weight's layout once instead of in each call."""
 
-    dropped: Any
-    activated: Any
-    ended: Any
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x @ weight.T + bias."""
+        if torch.is_grad_enabled() or x.dtype != self.weight.dtype or x.dtype != torch.bfloat16:
+            return super().forward(x)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, _packed(self.weight), self.bias, "none", [], "")
+        return product
 
 
-@cache
-def _functions() -> Functions:
-    from torch.autograd import Function
-    from torch.autograd.function import once_differentiable
+class FusedGelu:
+    """Mixin: GELU by the kernel."""
 
-    class Dropped(Function):
-        """Dropout; the gradient is dropped by the same draw."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the GELU of x."""
+        return gelu(x) if kernels.is_supported(x) else super().forward(x)  # type: ignore[misc]
 
-        @staticmethod
-        def forward(ctx: Any, x: Tensor, dropping: kernels.Dropping) -> Tensor:
-            ctx.dropping = dropping
-            return kernels.drop(x, dropping)
 
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-            return kernels.drop(gradient, ctx.dropping), None
+class FusedBlockEnd:
+    """Mixin: dropout, residual and layer norm by one kernel."""
 
-    class Activated(Function):
-        """GELU; its slope is kept instead of its input, and is cheap to have beside the value."""
+    def forward(self: Any, x: Tensor, residual: Tensor) -> Tensor:
+        """Return LayerNorm(dropout(dense(x)) + residual)."""
+        rate = self.dropout.p if self.dropout.training else 0.0
+        norm, x = self.LayerNorm, self.dense(x)
+        # The kernel takes equal shapes of one type; under autocast, for one, PyTorch's operations convert.
+        if rate == 1.0 or x.shape != residual.shape or not kernels.is_supported(x, residual, norm.weight, norm.bias):
+            plain: Tensor = norm(self.dropout(x) + residual)
+            return plain
+        spec = kernels.DropoutSpec.of(rate)
+        ended: Tensor = AddAndNormFunction.apply(x, residual, norm.weight, norm.bias, norm.eps, spec)  # type: ignore[no-untyped-call]
+        return ended
 
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            y, slope = kernels.gelu(x, with_slope=True)
-            ctx.save_for_backward(slope)
-            return y
 
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, gradient: Tensor) -> Tensor:
-            slope: Tensor = ctx.saved_tensors[0]
-            return gradient * slope
+class DropoutFunction(Function):
+    """Dropout; the backward drops the gradient with the same spec."""
 
-    class Ended(Function):
-        """The layer norm of a residual and of x with elements dropped."""
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, spec: kernels.DropoutSpec) -> Tensor:
+        """Return dropout(x)."""
+        ctx.spec = spec
+        return kernels.dropout(x, spec)
 
-        @staticmethod
-        def forward(
-            ctx: Any, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float,
-            dropping: kernels.Dropping,
-        ) -> Tensor:  # fmt: skip
-            y, total, statistics = kernels.add_and_norm(x, residual, weight, bias, epsilon, dropping)
-            ctx.save_for_backward(total, statistics, weight)
-            ctx.dropping = dropping
-            return y
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x."""
+        return kernels.dropout(gradient, ctx.spec), None
 
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-            total, statistics, weight = ctx.saved_tensors
-            return *kernels.add_and_norm_gradient(gradient, total, statistics, weight, ctx.dropping), None, None
 
-    return Functions(Dropped, Activated, Ended)
+class GeluFunction(Function):
+    """GELU; the forward saves the derivative instead of the input, since both share an exponential."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return GELU(x)."""
+        y, slope = kernels.gelu(x, with_slope=True)
+        ctx.save_for_backward(slope)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient of x."""
+        slope: Tensor = ctx.saved_tensors[0]
+        return gradient * slope
+
+
+class AddAndNormFunction(Function):
+    """layer_norm(residual + dropout(x))."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, spec: kernels.DropoutSpec
+    ) -> Tensor:
+        """Return the normed sum."""
+        y, total, statistics = kernels.add_and_norm(x, residual, weight, bias, epsilon, spec)
+        ctx.save_for_backward(total, statistics, weight)
+        ctx.spec = spec
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, residual, weight and bias."""
+        total, statistics, weight = ctx.saved_tensors
+        return *kernels.add_and_norm_backward(gradient, total, statistics, weight, ctx.spec), None, None

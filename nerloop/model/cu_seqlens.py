@@ -1,6 +1,6 @@
-"""Where the sentences of a row without padding lie, and the stacks that they are attended to in where need be.
+"""Where the sequences of a packed row begin and end, and the length buckets that attention needs where no kernel does.
 
-Sizes of tensors are few: kernels that are generated for a shape, CUDA graphs and freed memory all live on repetition.
+Sizes are rounded to a small set (`round_up_size`), so that generated kernels, CUDA graphs and memory are reused.
 """
 
 from __future__ import annotations
@@ -12,163 +12,158 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
-from nerloop.batching.shapes import few_shapes
+from nerloop.batching.shapes import round_up_size
 from nerloop.types import Tensor
 
-SPARED = 5_000
-"""Pairs of subwords that a stack may compute in vain: more would cost more time than the calls of one stack more."""
+MAX_WASTED_PAIRS = 5_000
+"""Pairs of subwords that a bucket may compute for padding: beyond it, one more bucket costs less time."""
 
-LEAST_LONGEST = 128
-"""Subwords that the kernel for all sentences at once takes in one go: up to here no length is worth a shape."""
+MIN_MAX_SEQLEN = 128
+"""Smallest bound of lengths: FlashAttention handles up to 128 subwords in one block, so smaller bounds save nothing."""
 
 
-def few_borders(lengths: Sequence[int], width: int) -> tuple[Tensor, int]:
-    """Return the borders of sentences in a row of `width`, int32, and an upper bound of their lengths, of few values.
+def rounded_cu_seqlens(lengths: Sequence[int], width: int) -> tuple[Tensor, int]:
+    """Return cu_seqlens (int32, on the CPU) of a row of `width` subwords, and an upper bound of the lengths.
 
-    Behind the sentences come the tail and sentences of no subword, so that there are few numbers of borders, too:
-    [3, 2], 8 -> [0, 3, 5, 8], 128. How many random numbers the attention of a layer takes depends on both on a GPU,
-    so with these for all forwards alike, dropout does not depend on which of them are replayed as graphs.
+    Both their number and the bound are rounded up. After the sequences come the row's tail and then sequences of no
+    subword: [3, 2], 8 -> [0, 3, 5, 8], 128. On a GPU the attention of a layer draws as many random numbers as these
+    two say. So every forward there uses them, and dropout does not depend on which forwards are replayed as graphs.
     """
-    import torch
-
     ends = list(itertools.accumulate(lengths))
-    count = few_shapes(len(lengths) + 1, 4)
-    longest = few_shapes(max(*lengths, width - ends[-1]), 1, least=LEAST_LONGEST)
-    return torch.tensor([0, *ends, *[width] * (count - len(ends))], dtype=torch.int32), longest
+    count = round_up_size(len(lengths) + 1, 4)
+    max_seqlen = round_up_size(max(*lengths, width - ends[-1]), 1, multiple_of=MIN_MAX_SEQLEN)
+    return torch.tensor([0, *ends, *[width] * (count - len(ends))], dtype=torch.int32), max_seqlen
 
 
-def send(tensor: Tensor, device: Any) -> Tensor:
-    """Return a tensor of the CPU on a device; a GPU fetches it while the process goes on."""
+def to_device(tensor: Tensor, device: Any) -> Tensor:
+    """Return a CPU tensor on a device; a GPU copies it while the process continues."""
     if device is not None and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
-    """Sentences that are attended to together: `num_sentences` rows of `length` cells, from cell `start` on."""
+class LengthBucket:
+    """Sequences of about the same length, attended to together as a padded batch."""
 
-    start: int
-    num_sentences: int
+    start: int  # the first of its cells among those of all buckets
+    num_sequences: int
     length: int
-    mask: Tensor | None  # (num_sentences, 1, 1, length), added to the scores; None: no padding
+    mask: Tensor | None  # (num_sequences, 1, 1, length), added to the scores; None: no padding
 
     @property
     def num_cells(self) -> int:
         """The cells of all its rows."""
-        return self.num_sentences * self.length
+        return self.num_sequences * self.length
 
 
 @dataclass(frozen=True, eq=False)
-class Moves:
-    """Where the heads of subwords go in the stacks, sentence by sentence and head by head, and come back from."""
+class GatherIndex:
+    """Row indices that copy (subwords * heads, width) into bucket cells (cells * heads, width), and back."""
 
-    there: Tensor  # (cells * heads,) the subword and head of each cell and head
-    back: Tensor  # (subwords * heads,) the cell and head of each subword and head
-    padding: Tensor  # the cells and heads that hold no subword
-    num_real: int  # subwords * heads without the row's tail
+    to_buckets: Tensor  # (cells * heads,) which subword and head each cell and head takes
+    to_row: Tensor  # (subwords * heads,) which cell and head each subword and head takes
+    padding: Tensor  # the indices of cells and heads without a subword
+    num_real: int  # subwords * heads, not counting the row's tail
 
 
 @dataclass(frozen=True, eq=False)
 class PackedLayout:
-    """Where the sentences of a row lie, and, for attention in stacks, where their subwords go and come back from."""
+    """Where the sequences of a packed row lie."""
 
-    lengths: np.ndarray  # (sentences,) subwords of each
-    width: int  # of the row: behind the sentences there may be a tail that is of none
-    borders: Tensor  # (sentences + 1,) int32, where each sentence starts, and the end of the last; the tail is one
-    longest: int  # subwords of the longest sentence
-    _moves: dict[int, Moves] = field(default_factory=dict)
+    lengths: np.ndarray  # (sequences,) subwords of each; empty where only the device knows them (CUDA graphs)
+    width: int  # subwords of the row; those after the last sequence, its tail, belong to none
+    cu_seqlens: Tensor  # (sequences + 1 or more,) int32: where each begins, and the end; a tail is one more sequence
+    max_seqlen: int  # subwords of the longest sequence, or a bound
+    _indices: dict[int, GatherIndex] = field(default_factory=dict)
 
     @staticmethod
     def of(lengths: Sequence[int], width: int | None = None, device: Any = None) -> PackedLayout:
-        """Return the layout of sentences of these lengths, end to end in one row of `width` (none: no tail)."""
-        import torch
-
+        """Return the layout of sequences of these lengths, end to end in a row of `width` subwords (None: no tail)."""
         ends = [0, *itertools.accumulate(lengths)]
         width = width or ends[-1]
         if device is not None and torch.device(device).type == "cuda":
-            few, longest = few_borders(lengths, width)
-            return PackedLayout(np.asarray(lengths), width, send(few, device), longest)
+            rounded, max_seqlen = rounded_cu_seqlens(lengths, width)
+            return PackedLayout(np.asarray(lengths), width, to_device(rounded, device), max_seqlen)
         tail = [width] if width > ends[-1] else []
-        borders = torch.tensor([*ends, *tail], dtype=torch.int32).to(device)
-        return PackedLayout(np.asarray(lengths), width, borders, max(*lengths, width - ends[-1]))
+        cu_seqlens = torch.tensor([*ends, *tail], dtype=torch.int32).to(device)
+        return PackedLayout(np.asarray(lengths), width, cu_seqlens, max(*lengths, width - ends[-1]))
 
     @property
     def num_subwords(self) -> int:
-        """The subwords of all sentences."""
+        """The subwords of all sequences, without the tail."""
         return int(self.lengths.sum())
 
     @property
-    def stacks(self) -> Sequence[Stack]:
-        """The stacks, of sentences of about the same length."""
-        return self._stacked[0]
+    def buckets(self) -> Sequence[LengthBucket]:
+        """The length buckets, longest first."""
+        return self._bucketed[0]
 
     @property
     def subwords(self) -> Tensor:
-        """The subword of each cell of the stacks, -1 in padding; on the CPU."""
-        return self._stacked[1]
+        """The subword of each bucket cell, -1 for padding; on the CPU."""
+        return self._bucketed[1]
 
     @cached_property
-    def _stacked(self) -> tuple[Sequence[Stack], Tensor]:
-        import torch
-
+    def _bucketed(self) -> tuple[Sequence[LengthBucket], Tensor]:
         if not len(self.lengths):
-            raise NotImplementedError("stacks of sentences whose lengths the device alone knows")
-        device = self.borders.device
+            raise NotImplementedError("length buckets of sequences whose lengths only the device knows")
+        device = self.cu_seqlens.device
         starts = np.cumsum(self.lengths) - self.lengths
-        order = np.argsort(-self.lengths, kind="stable")
-        stacks: list[Stack] = []
+        order = np.argsort(-self.lengths, kind="stable")  # longest first, so a bucket's first sequence is its longest
+        buckets: list[LengthBucket] = []
         subwords: list[np.ndarray] = []
         at = start = 0
         while at < len(order):
             longest = int(self.lengths[order[at]])
-            spared = np.cumsum(longest**2 - self.lengths[order[at:]] ** 2) <= SPARED
-            members = order[at : at + int(spared.sum())]
-            length, num_rows = few_shapes(longest, 8, least=8), few_shapes(len(members), 4)
+            fits = np.cumsum(longest**2 - self.lengths[order[at:]] ** 2) <= MAX_WASTED_PAIRS
+            members = order[at : at + int(fits.sum())]
+            length, num_rows = round_up_size(longest, 8, multiple_of=8), round_up_size(len(members), 4)
             within = np.arange(length)
             is_real = within < self.lengths[members][:, None]
             rows = np.full((num_rows, length), -1)
             rows[: len(members)][is_real] = (starts[members][:, None] + within)[is_real]
             mask = None
             if not is_real.all():
-                # A row of no sentence sees all of it: one that sees nothing would be NaN.
+                # A row without a sequence sees all of itself: if it saw nothing, its softmax would be NaN.
                 seen = torch.from_numpy(rows >= 0) | (torch.arange(num_rows) >= len(members))[:, None]
-                mask = send(torch.where(seen, 0.0, -torch.inf)[:, None, None, :], device)
-            stacks.append(Stack(start, num_rows, length, mask))
+                mask = to_device(torch.where(seen, 0.0, -torch.inf)[:, None, None, :], device)
+            buckets.append(LengthBucket(start, num_rows, length, mask))
             subwords.append(rows.ravel())
             at, start = at + len(members), start + rows.size
-        return stacks, torch.from_numpy(np.concatenate(subwords))
+        return buckets, torch.from_numpy(np.concatenate(subwords))
 
-    def moves(self, num_heads: int) -> Moves:
-        """Return the moves of heads; all layers of a model make the same ones."""
-        import torch
-
-        if (known := self._moves.get(num_heads)) is not None:
+    def gather_index(self, num_heads: int) -> GatherIndex:
+        """Return the indices between row and buckets; computed once, since all layers of a model use the same."""
+        if (known := self._indices.get(num_heads)) is not None:
             return known
-        device = self.borders.device
-        heads = torch.arange(num_heads)[:, None]  # on the CPU: a device would have to be asked how many cells are real
+        device = self.cu_seqlens.device
+        # Computed on the CPU: on a GPU, nonzero() below would wait for the device.
+        heads = torch.arange(num_heads)[:, None]
         blocks = []
-        for stack in self.stacks:
-            cells = self.subwords[stack.start : stack.start + stack.num_cells]
-            rows = cells.view(stack.num_sentences, 1, stack.length)
+        for bucket in self.buckets:
+            cells = self.subwords[bucket.start : bucket.start + bucket.num_cells]
+            rows = cells.view(bucket.num_sequences, 1, bucket.length)
             blocks.append(torch.where(rows < 0, -1, rows * num_heads + heads).flatten())
-        there = torch.cat(blocks)
-        is_real = there >= 0
-        # What has no subword takes any for its value, and what is of no sentence any cell's output.
-        back = torch.zeros(self.width * num_heads, dtype=torch.int64)
-        back[there[is_real]] = is_real.nonzero()[:, 0]
-        there, padding = there.clamp(min=0), (~is_real).nonzero()[:, 0]
-        moves = Moves(send(there, device), send(back, device), send(padding, device), self.num_subwords * num_heads)
-        self._moves[num_heads] = moves
-        return moves
+        to_buckets = torch.cat(blocks)
+        is_real = to_buckets >= 0
+        # Padding takes the value of subword 0, and the tail that of cell 0: any will do, since nothing reads them.
+        to_row = torch.zeros(self.width * num_heads, dtype=torch.int64)
+        to_row[to_buckets[is_real]] = is_real.nonzero()[:, 0]
+        to_buckets, padding = to_buckets.clamp(min=0), (~is_real).nonzero()[:, 0]
+        index = GatherIndex(
+            to_device(to_buckets, device), to_device(to_row, device), to_device(padding, device),
+            self.num_subwords * num_heads,
+        )  # fmt: skip
+        self._indices[num_heads] = index
+        return index
 
     def split(self, x: Tensor, num_heads: int) -> list[Tensor]:
-        """Return x, (cells * heads, width), stack by stack: (sentences, heads, length, width)."""
-        import torch
-
-        parts = torch.split(x, [stack.num_cells * num_heads for stack in self.stacks])
+        """Return x, (cells * heads, width), by bucket: (sequences, heads, length, width)."""
+        parts = torch.split(x, [bucket.num_cells * num_heads for bucket in self.buckets])
         return [
-            part.view(stack.num_sentences, num_heads, stack.length, -1)
-            for stack, part in zip(self.stacks, parts, strict=True)
+            part.view(bucket.num_sequences, num_heads, bucket.length, -1)
+            for bucket, part in zip(self.buckets, parts, strict=True)
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from nerloop.model import packing as attention
+from nerloop.model import packing
 from nerloop.model.cu_seqlens import PackedLayout
 from nerloop.types import MicroBatch, Tensor
 
@@ -20,7 +20,7 @@ def logits_of(model: Any, batch: MicroBatch, layout: PackedLayout | None = None)
             if layout is None:
                 lengths = [place.length for place in batch.places]
                 layout = PackedLayout.of(lengths, batch.labels.shape[1], batch.labels.device)
-            stack.enter_context(attention.laid_out(layout))
+            stack.enter_context(packing.packed_attention(layout))
         logits: Tensor = model(**batch.inputs).logits
     return logits
 

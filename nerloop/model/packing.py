@@ -1,90 +1,109 @@
-"""Attention over sentences laid end to end without padding: each attends to itself alone.
+"""Attention over a packed row: sequences laid end to end without padding, each attending only to itself.
 
-Models of transformers look up their attention by name (`AttentionInterface`), so none has to be changed: under the name
-NAME it is `attend`. On CPUs a kernel of ours takes the sentences as they lie (kernels/kernels.c); on CUDA devices, in
-bf16 and fp16, FlashAttention's for sequences of different lengths does, where a trial shows that it can. Elsewhere
-those of about the same length are attended to together, as a stack with little padding; all else in the model works on
-subwords by themselves and sees no padding at all.
+transformers looks up attention by name (`AttentionInterface`), so a model is not changed: `attention_forward` is
+registered under NAME. There are three ways, in order of preference:
+
+1. CPU: the attention kernel (kernels/attention.c) reads the row as it is.
+2. CUDA, bf16 or fp16: FlashAttention for sequences of different lengths, if a trial at start-up shows that it computes
+   the same here.
+3. Elsewhere: length buckets. Sequences of similar length are gathered into padded batches and attended to there.
+
+Everything else in an encoder works on single subwords, so it needs no padding and no change.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from nerloop.kernels import bindings as kernels
-from nerloop.kernels.dropout import keep
-from nerloop.model.cu_seqlens import Moves, PackedLayout, Stack
+from nerloop.kernels.dropout import dropout_mask
+from nerloop.model.cu_seqlens import GatherIndex, LengthBucket, PackedLayout
 from nerloop.types import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "nerloop_unpadded"
-PLAIN = 128
-"""Length up to which a CPU is quicker with all scores of a stack in memory; of PyTorch's attention, which holds fewer,
-the gradient takes twice as long at any length."""
+MAX_EXPLICIT_LENGTH = 128
+"""Up to this length a CPU is faster with all scores of a bucket in memory than with PyTorch's own attention. With
+gradients it is faster at any length: PyTorch's backward takes twice as long."""
 
-_layout: PackedLayout | None = None  # of the forward under way
-_is_used = False  # whether a layer has attended by it
+
+@dataclass(eq=False)
+class _PackedForward:
+    layout: PackedLayout
+    is_used: bool = False  # whether a layer has attended by the layout
+
+
+# The packed forward in progress. A context variable, so that models in other threads have their own.
+_packed_forward: ContextVar[_PackedForward | None] = ContextVar("packed_forward", default=None)
 
 
 @contextlib.contextmanager
-def laid_out(layout: PackedLayout) -> Iterator[None]:
-    """Let the forward inside attend within the sentences of a layout.
+def packed_attention(layout: PackedLayout) -> Iterator[None]:
+    """Let forwards inside attend within the sequences of a layout.
 
-    Raises NotImplementedError where the model has not attended by it: then its sentences have seen each other.
+    Raises NotImplementedError at the end if no layer did so: then the sequences have attended to each other.
     """
-    global _layout, _is_used
-    _layout, _is_used = layout, False
+    current = _PackedForward(layout)
+    token = _packed_forward.set(current)
     try:
         yield
     finally:
-        _layout = None
-    if not _is_used:
+        _packed_forward.reset(token)
+    if not current.is_used:
         raise NotImplementedError(f"the model's attention is not the one that is registered as {NAME}")
 
 
 def prepare(model: PreTrainedModel, layout: str) -> None:
-    """Make a model ready for a layout of the collator `pack`; sentences in padded rows it takes as before."""
+    """Prepare a model for a layout of the collator `pack`. Padded rows still work as before."""
     if layout == "unpadded":
-        use(model)
+        set_packed_attention(model)
     elif layout == "block_mask":
         keep_block_masks_from_embeddings(model)
 
 
-def use(model: PreTrainedModel) -> None:
-    """Let a model attend by `attend`: outside `laid_out` that is PyTorch's own attention ("sdpa").
+def set_packed_attention(model: PreTrainedModel) -> None:
+    """Make `attention_forward` a model's attention; outside `packed_attention` that is PyTorch's own ("sdpa").
 
-    Raises NotImplementedError where the backward runs layers once more, when the layout of their forward is gone.
+    Raises NotImplementedError for gradient checkpointing: it runs layers again in the backward, without the layout.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise NotImplementedError("gradient checkpointing, which its config.json asks for")
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _mask)
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, _make_mask)
     model.set_attn_implementation(NAME)
 
 
 def keep_block_masks_from_embeddings(model: PreTrainedModel) -> None:
-    """Let DeBERTa take a mask of truth values, (rows, width, width), as its attention does already.
+    """Let DeBERTa take a boolean mask (rows, width, width), as its attention already does.
 
-    Its embeddings are multiplied with the same mask, which takes one of (rows, width) alone; they can do without.
+    Its embeddings multiply by the same mask and only take (rows, width). They work without it: padding is masked later.
     """
-
-    def without(module: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        mask = options.get("mask")
-        return arguments, {**options, "mask": None} if mask is not None and mask.dim() == 3 else options
-
     for module in model.modules():
-        if type(module).__name__.endswith("Embeddings"):
-            module.register_forward_pre_hook(without, with_kwargs=True)
+        is_done = _drop_block_mask in module._forward_pre_hooks.values()
+        if type(module).__name__.endswith("Embeddings") and not is_done:
+            module.register_forward_pre_hook(_drop_block_mask, with_kwargs=True)
 
 
-def attend(
+def _drop_block_mask(module: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    mask = options.get("mask")
+    return arguments, {**options, "mask": None} if mask is not None and mask.dim() == 3 else options
+
+
+def attention_forward(
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -95,12 +114,13 @@ def attend(
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Return the attention's output, (rows, subwords, heads, width), for the layout of the forward under way.
+    """Return the attention's output, (rows, subwords, heads, width), by the layout of the packed forward in progress.
 
-    query, key and value are (rows, heads, subwords, width); with a layout there is one row. Raises
-    NotImplementedError for what it can't do, so that the model is packed in another way.
+    query, key and value are (rows, heads, subwords, width); a packed forward has one row. Raises NotImplementedError
+    for features that it lacks, so that the model is packed in another layout.
     """
-    if _layout is None:
+    current = _packed_forward.get()
+    if current is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         output, _ = sdpa_attention_forward(
@@ -110,98 +130,91 @@ def attend(
         return output, None
     if options.get("position_bias") is not None or options.get("softcap") is not None or options.get("is_causal"):
         raise NotImplementedError("attention with a position bias, a soft cap or a causal mask")
-    import torch
-
+    current.is_used = True
+    layout = current.layout
     num_subwords, num_heads = query.shape[2], query.shape[1]
-    global _is_used
-    _is_used = True
     rate = dropout if module.training else 0.0
-    if _is_flat(query, sliding_window):
+    if _has_varlen(query, sliding_window):
         flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
-        return _attend_flat(flat[0], flat[1], flat[2], _layout, scaling, rate, sliding_window)[None], None
-    is_as_laid_out = query.shape[2:] == key.shape[2:] == value.shape[2:] and num_subwords == _layout.width
-    if rate < 1.0 and len(_layout.lengths) and is_as_laid_out and kernels.is_supported(query, key, value):
+        return _varlen_attention(flat[0], flat[1], flat[2], layout, scaling, rate, sliding_window)[None], None
+    # The kernel takes all three in one shape, and every subword of the layout.
+    has_shape = query.shape[2:] == key.shape[2:] == value.shape[2:] and num_subwords == layout.width
+    if rate < 1.0 and len(layout.lengths) and has_shape and kernels.is_supported(query, key, value):
         heads = [_heads(x, num_heads) for x in (query, key, value)]
         heads = [x if x.stride(2) == 1 else x.contiguous() for x in heads]
         task = kernels.Attention(
-            _layout.borders, len(_layout.lengths), _layout.num_subwords, _layout.longest,
-            scaling or query.shape[3] ** -0.5, sliding_window, kernels.Dropping.of(rate),
+            layout.cu_seqlens, len(layout.lengths), layout.num_subwords, layout.max_seqlen,
+            scaling or query.shape[3] ** -0.5, sliding_window, kernels.DropoutSpec.of(rate),
         )  # fmt: skip
-        output = _functions().by_kernel.apply(*heads, task)
+        output = KernelAttention.apply(*heads, task)  # type: ignore[no-untyped-call]
         return output.transpose(0, 1)[None], None
-    moves = _layout.moves(num_heads)
-    rows = [_functions().stacked.apply(_by_head(x, num_heads), moves) for x in (query, key, value)]
+    index = layout.gather_index(num_heads)
+    gather: Any = GatherToBuckets.apply
+    cells = [gather(_by_head(x, num_heads), index) for x in (query, key, value)]
     outputs = [
-        _attend(q, k, v, _mask_of(stack, sliding_window, q), scaling or q.shape[-1] ** -0.5, rate)
-        for stack, q, k, v in zip(_layout.stacks, *(_layout.split(x, num_heads) for x in rows), strict=True)
+        _bucket_attention(q, k, v, _mask_of(bucket, sliding_window, q), scaling or q.shape[-1] ** -0.5, rate)
+        for bucket, q, k, v in zip(layout.buckets, *(layout.split(x, num_heads) for x in cells), strict=True)
     ]
     joined = torch.cat([x.flatten(0, 2) for x in outputs])
-    return _functions().unstacked.apply(joined, moves).view(1, num_subwords, num_heads, -1), None
+    output = GatherToRow.apply(joined, index)  # type: ignore[no-untyped-call]
+    return output.view(1, num_subwords, num_heads, -1), None
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
-    """Return the output, (sentences, heads, length, width), of one stack."""
-    from torch.nn import functional
-
-    if q.device.type != "cpu" or not (q.requires_grad or q.shape[-2] <= PLAIN):
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
-    output: Tensor = _functions().attended.apply(q, k, v, mask, scaling, dropout)
+def _bucket_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, rate: float) -> Tensor:
+    """Return the output, (sequences, heads, length, width), of one bucket."""
+    if q.device.type != "cpu" or not (q.requires_grad or q.shape[-2] <= MAX_EXPLICIT_LENGTH):
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, scale=scaling)
+    output: Tensor = ExplicitAttention.apply(q, k, v, mask, scaling, rate)  # type: ignore[no-untyped-call]
     return output
 
 
-def _is_flat(query: Tensor, sliding_window: int | None) -> bool:
-    """Whether the kernel for all sentences at once takes this."""
+def _has_varlen(query: Tensor, sliding_window: int | None) -> bool:
     kind = (query.device, query.dtype, query.shape[3])
-    return query.is_cuda and can_attend_flat(*kind, is_windowed=sliding_window is not None)
+    return query.is_cuda and can_use_varlen(*kind, is_windowed=sliding_window is not None)
 
 
-def _attend_flat(
+def _varlen_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     layout: PackedLayout,
     scaling: float | None,
-    dropout: float,
+    rate: float,
     window: int | None = None,
 ) -> Tensor:
-    """Return the output, (subwords, heads, width), of all sentences at once: q, k and v are shaped alike.
+    """Return the output, (subwords, heads, width), by FlashAttention; q, k and v have this shape, too.
 
-    `torch.nn.attention.varlen` is the public door to this kernel, but without dropout.
+    `torch.nn.attention.varlen` is the public function for this operation, but it has no dropout.
     """
-    import torch
-
-    borders, longest = layout.borders, layout.longest
-    reach = None if window is None else window - 1  # what a subword sees to each side
+    cu_seqlens, max_seqlen = layout.cu_seqlens, layout.max_seqlen
+    reach = None if window is None else window - 1  # the subwords seen to each side
     output: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, borders, borders, longest, longest, dropout, False, False,
+        q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, rate, False, False,
         scale=scaling, window_size_left=reach, window_size_right=reach,
     )[0]  # fmt: skip
     return output
 
 
 @cache
-def can_attend_flat(device: Any, dtype: Any, width: int, *, is_windowed: bool = False) -> bool:
-    """Whether `_attend_flat` gives on a device what attention gives sentence by sentence, values and gradients.
+def can_use_varlen(device: Any, dtype: Any, width: int, *, is_windowed: bool = False) -> bool:
+    """Return whether `_varlen_attention` gives the values and gradients of attention sequence by sequence.
 
-    A trial tells: which devices, types and widths the kernel takes depends on PyTorch and on the hardware.
+    It is tried, because devices, types and widths that it supports depend on PyTorch and the hardware.
     """
-    import torch
-    from torch.nn import functional
-
     lengths, window, tolerance = [3, 40, 17, 1, 9], 6 if is_windowed else None, 0.05  # bf16 has 8 bits
     generator = torch.Generator().manual_seed(0)
     try:
         with (
             torch.inference_mode(mode=False),
             torch.enable_grad(),
-            # A resumed run makes the trial at another step: no dropout of a step may depend on it.
+            # A resumed run makes the trial at another step, so it must leave the state of the generator alone.
             torch.random.fork_rng([device] if device.type == "cuda" else []),
         ):
             layout = PackedLayout.of(lengths, device=device)
             drawn = torch.randn(3, sum(lengths), 2, width, generator=generator)
             flat, alone = (drawn.to(device, dtype).requires_grad_() for _ in range(2))
             q, k, v = flat.unbind()
-            torch.autograd.grad(_attend_flat(q, k, v, layout, None, 0.1, window).sum(), flat)
+            torch.autograd.grad(_varlen_attention(q, k, v, layout, None, 0.1, window).sum(), flat)
             parts = [x.permute(0, 2, 1, 3) for x in torch.split(alone, lengths, dim=1)]  # (3, heads, length, width)
             at = torch.arange(max(lengths), device=device)
             is_seen = None if window is None else (at[:, None] - at).abs() < window
@@ -210,7 +223,7 @@ def can_attend_flat(device: Any, dtype: Any, width: int, *, is_windowed: bool = 
                 for p, n in zip(parts, lengths, strict=True)
             ]
             expected = torch.cat([output.transpose(0, 1) for output in outputs])
-            found = _attend_flat(q, k, v, layout, None, 0.0, window)
+            found = _varlen_attention(q, k, v, layout, None, 0.0, window)
             gradients = [
                 torch.autograd.grad(output.float().square().sum(), into)[0]
                 for output, into in ((found, flat), (expected, alone))
@@ -219,28 +232,26 @@ def can_attend_flat(device: Any, dtype: Any, width: int, *, is_windowed: bool = 
                 torch.allclose(found, expected, atol=tolerance, rtol=tolerance)
                 and torch.allclose(gradients[0], gradients[1], atol=10 * tolerance, rtol=tolerance)
             )
-    except Exception:  # whatever an operation says that is not made for this device
+    except Exception:  # an operation that does not support this device may raise anything
         return False
 
 
-def _mask_of(stack: Stack, sliding_window: int | None, like: Tensor) -> Tensor | None:
-    """Return the mask of a stack, where each subword sees those less than `sliding_window` away (None: all)."""
-    import torch
-
-    mask = stack.mask
-    if sliding_window is not None and stack.length > sliding_window:
-        at = torch.arange(stack.length, device=like.device)
+def _mask_of(bucket: LengthBucket, sliding_window: int | None, like: Tensor) -> Tensor | None:
+    """Return the additive mask of a bucket; a subword sees those less than `sliding_window` away (None: all)."""
+    mask = bucket.mask
+    if sliding_window is not None and bucket.length > sliding_window:
+        at = torch.arange(bucket.length, device=like.device)
         band = torch.where((at[:, None] - at).abs() < sliding_window, 0.0, -torch.inf)
-        # A subword of padding may see nothing at all: let it see itself, or its NaN would spread in the gradient.
+        # Padding might see nothing at all, and its NaN would spread through the gradient, so it sees itself.
         mask = band if mask is None else torch.where(at[:, None] == at, 0.0, band + mask)
     return mask if mask is None else mask.to(like.dtype)
 
 
 def _heads(x: Tensor, num_heads: int) -> Tensor:
-    """Return (heads, subwords, width) of one row; heads that several share are repeated."""
+    """Return (heads, subwords, width) of one row; heads that several queries share are repeated."""
     if x.shape[1] != num_heads:
         x = x.repeat_interleave(num_heads // x.shape[1], dim=1)
-    return x.squeeze(0)  # not x[0], whose gradient would be copied into zeros
+    return x.squeeze(0)  # not x[0]: the backward of indexing would copy the gradient into a tensor of zeros
 
 
 def _by_head(x: Tensor, num_heads: int) -> Tensor:
@@ -248,93 +259,89 @@ def _by_head(x: Tensor, num_heads: int) -> Tensor:
     return _heads(x, num_heads).transpose(0, 1).flatten(0, 1)
 
 
-class Functions(NamedTuple):
-    """The autograd functions: those of the moves, whose own gradients would be slow scatters, and of the attention."""
-
-    stacked: Any
-    unstacked: Any
-    attended: Any
-    by_kernel: Any
+# The backward of index_select is a slow scatter-add. Each subword has exactly one cell, so the two gathers below use
+# each other as backward instead.
 
 
-@cache
-def _functions() -> Functions:
-    import torch
-    from torch.autograd import Function
-    from torch.autograd.function import once_differentiable
+class GatherToBuckets(Function):
+    """(subwords * heads, width) to (cells * heads, width). Nothing attends to padding, so it passes no gradient."""
 
-    class Stacked(Function):
-        """(subwords * heads, width) to (cells * heads, width); nothing attends to padding, so no gradient is its."""
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: GatherIndex) -> Tensor:
+        """Return the cells."""
+        ctx.index = index
+        return x.index_select(0, index.to_buckets)
 
-        @staticmethod
-        def forward(ctx: Any, x: Tensor, moves: Moves) -> Tensor:
-            ctx.moves = moves
-            return x.index_select(0, moves.there)
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x."""
+        found = gradient.index_select(0, ctx.index.to_row)
+        found[ctx.index.num_real :] = 0.0
+        return found, None
 
-        @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-            found = gradient.index_select(0, ctx.moves.back)
-            found[ctx.moves.num_real :] = 0.0
-            return found, None
 
-    class Unstacked(Function):
-        """(cells * heads, width) to (subwords * heads, width)."""
+class GatherToRow(Function):
+    """(cells * heads, width) to (subwords * heads, width)."""
 
-        @staticmethod
-        def forward(ctx: Any, x: Tensor, moves: Moves) -> Tensor:
-            ctx.moves = moves
-            return x.index_select(0, moves.back)
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: GatherIndex) -> Tensor:
+        """Return the subwords."""
+        ctx.index = index
+        return x.index_select(0, index.to_row)
 
-        @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-            return gradient.index_select(0, ctx.moves.there).index_fill_(0, ctx.moves.padding, 0.0), None
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x."""
+        return gradient.index_select(0, ctx.index.to_buckets).index_fill_(0, ctx.index.padding, 0.0), None
 
-    class Attended(Function):
-        """Attention in as few passes over the scores as PyTorch's operations allow."""
 
-        @staticmethod
-        def forward(
-            ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, dropout: float
-        ) -> Tensor:
-            shape = (*q.shape[:-1], q.shape[-2])  # (sentences, heads, length, length)
-            q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-            scores = _scaled_product(q, k.transpose(1, 2), scaling)
-            if mask is not None:
-                scores.view(shape).add_(mask)
-            shares = scores.softmax(-1)
-            kept = keep(shares, dropout) if dropout else None
-            ctx.save_for_backward(q, k, v, shares, kept)
-            ctx.scaling = scaling
-            return torch.bmm(_times(shares, kept), v).view(*shape[:-1], -1)
+class ExplicitAttention(Function):
+    """Attention with all scores in memory, in as few passes over them as PyTorch's operations allow."""
 
-        @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-            q, k, v, shares, kept = ctx.saved_tensors
-            shape = gradient.shape
-            gradient = gradient.flatten(0, 1)
-            of_v = torch.bmm(_times(shares, kept).transpose(1, 2), gradient)
-            of_shares = _times(torch.bmm(gradient, v.transpose(1, 2)), kept)
-            of_scores = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype)
-            of_q = _scaled_product(of_scores, k, ctx.scaling)
-            of_k = _scaled_product(of_scores.transpose(1, 2), q, ctx.scaling)
-            return *(x.view(*shape[:-1], -1) for x in (of_q, of_k, of_v)), None, None, None
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, rate: float) -> Tensor:
+        """Return the output, (sequences, heads, length, width)."""
+        shape = (*q.shape[:-1], q.shape[-2])  # (sequences, heads, length, length)
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        scores = _scaled_product(q, k.transpose(1, 2), scaling)
+        if mask is not None:
+            scores.view(shape).add_(mask)
+        probabilities = scores.softmax(-1)
+        dropped = dropout_mask(probabilities, rate) if rate else None
+        ctx.save_for_backward(q, k, v, probabilities, dropped)
+        ctx.scaling = scaling
+        return torch.bmm(_times(probabilities, dropped), v).view(*shape[:-1], -1)
 
-    class ByKernel(Function):
-        """Attention within the sentences of a row, (heads, subwords, width), as they lie."""
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of q, k and v."""
+        q, k, v, probabilities, dropped = ctx.saved_tensors
+        shape = gradient.shape
+        gradient = gradient.flatten(0, 1)
+        d_v = torch.bmm(_times(probabilities, dropped).transpose(1, 2), gradient)
+        d_probabilities = _times(torch.bmm(gradient, v.transpose(1, 2)), dropped)
+        d_scores = torch._softmax_backward_data(d_probabilities, probabilities, -1, probabilities.dtype)
+        d_q = _scaled_product(d_scores, k, ctx.scaling)
+        d_k = _scaled_product(d_scores.transpose(1, 2), q, ctx.scaling)
+        return *(x.view(*shape[:-1], -1) for x in (d_q, d_k, d_v)), None, None, None
 
-        @staticmethod
-        def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, task: kernels.Attention) -> Tensor:
-            output, statistics = task.forward(q, k, v, with_gradient=any(ctx.needs_input_grad))
-            ctx.save_for_backward(q, k, v, statistics)
-            ctx.task = task
-            return output
 
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-            return *ctx.task.backward(*ctx.saved_tensors, gradient), None
+class KernelAttention(Function):
+    """Attention within the sequences of a row, (heads, subwords, width), by the CPU kernel."""
 
-    return Functions(Stacked, Unstacked, Attended, ByKernel)
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, task: kernels.Attention) -> Tensor:
+        """Return the output."""
+        output, statistics = task.forward(q, k, v, with_gradient=any(ctx.needs_input_grad))
+        ctx.save_for_backward(q, k, v, statistics)
+        ctx.task = task
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of q, k and v."""
+        return *ctx.task.backward(*ctx.saved_tensors, gradient), None
 
 
 def _times(x: Tensor, factor: Tensor | None) -> Tensor:
@@ -342,14 +349,13 @@ def _times(x: Tensor, factor: Tensor | None) -> Tensor:
 
 
 def _scaled_product(a: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """Return scaling * a @ b, (batch, n, m), in one pass."""
-    import torch
-
+    """Return scaling * a @ b, (batch, n, m), in one pass; with beta=0 the first argument of baddbmm is not read."""
     ignored = a.new_empty(1).expand(a.shape[0], a.shape[1], b.shape[2])
     return torch.baddbmm(ignored, a, b, beta=0, alpha=scaling)
 
 
-def _mask(*arguments: Any, **options: Any) -> Any:
+def _make_mask(*arguments: Any, **options: Any) -> Any:
+    """Return transformers' mask for "sdpa", or none in a packed forward, whose layout says all."""
     from transformers.masking_utils import sdpa_mask
 
-    return None if _layout is not None else sdpa_mask(*arguments, **options)
+    return None if _packed_forward.get() is not None else sdpa_mask(*arguments, **options)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from nerloop.objectives.parameters import MODULE
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -20,7 +19,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for module in model.modules():
-        is_norm = type(module).__name__.endswith("Norm")  # LayerNorm, RMSNorm, and the many models' own
+        is_norm = type(module).__name__.endswith("Norm")  # LayerNorm, RMSNorm, and the models' own classes
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and all(parameter is not p for p in own):
                 (free if is_norm or name == "bias" else decayed).append(parameter)

@@ -1,4 +1,4 @@
-"""What a step does to the weights: the gradients of its micro-batches, then one update; on one GPU as CUDA graphs."""
+"""One optimizer step: the gradients of its micro-batches, then the update; on one GPU optionally as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from nerloop.model.cu_seqlens import PackedLayout, few_borders
+from nerloop.model.cu_seqlens import PackedLayout, rounded_cu_seqlens
 from nerloop.model.forward import logits_of
 from nerloop.objectives import Objective
 from nerloop.objectives.parameters import attached
-from nerloop.optim.adamw import clip, takes_gradients_of_model, unwrapped
 from nerloop.optim.cuda_graphs import Graphs
 from nerloop.optim.master_weights import Weights
+from nerloop.optim.optimizer import clip_and_step, unwrapped, uses_compute_weights
 from nerloop.types import MicroBatch, Tensor
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-UNSTEADY = 200
-"""Steps after which about all shapes have been met, and graphs been recorded."""
+WARMUP_STEPS = 200
+"""Steps after which nearly all shapes have occurred and their graphs are recorded."""
 
 
 class TrainStep:
-    """The gradient of micro-batches and the update of a step; nothing in it waits for the device."""
+    """Adds up the gradients of micro-batches and updates the weights.
+
+    With an optimizer that `skips_non_finite` nothing here waits for the device, so a GPU always has work queued.
+    """
 
     def __init__(
         self,
@@ -39,31 +43,27 @@ class TrainStep:
         *,
         objective: Objective,
     ) -> None:
-        """Take model and optimizer as accelerate prepared them, and the norm to clip to (0: none).
+        """Take model and optimizer as accelerate prepared them, and the norm to clip to (0: no clipping).
 
-        `with_graphs` asks for CUDA graphs, which there are on one GPU and in bf16: of several, DDP hides the gradients'
-        way behind the backward, which a graph knows nothing of; and float32 has no kernel for sentences side by side.
+        `with_graphs` asks for CUDA graphs, which need one GPU and bf16. On several GPUs DDP exchanges gradients during
+        the backward, outside the graph; and float32 has no attention kernel for packed rows.
         """
-        import torch
-
         self._accelerator, self._weights, self._model, self._optimizer = accelerator, weights, model, optimizer
-        self._takes_gradients = takes_gradients_of_model(optimizer)  # and publishes the weights
+        self._uses_compute_weights = uses_compute_weights(optimizer)
         self._max_norm = max_norm or float("inf")
         self._objective = attached(weights.model, objective)
         self._device = accelerator.device
         self._parameters = [p for p in weights.master.parameters() if p.requires_grad]
-        self._is_first = True  # micro-batch of its step
-        self.first_bad = torch.full((), -1, device=self._device)  # step whose gradient was not finite
+        self._is_first = True  # whether the next micro-batch is the first of its step
+        self.first_bad = torch.full((), -1, device=self._device)  # first step with a non-finite gradient
         self.graphs: Graphs | None = None
         is_possible = self._device.type == "cuda" and accelerator.num_processes == 1 and accelerator.scaler is None
         is_possible = is_possible and not getattr(objective, "needs_places", False)
         if with_graphs and is_possible and weights.model is not weights.master:
-            self.use(Graphs(self._device, [*weights.master.parameters(), *weights.model.parameters()]))
+            self.use_graphs(Graphs(self._device, [*weights.master.parameters(), *weights.model.parameters()]))
 
-    def use(self, graphs: Graphs) -> None:
-        """Use graphs. What changes from step to step they find in tensors that stay where they are."""
-        import torch
-
+    def use_graphs(self, graphs: Graphs) -> None:
+        """Use graphs from now on. Values that change from step to step are in tensors, which a replay reads again."""
         self.graphs = graphs
         self._scale = torch.zeros((), device=self._device)
         self._lrs = [torch.zeros((), device=self._device) for _ in self._optimizer.param_groups]
@@ -71,70 +71,70 @@ class TrainStep:
         for group, rate in zip(self._optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = rate
 
-    def num_unsteady(self, num_others: int) -> int:
-        """Return behind how many steps the others look alike, leaving so many for them if there are."""
-        return 0 if self.graphs is None else min(UNSTEADY, num_others)
+    def num_warmup_steps(self, num_others: int) -> int:
+        """Return how many steps to skip before profiling, at most `num_others`: those that record graphs."""
+        return 0 if self.graphs is None else min(WARMUP_STEPS, num_others)
 
     @property
     def timing(self) -> dict[str, float]:
-        """What graphs cost, for the results: nothing without."""
+        """Figures for results.json: the seconds spent on recording graphs, if there are any."""
         return {} if self.graphs is None else {"capture_seconds": self.graphs.seconds}
 
-    def add_gradient(self, batch: MicroBatch, scale: float, *, is_last: bool) -> Tensor:
-        """Add the gradient of `scale` times the loss to the step's; return the loss, summed over labelled subwords.
+    def backward(self, batch: MicroBatch, scale: float, *, is_last: bool) -> Tensor:
+        """Add the gradient of `scale` times the loss; return the loss, summed over labelled subwords.
 
-        The batch is on the CPU. With the last one of a step the gradients are summed up over the processes.
+        The batch is on the CPU. The last one of a step also sums the gradients over the processes.
         """
         is_first, self._is_first = self._is_first, False
         if self.graphs is None or not batch.is_unpadded:
             is_only = is_last and (is_first or self._accelerator.num_processes > 1)
-            return self._add_gradient(self._sent(batch), scale, is_last=is_last, is_only=is_only)
+            return self._backward(self._sent(batch), scale, is_last=is_last, is_only=is_only)
         width, names = batch.labels.shape[1], tuple(batch.inputs)
-        borders, longest = few_borders([place.length for place in batch.places], width)
+        cu_seqlens, max_seqlen = rounded_cu_seqlens([place.length for place in batch.places], width)
 
         def recorded(*tensors: Tensor) -> Tensor:
-            *inputs, labels, borders = tensors
+            *inputs, labels, cu_seqlens = tensors
             static = MicroBatch(dict(zip(names, inputs, strict=True)), labels, (), is_unpadded=True)
-            # Lengths that are known here would be those of this batch in every replay.
-            layout = PackedLayout(np.zeros(0, np.int64), width, borders, longest)
-            return self._add_gradient(static, self._scale, is_last=True, layout=layout)
+            # No lengths: a replay would use the lengths of this batch for every later one.
+            layout = PackedLayout(np.zeros(0, np.int64), width, cu_seqlens, max_seqlen)
+            return self._backward(static, self._scale, is_last=True, layout=layout)
 
         self._scale.fill_(scale)
         return self.graphs.run(
-            (names, width, len(borders), longest, is_first),
-            lambda: self._add_gradient(self._sent(batch), self._scale, is_last=True),
+            (names, width, len(cu_seqlens), max_seqlen, is_first),
+            lambda: self._backward(self._sent(batch), self._scale, is_last=True),
             recorded,
-            [*batch.inputs.values(), batch.labels, borders],
+            [*batch.inputs.values(), batch.labels, cu_seqlens],
             lambda: [self._weights.gradients],
         )
 
     def update(self, step: int, lr: float) -> Tensor:
-        """Clip the gradient and move the weights, unless it is not finite; let go of it; return its norm.
+        """Clip the gradient, update the weights unless it is not finite, and clear it; return its norm.
 
-        Which step's it was that was not finite `first_bad` says then, on the device; in fp16 the scaler deals with it.
+        The first step with a non-finite gradient is kept in `first_bad`, on the device. In fp16 the scaler handles it.
         """
         self._is_first = True
         if self.graphs is None:
             for group in self._optimizer.param_groups:
-                # On a GPU rounded as the tensor is that a graph reads it from, so that graphs change no bit.
+                # On a GPU rounded to float32, like the tensor that a graph reads it from, so graphs change no bit.
                 own = lr * group.get("lr_factor", 1.0)
                 group["lr"] = own if self._device.type == "cpu" else float(np.float32(own))
             return self._update(step)
         for group, rate in zip(self._optimizer.param_groups, self._lrs, strict=True):
             rate.fill_(lr * group.get("lr_factor", 1.0))
         self._step.fill_(step)
-        return self.graphs.run("update", lambda: self._update(self._step), self._recorded_update, [], self._moved)
+        return self.graphs.run("update", lambda: self._update(self._step), self._recorded_update, [], self._mutated)
 
     def _sent(self, batch: MicroBatch) -> MicroBatch:
         return batch.to(self._device, self._weights.model.dtype)
 
-    def _add_gradient(
+    def _backward(
         self,
         batch: MicroBatch,
         scale: float | Tensor,
         *,
         is_last: bool,
-        is_only: bool = False,  # what the model adds its gradients to is clear
+        is_only: bool = False,  # whether this backward alone makes the step's gradient on this process
         layout: PackedLayout | None = None,
     ) -> Tensor:
         accelerator = self._accelerator
@@ -143,27 +143,23 @@ class TrainStep:
                 logits = logits_of(self._model, batch, layout)
             loss: Tensor = self._objective.loss(logits, batch)
             accelerator.backward(loss * scale)
-        is_taken = is_only and self._takes_gradients
+        # The optimizer takes gradients from the compute weights, unless they have to be added up in float32.
+        is_taken = is_only and self._uses_compute_weights
         if not is_taken and (accelerator.num_processes == 1 or is_last):
             self._weights.accumulate_from_compute()
         return loss.detach()
 
     def _update(self, step: int | Tensor) -> Tensor:
-        import torch
-
-        norm = clip(self._accelerator, self._optimizer, self._parameters, self._max_norm)
+        norm = clip_and_step(self._accelerator, self._optimizer, self._parameters, self._max_norm)
         if self._accelerator.scaler is None:
             is_first_bad = (self.first_bad < 0) & ~torch.isfinite(norm)
             self.first_bad.copy_(torch.where(is_first_bad, step, self.first_bad))
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        if not self._takes_gradients:
-            self._weights.sync_to_compute()
+        self._weights.sync_to_compute(is_written=self._uses_compute_weights)
         return norm
 
     def _recorded_update(self) -> Tensor:
         groups = self._optimizer.param_groups
-        for group in groups:  # a fused optimizer does the same with and without, but asks for it while recording
+        for group in groups:  # a fused optimizer computes the same, but insists on it while recording
             group["capturable"] = True
         try:
             return self._update(self._step)
@@ -171,8 +167,8 @@ class TrainStep:
             for group in groups:
                 group["capturable"] = False
 
-    def _moved(self) -> Sequence[Sequence[Tensor]]:
-        """Return what an update changes: gradients, which it scales, weights, the optimizer's state."""
+    def _mutated(self) -> Sequence[Sequence[Tensor]]:
+        """Return the tensors that an update changes: gradients (scaled), the optimizer's state, weights, buffers."""
         state: dict[str, list[Tensor]] = defaultdict(list)
         for tensors in unwrapped(self._optimizer).state.values():
             for name, tensor in tensors.items():
@@ -184,9 +180,7 @@ class TrainStep:
 
 
 def fetching(values: Sequence[Tensor]) -> Callable[[], list[float]]:
-    """Let the host have scalars of the device; the function that is returned waits for them and for nothing later."""
-    import torch
-
+    """Start copying scalars to the host; return a function that waits for them, but not for work queued later."""
     joined = torch.stack([value.double() for value in values])
     if joined.device.type != "cuda":
         return joined.tolist

@@ -33,8 +33,8 @@ from nerloop.model.compat import choose_collator, freeze_unused
 from nerloop.model.load import load_model, load_tokenizer, new_model
 from nerloop.objectives import Objective
 from nerloop.objectives.parameters import attach, attached
-from nerloop.optim.adamw import build_optimizer
-from nerloop.optim.master_weights import Weights
+from nerloop.optim.master_weights import Weights, check_equal_weights
+from nerloop.optim.optimizer import build_optimizer, is_exact_for_pruned_rows
 from nerloop.optim.pruned_embedding import is_prunable, prune
 from nerloop.optim.schedule import learning_rate
 from nerloop.optim.step import TrainStep
@@ -205,13 +205,15 @@ def build_training(config: Config, session: Session) -> Training:
     features = collectives.local_main_first(
         accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
     )
-    prune_embedding(model, features["train"], collator, tokenizer, accelerator)
+    if is_exact_for_pruned_rows(config.train.optimizer, config.train.weight_decay):
+        prune_embedding(model, features["train"], collator, tokenizer, accelerator)
     attach(model, objective)
     plan = build_plan(config, features["train"], collator, accelerator)
     weights = Weights.of(model, precision)
     prepared, optimizer = accelerator.prepare(
-        weights.model, build_optimizer(weights, config.train.weight_decay, precision)
+        weights.model, build_optimizer(weights, config.train.weight_decay, precision, config.train.optimizer)
     )
+    check_equal_weights(weights.master)
     decodings = build_decodings(config.decoding, labels, scheme)
     held_out = {n: Split.of(e, alignment, collator, features[n]) for n, e in dataset.splits.items() if n != "train"}
     return Training(
@@ -287,7 +289,7 @@ def restore(training: Training, run: Run) -> State:
 def open_monitor(training: Training, state: State, run: Run) -> Monitor:
     """Return the monitor of a run, to be entered."""
     trace_steps = training.config.run.profile
-    warmup = training.step.num_unsteady(training.num_steps - state.step - trace_steps)
+    warmup = training.step.num_warmup_steps(training.num_steps - state.step - trace_steps)
     return Monitor(
         run.folder,
         first_step=state.step,

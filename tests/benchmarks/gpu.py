@@ -87,8 +87,8 @@ def check(model_folder: str, device: str = "cuda") -> list[dict[str, Any]]:
         apart = [float((a - b).norm() / b.norm()) for a, b in zip(found["pack"], found["pad"], strict=True)]
         kind = (torch.device(device), dtype, config.hidden_size // config.num_attention_heads)
         rows.append({"type": name, "logits": apart[0], "gradients": apart[1],
-                     "one_kernel": attention.can_attend_flat(*kind),
-                     "one_kernel_for_windows": attention.can_attend_flat(*kind, is_windowed=True),
+                     "one_kernel": attention.can_use_varlen(*kind),
+                     "one_kernel_for_windows": attention.can_use_varlen(*kind, is_windowed=True),
                      "is_right": max(apart) <= tolerance})  # fmt: skip
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
@@ -103,8 +103,8 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
     from nerloop.config import ModelSettings
     from nerloop.distributed.launch import make_accelerator
     from nerloop.model.load import load_tokenizer
-    from nerloop.optim.adamw import build_optimizer
     from nerloop.optim.master_weights import Weights
+    from nerloop.optim.optimizer import build_optimizer
     from nerloop.optim.step import TrainStep
     from nerloop.types import Feature
 
@@ -133,7 +133,7 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
                 for atom, length in enumerate(random.randint(3, 60, 32)):
                     ids, labels = random.randint(1000, 20000, length), random.randint(0, 9, length)
                     features.append(Feature(ids, labels, np.full(length, -1), atom, (atom,), (int(length),)))
-                losses.append(float(train_step.add_gradient(collator(features), 1e-3, is_last=is_last)))
+                losses.append(float(train_step.backward(collator(features), 1e-3, is_last=is_last)))
             train_step.update(step, 1e-4)
         numbers.append(len(train_step.graphs))
         sides.append((losses, torch.cat([p.detach().flatten() for p in master.parameters()])))

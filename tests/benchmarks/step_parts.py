@@ -40,10 +40,10 @@ def work(arguments: argparse.Namespace) -> None:
 def parts_of_step(training: Any, number: int) -> dict[str, float]:
     """Take a step of one process; return the milliseconds of its parts, and its page faults."""
     from nerloop.model.forward import logits_of
-    from nerloop.optim.adamw import clip, takes_gradients_of_model
+    from nerloop.optim.optimizer import clip, uses_compute_weights
 
     accelerator, weights, optimizer = training.accelerator, training.weights, training.optimizer
-    is_one_pass = takes_gradients_of_model(optimizer)
+    is_one_pass = uses_compute_weights(optimizer)
     parts = dict.fromkeys(PARTS, 0.0)
     batch, clock = training.plan[number], time.perf_counter()
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -36,7 +36,7 @@ def accelerator():
 @pytest.fixture
 def model(make_model):
     model = make_model("bert", LABELS)
-    attention.use(model)
+    attention.set_packed_attention(model)
     return model
 
 

@@ -66,9 +66,31 @@ def test_mixed_precision_follows_float32(config, precision, tolerance):
     assert losses(mixed) == pytest.approx(losses(full), rel=tolerance)
 
 
-def test_fp16_overflows_advance_neither_step_nor_schedule(config):
-    results = train(changed(config, "fp16", mixed_precision="fp16"))
+def test_fp16_overflows_advance_neither_step_nor_schedule(config, monkeypatch):
+    """The first scale is the largest power of two in float32: the gradients of the first steps are infinite in fp16."""
+    import torch
+    from accelerate.optimizer import AcceleratedOptimizer
+
+    class Scaler(torch.amp.GradScaler):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **{**options, "init_scale": 2.0**32})
+
+    skipped, step = [], AcceleratedOptimizer.step
+
+    def counting(self, closure=None):
+        step(self, closure)
+        skipped.append(self.step_was_skipped)
+
+    monkeypatch.setattr(torch.amp, "GradScaler", Scaler)
+    monkeypatch.setattr(AcceleratedOptimizer, "step", counting)
+    config = changed(config, "fp16", mixed_precision="fp16")
+    results = train(replace(config, run=replace(config.run, log_every=1)))
+    assert 1 <= sum(skipped) < 20
+    assert len(skipped) == 14 + sum(skipped)
     assert results["steps"] == 14
+    logged = [json.loads(line) for line in Path(config.run.dir, "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in logged if "lr" in line] == list(range(1, 15))
+    assert all(np.isfinite(line["loss"]) for line in logged if "loss" in line)
 
 
 def test_a_resumed_run_ends_as_the_undisturbed_one(config):
@@ -163,14 +185,14 @@ def test_where_recording_fails_training_goes_on_as_without(config, caplog, monke
     assert torch.rand(3, device="cuda").isfinite().all()  # the generator draws again
 
 
-def descent_of(config, model, *, with_graphs: bool, deterministic: bool = False):
+def train_step_of(config, model, *, with_graphs: bool, deterministic: bool = False):
     """Return a TrainStep, its weights and the collator for a model on the device, in bf16."""
     from nerloop.collators.pack import Pack
     from nerloop.config import ModelSettings
     from nerloop.distributed.launch import make_accelerator
     from nerloop.model.load import load_tokenizer
-    from nerloop.optim.adamw import build_optimizer
     from nerloop.optim.master_weights import Weights
+    from nerloop.optim.optimizer import build_optimizer
     from nerloop.optim.step import TrainStep
 
     accelerator = make_accelerator("bf16", deterministic=deterministic)
@@ -209,13 +231,13 @@ def test_steps_of_these_encoders_wait_for_nothing(config, make_model, kind, with
     """The first one tries kernels, the second one records: these may wait."""
     import torch
 
-    train_step, _, collator = descent_of(config, make_model(kind, **KINDS[kind]), with_graphs=with_graphs)
+    train_step, _, collator = train_step_of(config, make_model(kind, **KINDS[kind]), with_graphs=with_graphs)
     total = torch.zeros((), device="cuda")
     for step in range(6):
         torch.manual_seed(step)
         torch.cuda.set_sync_debug_mode("error" if step >= 2 else "default")
         try:
-            total += train_step.add_gradient(collator(features(step)), 1 / 156, is_last=True)
+            total += train_step.backward(collator(features(step)), 1 / 156, is_last=True)
             norm = train_step.update(step, 1e-3)
         finally:
             torch.cuda.set_sync_debug_mode("default")
@@ -233,14 +255,14 @@ def test_gradients_and_updates_by_graphs_are_those_without_to_the_bit(config, ma
         ends = []
         for is_on in (True, False):
             options = {"with_graphs": True, "deterministic": True}
-            train_step, weights, collator = descent_of(config, make_model("bert"), **options)
+            train_step, weights, collator = train_step_of(config, make_model("bert"), **options)
             train_step.graphs._is_on = is_on
             figures = []
             for step in range(20):
                 torch.manual_seed(step)
                 loss = torch.zeros((), device="cuda")
-                loss += train_step.add_gradient(collator(features(step)), 1 / 312, is_last=False)
-                loss += train_step.add_gradient(collator(features(step + 99)), 1 / 312, is_last=True)
+                loss += train_step.backward(collator(features(step)), 1 / 312, is_last=False)
+                loss += train_step.backward(collator(features(step + 99)), 1 / 312, is_last=True)
                 gradients = [g.clone() for g in weights.gradients]
                 figures.append((float(loss), float(train_step.update(step, 1e-3))))
             assert len(train_step.graphs) == (3 if is_on else 0)
@@ -261,10 +283,10 @@ def test_sentences_side_by_side_have_the_gradient_of_padded_ones_by_graphs_too(c
     options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     gradients = []
     for is_padded in (False, True):
-        train_step, weights, collator = descent_of(config, make_model("bert", **options), with_graphs=not is_padded)
+        train_step, weights, collator = train_step_of(config, make_model("bert", **options), with_graphs=not is_padded)
         collator = Pad(collator._tokenizer) if is_padded else collator
         for step in range(4):
-            train_step.add_gradient(collator(features(step)), 1 / 156, is_last=True)
+            train_step.backward(collator(features(step)), 1 / 156, is_last=True)
             gradients.append(torch.cat([p.grad.flatten() for p in weights.master.parameters() if p.grad is not None]))
             for parameter in weights.master.parameters():  # as an update does, but the weights stay
                 parameter.grad = None

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch.nn import functional
 
 from nerloop.kernels import bindings as kernels
-from nerloop.kernels.bindings import Attention, Dropping
+from nerloop.kernels import compile as compiling
+from nerloop.kernels.bindings import Attention, DropoutSpec
 
 pytestmark = pytest.mark.usefixtures("with_kernels")
 TYPES = [torch.float32, torch.bfloat16]
-NOTHING = Dropping(0, 0)
+NOTHING = DropoutSpec(0, 0)
 EPSILON = {torch.float32: 2e-6, torch.bfloat16: 6e-3}
 
 
@@ -83,7 +86,7 @@ def test_add_and_norm_and_its_gradients(shape, dtype):
     wide = [t.double().requires_grad_() for t in (total, weight, bias)]
     wanted = functional.layer_norm(wide[0], shape[-1:], *wide[1:], 1e-5)
     gradients = torch.autograd.grad((wanted * of_y).sum(), wide)
-    found = kernels.add_and_norm_gradient(of_y, total, statistics, weight, NOTHING)
+    found = kernels.add_and_norm_backward(of_y, total, statistics, weight, NOTHING)
     assert is_close(y, wanted.detach(), dtype)
     assert torch.equal(found[0], found[1])  # x and residual are added: their gradients are one
     scale = max(float(statistics[:, 1].max()), float(gradients[0].abs().max()))  # rounding grows with 1 / deviation
@@ -96,12 +99,12 @@ def test_what_is_added_is_dropped_alike_in_value_and_gradient():
     torch.manual_seed(0)
     x, residual, of_y = torch.rand(50, 64) + 1, torch.zeros(50, 64), torch.randn(50, 64)
     weight, bias = torch.ones(64), torch.zeros(64)
-    dropping = Dropping.of(0.25)
-    _, total, statistics = kernels.add_and_norm(x, residual, weight, bias, 1e-5, dropping)
+    spec = DropoutSpec.of(0.25)
+    _, total, statistics = kernels.add_and_norm(x, residual, weight, bias, 1e-5, spec)
     is_kept = total != 0
     assert float(is_kept.double().mean()) == pytest.approx(0.75, abs=0.03)
     assert torch.allclose(total[is_kept], x[is_kept] / 0.75)
-    of_x, of_residual, _, _ = kernels.add_and_norm_gradient(of_y, total, statistics, weight, dropping)
+    of_x, of_residual, _, _ = kernels.add_and_norm_backward(of_y, total, statistics, weight, spec)
     assert torch.equal(of_x != 0, is_kept)
     assert torch.allclose(of_x[is_kept], of_residual[is_kept] / 0.75)
 
@@ -110,7 +113,7 @@ def test_what_is_added_is_dropped_alike_in_value_and_gradient():
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_the_share_that_is_dropped_and_the_scale_of_the_rest(p, dtype):
     torch.manual_seed(0)
-    y = kernels.drop(torch.ones(1000, 1001, dtype=dtype), Dropping.of(p))
+    y = kernels.dropout(torch.ones(1000, 1001, dtype=dtype), DropoutSpec.of(p))
     assert y.dtype == dtype
     assert float((y == 0).double().mean()) == pytest.approx(p, abs=0.002)  # 4 standard deviations
     assert float(y.max()) == pytest.approx(1 / (1 - p), rel=0.005 if dtype == torch.bfloat16 else 1e-6)
@@ -119,7 +122,7 @@ def test_the_share_that_is_dropped_and_the_scale_of_the_rest(p, dtype):
 
 def test_draws_do_not_follow_each_other_along_rows_or_columns_or_seeds():
     def drawn(seed, shape=(500, 400)):
-        kept = (kernels.drop(torch.ones(shape), Dropping(round(0.3 * 2**32), seed)) > 0).double()
+        kept = (kernels.dropout(torch.ones(shape), DropoutSpec(round(0.3 * 2**32), seed)) > 0).double()
         return kept - kept.mean()
 
     def correlation(a, b):
@@ -137,10 +140,10 @@ def test_pytorchs_generator_decides_what_is_dropped():
     seeds = []
     for number in (3, 3, 4):
         torch.manual_seed(number)
-        seeds.append(Dropping.of(0.1).seed)
+        seeds.append(DropoutSpec.of(0.1).seed)
     assert seeds[0] == seeds[1] != seeds[2]
     state = torch.get_rng_state()
-    assert Dropping.of(0.0) == (0, 0)
+    assert DropoutSpec.of(0.0) == (0, 0)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -151,9 +154,9 @@ def heads_of(lengths, width, dtype, heads=3, extra=0, seed=0):
     return [torch.randn(shape).to(dtype).transpose(0, 1) for _ in range(4)]
 
 
-def task_of(lengths, scaling=0.3, window=None, dropping=NOTHING):
-    borders = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32)
-    return Attention(borders, len(lengths), sum(lengths), max(lengths), scaling, window, dropping)
+def task_of(lengths, scaling=0.3, window=None, spec=NOTHING):
+    cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32)
+    return Attention(cu_seqlens, len(lengths), sum(lengths), max(lengths), scaling, window, spec)
 
 
 def attended_alone(q, k, v, lengths, scaling=0.3, window=None, factors=None):
@@ -193,7 +196,7 @@ def test_attention_and_its_gradients_are_those_of_each_sentence_alone(lengths, w
 def test_attention_drops_shares_and_the_gradient_knows_which():
     lengths, p = [40, 24, 70], 0.3
     q, k, _, _ = heads_of(lengths, 80, torch.float32)
-    task = task_of(lengths, dropping=Dropping.of(p))
+    task = task_of(lengths, spec=DropoutSpec.of(p))
     # With unit vectors for values the output is the shares themselves, those that are dropped being 0.
     ones = torch.cat([torch.eye(80)[:n] for n in lengths])[None].repeat(3, 1, 1)
     output, _ = task.forward(q, k, ones, with_gradient=True)
@@ -257,16 +260,16 @@ def test_the_number_of_threads_changes_nothing_but_sums_over_rows(threads):
     q, k, v, of_output = heads_of(lengths, 32, torch.float32)
     x, of_y = torch.randn(2, 99, 64)
     weight, bias = torch.randn(2, 64)
-    dropping = Dropping.of(0.2)
+    spec = DropoutSpec.of(0.2)
     found = []
     for number in (1, 2, 3):
         threads(number)
-        task = task_of(lengths, dropping=dropping)
+        task = task_of(lengths, spec=spec)
         output, of_scores = task.forward(q, k, v, with_gradient=True)
-        y, total, statistics = kernels.add_and_norm(x, of_y, weight, bias, 1e-5, dropping)
-        of_x, of_residual, of_weight, of_bias = kernels.add_and_norm_gradient(of_y, total, statistics, weight, dropping)
+        y, total, statistics = kernels.add_and_norm(x, of_y, weight, bias, 1e-5, spec)
+        of_x, of_residual, of_weight, of_bias = kernels.add_and_norm_backward(of_y, total, statistics, weight, spec)
         alike = [output, *task.backward(q, k, v, of_scores, of_output), y, total, of_x, of_residual]
-        alike += [kernels.drop(x, dropping), *kernels.gelu(x, with_slope=True)]
+        alike += [kernels.dropout(x, spec), *kernels.gelu(x, with_slope=True)]
         found.append((alike, of_weight, of_bias))
     for alike, of_weight, of_bias in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(alike, found[0][0], strict=True))
@@ -292,7 +295,7 @@ def test_what_is_not_finite_stays_so(bad, dtype):
     assert y[1].isnan().all()
     assert y[[0, 2, 3]].isfinite().all()
     assert not kernels.gelu(x, with_slope=False)[0][1, 3].isfinite()
-    assert not kernels.drop(x, NOTHING)[1, 3].isfinite()
+    assert not kernels.dropout(x, NOTHING)[1, 3].isfinite()
     for number in range(3):
         heads = heads_of([4, 6], 16, dtype)[:3]
         heads[number][1, 2, 3] = bad
@@ -306,18 +309,44 @@ def test_what_is_not_finite_stays_so(bad, dtype):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """No kernels have been asked for yet."""
-    for remembered in (kernels._library, kernels._compilation, kernels._compiler):
+    for remembered in (compiling.library, compiling.compilation, compiling._compiler):
         remembered.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    for remembered in (kernels._library, kernels._compilation, kernels._compiler):
+    for remembered in (compiling.library, compiling.compilation, compiling._compiler):
         remembered.cache_clear()
 
 
 def test_they_can_be_switched_off(uncompiled):
     uncompiled.setenv("NERLOOP_KERNELS", "off")
-    kernels.start(with_bf16=True)
+    compiling.start(with_bf16=True)
     assert not kernels.is_supported(torch.ones(1))
+
+
+def test_they_can_be_compiled_for_another_architecture(uncompiled):
+    uncompiled.setenv("NERLOOP_KERNELS", "x86-64-v3")
+    assert compiling._architecture() == ("-march=x86-64-v3",)
+    uncompiled.setenv("NERLOOP_KERNELS", "no-such-architecture")
+    assert not kernels.is_supported(torch.ones(1))
+
+
+def test_the_compiler_starts_without_torch():
+    """It works while torch is imported, which takes as long as compiling."""
+    code = (
+        "import sys; from nerloop.kernels import compile; compile.start(with_bf16=True); print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert found.stdout == "False\n"
+
+
+def test_where_there_is_no_memory_attention_raises():
+    q, k, v, _ = heads_of([3], 16, torch.float32)
+    task = task_of([3])._replace(max_seqlen=1 << 45)
+    with pytest.raises(RuntimeError, match="attention_forward can't allocate its workspace"):
+        task.forward(q, k, v, with_gradient=False)
+    output, statistics = task_of([3]).forward(q, k, v, with_gradient=True)
+    with pytest.raises(RuntimeError, match="attention_backward can't allocate its workspace"):
+        task.backward(q, k, v, statistics, output)
 
 
 def test_without_a_compiler_there_are_none_and_nothing_is_said(uncompiled, caplog):
@@ -350,8 +379,8 @@ def test_without_a_folder_to_work_in_there_are_none(uncompiled, tmp_path, caplog
 def test_a_file_that_can_be_compiled_but_not_linked_is_reported(uncompiled, tmp_path, caplog):
     source = tmp_path / "kernels.c"
     source.write_text("int main(void) { return 0; }")
-    uncompiled.setattr(kernels, "SOURCE", source)
-    uncompiled.setattr(kernels, "FLAGS", ("-c", "-fno-pic"))
+    uncompiled.setattr(compiling, "SOURCE", source)
+    uncompiled.setattr(compiling, "FLAGS", ("-c", "-fno-pic"))
     real = "int there; int *gone(void) { return &there; }"
     source.write_text(real)
     with caplog.at_level(logging.INFO, logger="nerloop"):
@@ -372,9 +401,9 @@ def test_a_compiler_that_fails_is_reported_in_one_line(uncompiled, caplog):
 
 def test_nothing_stays_on_the_disk(uncompiled, tmp_path):
     uncompiled.setattr("tempfile.tempdir", str(tmp_path))
-    kernels.start(with_bf16=False)
+    compiling.start(with_bf16=False)
     assert len(os.listdir(tmp_path)) == 1  # at work
-    kernels.start(with_bf16=True)
+    compiling.start(with_bf16=True)
     assert len(os.listdir(tmp_path)) == 2
     assert kernels.is_supported(torch.ones(1))
     assert kernels.is_supported(torch.ones(1, dtype=torch.bfloat16))

@@ -196,7 +196,7 @@ def test_a_packed_product_is_the_plain_one_and_follows_the_weights():
 
     assert torch.equal(found(), wanted())
     assert torch.equal(found(), wanted())
-    assert len(fusion._packings()) >= 1
+    assert len(fusion._packed_weights) >= 1
     with torch.no_grad():
         torch._foreach_copy_([layer.weight], [torch.randn(80, 48)])  # as the weights of a step are published
     assert torch.equal(found(), wanted())
@@ -209,12 +209,12 @@ def test_a_packed_product_is_the_plain_one_and_follows_the_weights():
 def test_packed_weights_go_with_those_that_they_were_made_of():
     if not fusion.can_pack():
         pytest.skip("PyTorch has no products with packed weights in bf16 on this CPU")
-    before = len(fusion._packings())
+    before = len(fusion._packed_weights)
     layer = nn.Linear(8, 8).bfloat16()
     fusion._packed(layer.weight)
-    assert len(fusion._packings()) == before + 1
+    assert len(fusion._packed_weights) == before + 1
     del layer
-    assert len(fusion._packings()) == before
+    assert len(fusion._packed_weights) == before
 
 
 def test_fusing_twice_is_fusing_once(make_model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from torch.nn import functional
 from nerloop.collators.pad import Pad
 from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
-from nerloop.kernels.modules import replace_with_fused
-from nerloop.optim.adamw import build_optimizer, clip, takes_gradients_of_model
+from nerloop.kernels.modules import can_pack, replace_with_fused
 from nerloop.optim.master_weights import Weights
+from nerloop.optim.optimizer import build_optimizer, clip, uses_compute_weights
 from nerloop.optim.step import TrainStep
 from nerloop.types import Feature
 
@@ -71,8 +72,8 @@ def by_torch(weights, decay=0.1):
 def test_weights_moments_and_norms_are_those_of_pytorch(max_norm, to_master):
     ours, theirs = weights_of(), weights_of()
     one_pass, fused = build_optimizer(ours, 0.1, "bf16"), by_torch(theirs)
-    assert takes_gradients_of_model(one_pass)
-    assert not takes_gradients_of_model(fused)
+    assert uses_compute_weights(one_pass)
+    assert not uses_compute_weights(fused)
     for step in range(5):
         give_gradients(ours, step, to_master=to_master)
         give_gradients(theirs, step, to_master=True)
@@ -118,6 +119,38 @@ def test_what_an_update_moves_has_a_new_version():
         step_with(optimizer, weights)
     moved = [n != v for n, v in zip([p._version for p in weights.master.parameters()], versions, strict=True)]
     assert moved == [True] * 4 + [False] * 2
+
+
+class Behind(torch.optim.SGD):
+    """Writes the compute weights through a pointer, which PyTorch does not see, and says nothing of it."""
+
+    uses_compute_weights = True
+
+    def __init__(self, groups, weights):
+        super().__init__(groups)
+        self.weights = weights
+
+    def step(self, closure=None):
+        for weight in self.weights.model.parameters():
+            ctypes.memset(weight.data_ptr(), 0, weight.nbytes)
+
+
+def test_an_update_that_pytorch_does_not_see_is_used_by_the_next_evaluation(make_model, wordpiece):
+    if not can_pack():
+        pytest.skip("PyTorch has no products with packed weights in bf16 on this CPU")
+    model = make_model("bert")
+    replace_with_fused(model)
+    weights = Weights.of(model, "bf16")
+    optimizer = Behind(list(weights.master.parameters()), weights)
+    train_step = TrainStep(make_accelerator("bf16"), weights, weights.model, optimizer)
+    batch = Pad(wordpiece)([feature(9, 0)])
+    layer, x = weights.model.classifier, torch.ones(1, 32).bfloat16()
+    with torch.no_grad():
+        assert layer(x).abs().max() > 0  # packs the weight
+    train_step.backward(batch, 1.0, is_last=True)
+    train_step.update(0, 0.1)
+    with torch.no_grad():
+        assert layer(x).tolist() == [[0.0] * 5]
 
 
 @needs_kernels
@@ -200,13 +233,13 @@ def test_a_step_is_that_of_other_ways_in_bf16(make_model, wordpiece, monkeypatch
         accelerator = make_accelerator("bf16")
         weights = Weights.of(model, "bf16")
         prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
-        assert takes_gradients_of_model(optimizer) is is_on
+        assert uses_compute_weights(optimizer) is is_on
         train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0)
         norms = []
         for step in range(3):
             for i, lengths in enumerate(split):
                 batch = Pad(wordpiece)([feature(n, step) for n in lengths])
-                train_step.add_gradient(batch, 1 / 49, is_last=i + 1 == len(split))
+                train_step.backward(batch, 1 / 49, is_last=i + 1 == len(split))
                 held = weights.master.classifier.weight.grad
                 assert (held is None) is (is_on and len(split) == 1)
             norms.append(float(train_step.update(step, 1e-3)))

@@ -48,7 +48,7 @@ def test_what_is_replayed_is_what_is_done_without_graphs(recorded_graphs, monkey
     found = run_all(adding)
     assert adding.calls == ["work", "work", "recorded", "recorded", "recorded", "recorded", "recorded"]
     assert adding.graphs.recordings == len(adding.graphs) == 1
-    monkeypatch.setattr(graphs, "MOST", 0)
+    monkeypatch.setattr(graphs, "MAX_GRAPHS", 0)
     without = Adding(recorded_graphs)
     assert run_all(without) == found
     assert without.calls == ["work"] * 5
@@ -65,7 +65,7 @@ def test_a_graph_reads_where_it_was_recorded_to_read(recorded_graphs):
 
 
 def test_each_key_has_a_graph_of_its_own_up_to_so_many(recorded_graphs, monkeypatch):
-    monkeypatch.setattr(graphs, "MOST", 2)
+    monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
     adding = Adding(recorded_graphs)
     for _ in range(3):
         for key in ("one", "two", "three"):
@@ -147,7 +147,7 @@ def test_where_there_is_no_memory_to_compare_the_work_is_done_once(recorded_grap
     adding = Adding(recorded_graphs)
     adding.run(1.0, 1.0)
 
-    def full(touched):
+    def full(mutated):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(adding.graphs, "_state", full)

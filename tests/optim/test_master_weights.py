@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import distributed
 
-from nerloop.optim.adamw import build_optimizer, clip
-from nerloop.optim.master_weights import Weights, cast_parameters
+from nerloop.errors import TrainingError
+from nerloop.optim.master_weights import Weights, cast_parameters, check_equal_weights, checksum
+from nerloop.optim.optimizer import build_optimizer, clip
 
 
 def test_without_bf16_there_is_one_model(make_model):
@@ -102,3 +105,27 @@ def test_the_gradients_memory_is_used_again(make_model):
         for target in weights.master.parameters():
             target.grad = None
     assert places[0] == places[1]
+
+
+def test_the_checksum_sees_one_bit_of_any_type(make_model):
+    model = make_model("bert")
+    values = {checksum(model), checksum(model)}
+    with torch.no_grad():
+        model.classifier.bias[3] = torch.nextafter(model.classifier.bias[3], torch.tensor(9.0))
+    values |= {checksum(model), checksum(model.bfloat16())}
+    assert len(values) == 3
+
+
+def test_processes_with_different_weights_do_not_start(make_model, monkeypatch):
+    model, others = make_model("bert"), []
+
+    def gather(found, own):
+        found[:] = [own, own, *others]
+
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2 + len(others))
+    monkeypatch.setattr(distributed, "all_gather_object", gather)
+    check_equal_weights(model)
+    others.append(7)
+    with pytest.raises(TrainingError, match=r"^the processes start with different weights: process 2 differs from pro"):
+        check_equal_weights(model)

@@ -14,8 +14,8 @@ from torch import nn
 from nerloop.collators.pad import Pad
 from nerloop.distributed.launch import make_accelerator
 from nerloop.errors import CheckpointError
-from nerloop.optim.adamw import build_optimizer, clip
 from nerloop.optim.master_weights import Weights
+from nerloop.optim.optimizer import build_optimizer, clip
 from nerloop.optim.pruned_embedding import is_prunable, prune, pruned, restore
 from nerloop.run import atomic, checkpoint
 from nerloop.training import setup as task

@@ -13,9 +13,9 @@ from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
 from nerloop.model import packing as attention
 from nerloop.model.compat import prepare_model
-from nerloop.optim.adamw import build_optimizer
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.step import UNSTEADY, TrainStep, fetching
+from nerloop.optim.optimizer import build_optimizer
+from nerloop.optim.step import WARMUP_STEPS, TrainStep, fetching
 from nerloop.types import Feature
 
 # The lengths of two micro-batches a step; a training takes them in turn.
@@ -35,8 +35,8 @@ def feature(length, number):
 
 
 def flat(q, k, v, layout, scaling, dropout, window=None):
-    """Attend as the kernel does, by the borders alone."""
-    parts = (x.split(layout.borders.diff().tolist()) for x in (q, k, v))
+    """Attend as the kernel does, by the cu_seqlens alone."""
+    parts = (x.split(layout.cu_seqlens.diff().tolist()) for x in (q, k, v))
     heads = [[x.transpose(0, 1) for x in qkv] for qkv in zip(*parts, strict=True) if len(qkv[0])]
     return torch.cat([functional.scaled_dot_product_attention(*h, scale=scaling).transpose(0, 1) for h in heads])
 
@@ -49,7 +49,7 @@ def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_ste
     train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0, True)
     assert train_step.graphs is None  # there is no GPU
     if kind is not None:
-        train_step.use(kind(accelerator.device, [*weights.master.parameters(), *weights.model.parameters()]))
+        train_step.use_graphs(kind(accelerator.device, [*weights.master.parameters(), *weights.model.parameters()]))
         train_step.graphs._is_on = is_on
     prepared.train()
     losses, norms = [], []
@@ -58,7 +58,7 @@ def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_ste
         micro_batches = STEPS[step % len(STEPS)]
         for i, lengths in enumerate(micro_batches):
             batch = collator([feature(n, step) for n in lengths])
-            losses.append(float(train_step.add_gradient(batch, 1 / 40, is_last=i + 1 == len(micro_batches))))
+            losses.append(float(train_step.backward(batch, 1 / 40, is_last=i + 1 == len(micro_batches))))
         norms.append(float(train_step.update(step, 1e-3 / (1 + step))))
     assert all(p.grad is None for p in [*weights.master.parameters(), *weights.model.parameters()])
     assert int(train_step.first_bad) == -1
@@ -71,9 +71,9 @@ def model(make_model):
 
 
 @pytest.fixture
-def by_borders(monkeypatch):
-    monkeypatch.setattr(attention, "_is_flat", lambda *_: True)
-    monkeypatch.setattr(attention, "_attend_flat", flat)
+def by_cu_seqlens(monkeypatch):
+    monkeypatch.setattr(attention, "_has_varlen", lambda *_: True)
+    monkeypatch.setattr(attention, "_varlen_attention", flat)
 
 
 def prepared(collator, model):
@@ -82,11 +82,11 @@ def prepared(collator, model):
 
 
 def test_recorded_steps_are_those_without_graphs_to_the_bit(
-    model, wordpiece, by_borders, make_model, recorded_graphs, caplog
+    model, wordpiece, by_cu_seqlens, make_model, recorded_graphs, caplog
 ):
     collator = prepared(Pack(wordpiece), model)
     other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
-    attention.use(other)
+    attention.set_packed_attention(other)
     losses, norms, graphs, weights = trained(model, collator, kind=recorded_graphs)
     assert caplog.messages == []
     names = ("input_ids", "position_ids")
@@ -106,30 +106,39 @@ def test_recorded_steps_are_those_without_graphs_to_the_bit(
 
 
 def test_with_and_without_graphs_a_step_is_the_same_but_for_how_the_rates_are_rounded(
-    model, wordpiece, by_borders, make_model, recorded_graphs
+    model, wordpiece, by_cu_seqlens, make_model, recorded_graphs
 ):
     """Graphs find them in float32 tensors; without, a CPU's stay as they are."""
     collator = prepared(Pack(wordpiece), model)
     other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
-    attention.use(other)
+    attention.set_packed_attention(other)
+    start = {n: p.detach().clone() for n, p in model.named_parameters()}
     losses, _, _, weights = trained(model, collator, kind=recorded_graphs, num_steps=4)
     plain_losses, _, none, plain_weights = trained(other, collator, num_steps=4)
     assert none is None
-    assert losses == pytest.approx(plain_losses, rel=1e-2)
-    assert max(float((weights[n] - plain_weights[n]).abs().max()) for n in weights) < 1e-4
+    # The rates differ by 2^-25. A master weight may then cross a rounding boundary of bf16, so a bf16 weight may differ
+    # in its last place, by 2^-8, and so may activations and the loss.
+    assert losses == pytest.approx(plain_losses, rel=2**-6)
+    # Adam divides a gradient by its size: where bf16's rounding decides the sign, an update of size lr goes the other
+    # way. So in the worst case weights are apart by the sum of 2 lr over the steps, but only few are.
+    rates = sum(1e-3 / (1 + step) for step in range(4))
+    assert max(float((weights[n] - plain_weights[n]).abs().max()) for n in weights) <= 2 * rates
+    moved = torch.cat([(weights[n] - start[n]).flatten() for n in weights])
+    apart = torch.cat([(weights[n] - plain_weights[n]).flatten() for n in weights])
+    assert float(apart.norm() / moved.norm()) < 2**-4
 
 
 def test_a_model_that_needs_the_lengths_is_trained_without_graphs(
     model, wordpiece, make_model, recorded_graphs, caplog
 ):
-    """Stacks, which a CPU attends in, change their shapes with each batch: recorded, they would be those of one."""
+    """The shapes of length buckets, which a CPU uses, change with each batch; a recording would keep those of one."""
     collator = prepared(Pack(wordpiece), model)
     other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
-    attention.use(other)
+    attention.set_packed_attention(other)
     losses, norms, graphs, weights = trained(model, collator, kind=recorded_graphs)
     assert len(graphs) == 0
     (line,) = caplog.messages
-    assert "NotImplementedError: stacks of sentences whose lengths the device alone knows" in line
+    assert "NotImplementedError: length buckets of sequences whose lengths only the device knows" in line
     same_losses, same_norms, _, same_weights = trained(other, collator, kind=recorded_graphs, is_on=False)
     assert (losses, norms) == (same_losses, same_norms)
     assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
@@ -152,7 +161,7 @@ def test_micro_batches_add_up(make_model, wordpiece, precision):
         train_step = TrainStep(accelerator, weights, weights.model, optimizer)
         for i, lengths in enumerate(split):
             batch = Pad(wordpiece)([feature(n, 0) for n in lengths])
-            train_step.add_gradient(batch, 0.5, is_last=i + 1 == len(split))
+            train_step.backward(batch, 0.5, is_last=i + 1 == len(split))
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     apart = float((gradients[0] - gradients[1]).norm() / gradients[0].norm())
     assert apart < (1e-2 if precision == "bf16" else 1e-6)
@@ -166,7 +175,7 @@ def test_the_first_step_that_is_not_finite_is_told_and_changes_nothing(make_mode
     batch = Pad(wordpiece)([feature(9, 0)])
     before = model.classifier.weight.detach().clone()
     for step, scale in enumerate((float("nan"), float("inf"))):
-        train_step.add_gradient(batch, scale, is_last=True)
+        train_step.backward(batch, scale, is_last=True)
         train_step.update(3 + step, 0.1)
     assert int(train_step.first_bad) == 3
     assert torch.equal(model.classifier.weight, before)
@@ -182,7 +191,7 @@ def test_a_trace_waits_for_graphs_as_far_as_the_run_goes(make_model, recorded_gr
     accelerator = make_accelerator("bf16")
     weights = Weights.of(model, "bf16")
     train_step = TrainStep(accelerator, weights, model, build_optimizer(weights, 0.01, "bf16"))
-    assert (train_step.num_unsteady(1000), train_step.timing) == (0, {})
-    train_step.use(recorded_graphs(accelerator.device, []))
-    assert [train_step.num_unsteady(n) for n in (1000, 60, 2)] == [UNSTEADY, 60, 2]
+    assert (train_step.num_warmup_steps(1000), train_step.timing) == (0, {})
+    train_step.use_graphs(recorded_graphs(accelerator.device, []))
+    assert [train_step.num_warmup_steps(n) for n in (1000, 60, 2)] == [WARMUP_STEPS, 60, 2]
     assert train_step.timing == {"capture_seconds": 0.0}
