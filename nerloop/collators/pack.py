@@ -1,4 +1,4 @@
-"""Features end to end, each blind to its neighbours: next to no padding."""
+"""Pack features end to end, with almost no padding; none attends to its neighbours."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from nerloop.plugins import did_you_mean
 from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tensor, Tokenizer
 
 LAYOUTS = ("unpadded", "added_mask", "block_mask")
-"""One row without padding; rows with a mask that is added to the attention scores; rows with one of truth values."""
+"""One row without padding; rows with a mask added to the attention scores; rows with a boolean mask."""
 
 
 class Pack:
-    """One row without padding, or, for models that can't attend in that, rows of a bounded width with a mask.
+    """One row without padding or, for models whose attention can't do that, rows of a bounded width with a mask.
 
-    Positions restart with each feature, and none sees another, so that its logits are what they are alone. Without
-    padding that is the doing of `nerloop.model.packing`. In rows a mask that is added to the attention scores shuts out
-    the others (transformers' encoders allow that where the mask is floating point). The unused end of a row is a block
-    of its own: a row of the mask that shuts out everything would turn into NaN where the mask's minimum becomes -inf,
-    as it does in bf16. DeBERTa takes a 3-D mask of truth values instead. Which of it a model can do it is asked
-    (`nerloop.model.compat.choose_collator`).
+    Positions restart with each feature and no feature sees another, so its logits are the same as alone. In one row,
+    `nerloop.model.packing` does this. In several rows a floating-point mask is added to the attention scores, which
+    transformers' encoders accept; DeBERTa takes a 3-D boolean mask instead. The unused end of a row is a block of its
+    own: a mask row that hides everything would give NaN where float32's minimum becomes -inf, as in bf16.
+    `nerloop.model.compat.choose_collator` tries which layout a model supports.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class Pack:
         Args:
             tokenizer: a fast tokenizer
             width: cells of a row, unless one feature is longer; where there are rows
-            position_offset: id of the first position (none: 0, or what the model is found to want: 2 for RoBERTa)
+            position_offset: id of the first position (none: 0, or 2 where the model needs it, as RoBERTa does)
             layout: the first of LAYOUTS to try on the model
         """
         if not isinstance(width, int) or width < 1:  # a null in YAML gets as far as this
@@ -53,7 +52,7 @@ class Pack:
         self._widths = {"per_octave": 16, "multiple_of": 8}  # of a row without padding
 
     def alternatives(self) -> list[Pack]:
-        """Return what else to try on a model that disagrees: positions behind the padding id, other layouts."""
+        """Return what to try next on a model that disagrees: positions after the padding id, then other layouts."""
         offsets = [None, self._pad_id + 1] if self.position_offset is None else [self.position_offset]
         others = [
             Pack(self._tokenizer, width=self.width, position_offset=offset, layout=layout)
@@ -65,7 +64,7 @@ class Pack:
     def prepare(self, model: Any) -> None:
         """Choose the widths of rows for the device of a model."""
         if self.layout == "unpadded" and model.device.type == "cuda":
-            # The fewer, the sooner a CUDA graph of one is met again; and empty cells are cheap there.
+            # Fewer widths mean fewer CUDA graphs, and empty cells are cheap on a GPU.
             self._widths = {"per_octave": 8, "multiple_of": 128}
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:
@@ -109,15 +108,15 @@ class Pack:
         return MicroBatch(inputs, labels, places)
 
     def num_cells(self, lengths: Sequence[int]) -> int:
-        """Return the sum of the lengths: what the ends of rows add is little."""
+        """Return the sum of the lengths; the unused ends of rows are negligible."""
         return sum(lengths)
 
     def _place(self, lengths: Sequence[int]) -> list[Place]:
-        """Return where features go: in as few rows as it takes, longest first, each into the emptiest row.
+        """Return where features go: in as few rows as possible, longest first, each into the emptiest row.
 
-        Rows filled evenly waste less than rows filled up: the last one would be padded to the width of the others.
+        Even rows waste less than full ones: a short last row would be padded to the width of the others.
         """
-        # Some models number the cells of a row themselves, and have no more numbers than positions.
+        # Some models number the cells of a row themselves, up to their number of positions.
         width = max(min(self.width, self._tokenizer.model_max_length), *lengths)
         num_rows = -(-sum(lengths) // width)
         while True:
@@ -133,7 +132,7 @@ class Pack:
 
 
 def block_mask(blocks: Tensor) -> Tensor:
-    """Return the mask of truth values, (rows, width, width): whether two cells are of one block."""
+    """Return the boolean mask, (rows, width, width): whether two cells belong to one block."""
     return blocks[:, :, None] == blocks[:, None, :]
 
 

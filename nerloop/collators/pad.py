@@ -8,7 +8,7 @@ from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tokenizer
 
 
 class Pad:
-    """Every encoder can do this; the price is the padding."""
+    """One feature a row. Every encoder supports this; the padding costs time."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Take the padding id (0 where the tokenizer has none: the mask hides it)."""

@@ -1,4 +1,4 @@
-"""What the model is asked at start-up: does a layout leave its logits alone, which parameters do they depend on."""
+"""Try at start-up what a model supports: which layouts leave its logits unchanged, and which parameters they use."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TOLERANCE = 1e-4
-"""How far apart the logits of a packed and a lone sentence may be, as a share of the largest logit: above float32's
-noise in deep models, far below what a neighbour that is seen or a wrong position makes."""
+"""Largest difference between the logits of a packed and a lone sentence, relative to the largest logit: above float32's
+noise in deep models, far below the effect of attending to a neighbour or of a wrong position."""
 
 RAISED = "it raised"
 DIFFER = "its logits differ by"
 
 
 def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Collator, str]:
-    """Return a collator whose layout leaves the model's logits alone, and why it is not the one asked for ("": it is).
+    """Return a collator whose layout does not change the model's logits, and why the given one does ("": it does not).
 
-    The model is asked, not looked up in a list: features laid out together must give the logits that each gives alone.
-    If they don't, the collator's own alternatives are tried, then padding, which some models don't bear either (those
-    that mix neighbours without a mask; the reason says so). Raises ModelError where padding fails altogether.
+    The model is tried, not looked up in a list: features laid out together must give the logits that each gives alone.
+    Otherwise the collator's alternatives are tried, then padding. Some models, which mix neighbours without a mask,
+    fail even then; the reason says so. Raises ModelError where padding raises.
     """
     features = probe_features(tokenizer)
     own_attention, problems = model.config._attn_implementation, []
@@ -42,7 +42,7 @@ def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Token
             return candidate, ""
         problems.append(problem)
         model.set_attn_implementation(own_attention)
-    # That logits differ says more about a model than what it raises at a layout that others need.
+    # Logits that differ tell more about a model than an error for a layout made for other models.
     reason = next((p for p in problems if p.startswith(DIFFER)), problems[-1])
     pad = Pad(tokenizer)
     problem = disagreement(model, pad, features, tokenizer)
@@ -52,7 +52,7 @@ def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Token
 
 
 def prepare_model(model: PreTrainedModel, collator: Collator) -> None:
-    """Make model and collator ready for each other; sentences in padded rows the model takes as before."""
+    """Prepare model and collator for each other. Padded rows still work as before."""
     packing.prepare(model, getattr(collator, "layout", ""))
     prepare = getattr(collator, "prepare", None)
     if prepare is not None:
@@ -60,7 +60,7 @@ def prepare_model(model: PreTrainedModel, collator: Collator) -> None:
 
 
 def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[Feature], tokenizer: Tokenizer) -> str:
-    """Return how a collator's layout changes the logits of features, "" where it does not."""
+    """Return how a collator's layout changes the logits of features, "" if it does not."""
     import torch
 
     training, alone = model.training, Pad(tokenizer)
@@ -68,13 +68,13 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
     try:
         batch = collator(features)
         last, limit = _last_position(batch), getattr(model.config, "max_position_embeddings", None) or 0
-        if 0 < limit <= last:  # on a GPU an index out of range is no exception, but the end of the process
+        if 0 < limit <= last:  # on a GPU an index out of range ends the process
             return f"it would need {last + 1} positions (the model has {limit})"
         with torch.inference_mode():
             expected = [one for feature in features for one in feature_logits(model, alone([feature]))]
             prepare_model(model, collator)
             found = feature_logits(model, batch)
-    except Exception as error:  # whatever a model raises at a layout that it was not made for
+    except Exception as error:  # a model may raise anything for a layout that it was not made for
         return f"{RAISED} {type(error).__name__}: {' '.join(str(error).split())[:100]}"
     finally:
         model.train(training)
@@ -84,7 +84,7 @@ def disagreement(model: PreTrainedModel, collator: Collator, features: Sequence[
 
 
 def apart_and_largest(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[float, float]:
-    """Return how far apart logits are at most, and the largest of those that are expected."""
+    """Return the largest difference between logits, and the largest expected logit."""
     apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
     return apart, max(float(logits.abs().max()) for logits in expected)
 
@@ -95,12 +95,12 @@ def _last_position(batch: MicroBatch) -> int:
 
 
 def probe_features(tokenizer: Tokenizer) -> list[Feature]:
-    """Return features of random subwords, of lengths that fill a row, start another and leave its end unused."""
+    """Return features of random subwords, with lengths that fill one row, start another and leave its end unused."""
     before, after = special_tokens(tokenizer)
     special = set(tokenizer.all_special_ids)
     ordinary = [i for i in range(len(tokenizer)) if i not in special]
     random = np.random.RandomState(0)
-    # As long as windows get by default: a layer that attends to a part of a sentence shows beyond that part alone.
+    # As long as windows are by default: a sliding window shows only in sentences that exceed it.
     longest = min(MAX_LENGTH, tokenizer.model_max_length) - len(before) - len(after)
     features = []
     for atom, length in enumerate((longest, min(75, longest), min(75, longest), 12, 7, 2, 1)):
@@ -111,9 +111,9 @@ def probe_features(tokenizer: Tokenizer) -> list[Feature]:
 
 
 def freeze_unused(model: PreTrainedModel, collator: Collator, tokenizer: Tokenizer) -> list[str]:
-    """Stop the training of parameters that the logits don't depend on, and return their names.
+    """Freeze the parameters that the logits don't depend on, and return their names.
 
-    DistributedDataParallel waits for a gradient of every trained parameter; some models have some that never get one.
+    DistributedDataParallel waits for a gradient of every trained parameter, and these never get one.
     """
     training = model.training
     model.eval()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nerloop.model import packing
 from nerloop.model.cu_seqlens import PackedLayout
 from nerloop.types import MicroBatch, Tensor
 
-if TYPE_CHECKING:
-    pass
-
 
 def logits_of(model: Any, batch: MicroBatch, layout: PackedLayout | None = None) -> Tensor:
-    """Return the logits, (rows, width, labels); without padding, in a layout other than the batch's own if given."""
+    """Return the logits, (rows, width, labels); `layout` replaces the layout of an unpadded batch."""
     with contextlib.ExitStack() as stack:
         if batch.is_unpadded:
             if layout is None:
