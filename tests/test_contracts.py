@@ -32,7 +32,7 @@ def built_in(kind: str) -> list[type]:
 
 def test_every_built_in_plugin_has_a_contract_here():
     assert {kind: len(names) for kind, names in BUILT_IN.items()} == {
-        "alignment": 3, "collator": 2, "decoding": 2, "evaluator": 1,
+        "alignment": 3, "adaptation": 2, "collator": 2, "objective": 1, "decoding": 2, "evaluator": 1,
     }  # fmt: skip
 
 
@@ -156,6 +156,9 @@ class LeftPad(Pad):
 
 class SpanF1:
     """Only F1, of all spans together."""
+
+    main_metric = "f1"
+    greater_is_better = True
 
     def count(self, gold, predicted):
         counts = Seqeval().count(gold, predicted)
@@ -528,7 +531,7 @@ def _clearing(found, counts):
         ({"metrics": lambda m, c: {"f1": m["f1"], "by": m["gold_spans"] / c.total()}}, "ZeroDivisionError: div"),
         ({"metrics": lambda m, c: {"f1": np.float32(m["f1"])}}, "metrics: not plain numbers: Object of type float32"),
         ({"metrics": lambda m, c: {"f1": float("nan")}}, "metrics: not plain numbers: Out of range float values"),
-        ({"metrics": lambda m, c: {"F1": m["f1"]}}, "metrics: found None as f1 of predicting the gold tags, expected"),
+        ({"metrics": lambda m, c: {"F1": m["f1"]}}, r"metrics: found None as f1 \(main_metric\), expected a number"),
         ({"metrics": lambda m, c: {"f1": 100 * m["f1"]}}, "metrics: found 100.0 as f1 of predicting the gold tags,"),
         ({"metrics": lambda m, c: {"f1": 1.0}}, "metrics: found 1.0 as f1 of predicting nothing, expected 0.0"),
         ({"metrics": _clearing}, "metrics: changes the counts that it is given"),

@@ -54,14 +54,16 @@ def message(call, *arguments, **options) -> str:
 
 def test_every_built_in_plugin_is_found_by_name():
     found = {(kind, name): plugins.find(kind, name) for kind, table in plugins.BUILT_IN.items() for name in table}
-    assert len(found) == 8
+    assert len(found) == 11
     assert all(f"{c.__module__}.{c.__qualname__}" == plugins.BUILT_IN[k][n] for (k, n), c in found.items())
 
 
 def test_built_in_names_are_those_of_the_settings():
     assert {kind: list(table) for kind, table in plugins.BUILT_IN.items()} == {
         "alignment": ["first", "all", "document"],
+        "adaptation": ["none", "freeze"],
         "collator": ["pack", "pad"],
+        "objective": ["cross_entropy"],
         "decoding": ["viterbi", "argmax"],
         "evaluator": ["seqeval"],
     }
@@ -132,7 +134,8 @@ def test_find_refuses_what_is_no_class(outside_plugin):
 
 def test_find_refuses_a_class_that_lacks_a_method(outside_plugin):
     assert message(plugins.find, "evaluator", f"{outside_plugin}.Lacking") == (
-        "evaluator: outside_of_nerloop.Lacking has no metrics; expected count, metrics"
+        "evaluator: outside_of_nerloop.Lacking has no metrics, main_metric, greater_is_better; "
+        "expected count, metrics, main_metric, greater_is_better"
     )
 
 

@@ -37,6 +37,9 @@ def check_evaluator(build: Callable[[], Evaluator]) -> None:
         require(before == (gold, predicted), "count: changes the tags that it is given")
         _metrics(evaluator, Counter())
         _metrics(evaluator, whole)
+        for what, found, expected in (("the gold tags", gold, 1.0), ("nothing", [["O"] * len(s) for s in gold], 0.0)):
+            f1 = _metrics(evaluator, _count(evaluator, gold, found)).get("f1", expected)
+            require(f1 == expected, f"metrics: found {f1} as f1 of predicting {what}, expected {expected}")
         name = getattr(evaluator, "main_metric", None)
         is_greater_better = getattr(evaluator, "greater_is_better", None)
         require(

@@ -52,8 +52,12 @@ def test_defaults_are_those_of_the_table():
         "data.cache_dir": None,
         "alignment.class_path": "nerloop.alignment.all.All",
         "alignment.init_args": {},
+        "adaptation.class_path": "nerloop.model.adaptation.Full",
+        "adaptation.init_args": {},
         "collator.class_path": "nerloop.collators.pack.Pack",
         "collator.init_args": {},
+        "objective.class_path": "nerloop.objectives.cross_entropy.CrossEntropy",
+        "objective.init_args": {},
         "decoding.class_path": "nerloop.decoding.viterbi.Viterbi",
         "decoding.init_args": {},
         "evaluator.class_path": "nerloop.evaluators.seqeval.Seqeval",
@@ -77,11 +81,12 @@ def test_defaults_are_those_of_the_table():
         "train.eval_every": None,
         "train.save_every": None,
         "train.early_stopping_patience": None,
-        "train.best_metric": "f1",
+        "train.best_metric": None,
         "run.dir": None,
         "run.resume": "off",
         "run.keep_checkpoints": 2,
         "run.log_every": 10,
+        "run.score_pipeline": 1000,
         "run.log_level": "info",
         "run.profile": 0,
     }
@@ -92,7 +97,9 @@ def test_to_dict_nests_and_writes_plugins_by_path():
     found = config.to_dict()
     assert found["alignment"] == {"class_path": "nerloop.alignment.all.All", "init_args": {"stride": 8}}
     assert found["train"]["epochs"] == 5
-    assert list(found) == ["model", "data", "alignment", "collator", "decoding", "evaluator", "train", "run"]
+    assert list(found) == [
+        "model", "data", "alignment", "adaptation", "collator", "objective", "decoding", "evaluator", "train", "run",
+    ]  # fmt: skip
 
 
 def test_to_flat_goes_into_the_options_of_plugins():
@@ -220,6 +227,7 @@ OUT_OF_RANGE = [
     ("run.keep_checkpoints", 0, "at least 1 and at most 1e+06"),
     ("run.log_every", 0, "at least 1 and at most 1e+12"),
     ("run.profile", -1, "at least 0 and at most 1000"),
+    ("run.score_pipeline", -1, "at least 0 and at most 1e+12"),
 ]
 
 

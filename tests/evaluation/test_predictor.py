@@ -13,7 +13,7 @@ from nerloop.alignment.document import Document
 from nerloop.alignment.first import First
 from nerloop.collators.pack import Pack
 from nerloop.collators.pad import Pad
-from nerloop.contracts import in_documents, nasty_examples
+from nerloop.contracts.alignment import in_documents, nasty_examples
 from nerloop.decoding import Decoding
 from nerloop.decoding.argmax import Argmax
 from nerloop.decoding.viterbi import Viterbi

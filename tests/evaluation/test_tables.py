@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nerloop.alignment.all import All
+from nerloop.alignment.first import First
 from nerloop.config import Config, DataSettings, ModelSettings, Plugin
 from nerloop.data import ReadOptions, read_files
 from nerloop.data.writers import escape
@@ -185,7 +187,7 @@ def test_the_entities_of_one_sentence():
 
 VITERBI = {"viterbi": METRICS}
 RESULTS = {
-    "validation": {"last": VITERBI, "best": VITERBI, "pipeline": {"simple": 0.25, "first": 0.5}},
+    "validation": {"last": VITERBI, "best": VITERBI, "pipeline": {"simple": 0.25, "first": 0.5, "sentences": 40}},
     "decoding": "viterbi",
     "best_step": 7,
 }
@@ -202,8 +204,8 @@ def test_the_final_report(tmp_path):
     assert text.count("gold \\ predicted") == 1
     assert "\n\nvalidation (viterbi, model of step 7)\n\n" in text
     assert (
-        "transformers' pipeline on validation, F1 by aggregation strategy: simple 0.2500, first 0.5000\n\nfound in"
-        in text
+        "transformers' pipeline on 40 validation sentences, F1 by aggregation strategy: "
+        "simple 0.2500, first 0.5000\n\nfound in" in text
     )
     assert text.endswith(
         f"model        {tmp_path}/model\npredict      python -m nerloop.predict --model {tmp_path}/model FILE\n"
@@ -216,7 +218,7 @@ def test_the_final_report_without_held_out_data(tmp_path):
 
 
 def test_the_model_card():
-    card = model_card(CONFIG, RESULTS, ("O", "B-PER", "I-PER", "B-CLUB-NAME"))
+    card = model_card(CONFIG, RESULTS, ("O", "B-PER", "I-PER", "B-CLUB-NAME"), First)
     assert card.startswith(
         "---\nlibrary_name: transformers\npipeline_tag: token-classification\n"
         "tags:\n- named-entity-recognition\n- nerloop\n"
@@ -225,28 +227,31 @@ def test_the_model_card():
         "On the validation split, decoded with `viterbi`:\n\n| type | precision |"
     )
     assert "| all | 0.5000 | 0.6667 | 0.5714 | 3 |" in card
-    assert "nerloop 0.5714; transformers' pipeline `simple` 0.2500, `first` 0.5000. " in card
-    assert "`simple` looks at every subword, of which only the first of each token was trained" in card
-    assert card.endswith("what exceeds the model's limit.\n")
+    assert (
+        "F1 of transformers' pipeline on 40 validation sentences: `simple` 0.2500, `first` 0.5000 "
+        "(nerloop on the whole split: 0.5714). " in card
+    )
+    assert "`simple` reads every subword, but only the first one of each token was trained" in card
+    assert card.endswith("it cuts text at the model's limit.\n")
 
 
 def test_the_card_takes_the_test_split_where_there_is_one():
     better = {**METRICS, "f1": 0.75}
-    card = model_card(CONFIG, {**RESULTS, "test": {"best": {"viterbi": better}}}, ("O",))
+    card = model_card(CONFIG, {**RESULTS, "test": {"best": {"viterbi": better}}}, ("O",), First)
     assert "On the test split, decoded with `viterbi`:" in card
     assert "| all | 0.5000 | 0.6667 | 0.7500 | 3 |" in card
-    assert "nerloop 0.5714; transformers" in card  # beside the pipeline's on the validation split
+    assert "nerloop on the whole split: 0.5714" in card  # beside the pipeline's on the validation split
 
 
 def test_the_card_of_a_model_that_trains_all_subwords():
-    assert "every subword" not in model_card(replace(CONFIG, alignment=Plugin("all")), RESULTS, ("O",))
+    assert "every subword" not in model_card(CONFIG, RESULTS, ("O",), All)
 
 
 def test_the_card_of_a_folder_and_of_the_demo_names_no_hub_model(tmp_path):
     local = Config(model=ModelSettings(name_or_path=str(tmp_path)), data=DataSettings(train="a.conll"))
     bare = {"decoding": "viterbi", "best_step": 7}
-    assert "base_model" not in model_card(local, bare, ("O",))
-    card = model_card(Config(), bare, ("O", "B-PER"))
+    assert "base_model" not in model_card(local, bare, ("O",), All)
+    card = model_card(Config(), bare, ("O", "B-PER"), All)
     assert "base_model" not in card
     assert "from `a small encoder with random weights (nerloop's demo)` on `demo`" in card
-    assert "F1 on the validation split" not in card
+    assert "validation sentences" not in card

@@ -14,7 +14,7 @@ import yaml
 from nerloop.config import Config, DataSettings, ModelSettings, Plugin, RunSettings, TrainSettings
 from nerloop.errors import CheckpointError, ConfigError
 from nerloop.run import atomic, checkpoint, resume
-from nerloop.run.folder import Progress, Run
+from nerloop.run.folder import Run
 from nerloop.run.lock import FolderLock
 
 IDENTITY = {"precision": "no", "fingerprints": {"train": "aaa", "validation": "bbb"}, "labels": ["O", "B-X"]}
@@ -330,11 +330,3 @@ def test_a_failure_is_noted_by_the_main_process(tmp_path):
         assert (tmp_path / "status.json").exists() == is_main
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["state"], status["error"]) == ("failed", "RuntimeError: no more")
-
-
-def test_patience():
-    config = Config(train=TrainSettings(early_stopping_patience=2))
-    assert [Progress(evaluations_without_best=n).is_patience_over(config) for n in (0, 1, 2, 3)] == [
-        False, False, True, True,
-    ]  # fmt: skip
-    assert not Progress(evaluations_without_best=99).is_patience_over(Config())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nerloop import train as train_module
-from nerloop.batching import plan as batching
+from nerloop.training import setup
 from nerloop.errors import TrainingError
 from nerloop.run.atomic import check_folder
 from nerloop.run.checkpoint import steps_in
@@ -28,7 +28,7 @@ def config(config):
 @pytest.fixture
 def at_step_6(monkeypatch):
     """Return a function that has something done in the middle of the training, behind the checkpoint of step 4."""
-    seed = batching.dropout_seed
+    seed = setup.dropout_seed
 
     def arrange(act):
         def seed_and_act(base, step, process):
@@ -36,7 +36,7 @@ def at_step_6(monkeypatch):
                 act()
             return seed(base, step, process)
 
-        monkeypatch.setattr(batching, "dropout_seed", seed_and_act)
+        monkeypatch.setattr(setup, "dropout_seed", seed_and_act)
 
     return arrange
 

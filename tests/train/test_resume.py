@@ -19,16 +19,16 @@ class Killed(BaseException):
 
 def interrupted(config, monkeypatch, *, at_step: int):
     """Run a training that dies in the middle of the step behind `at_step` done ones."""
-    from nerloop.batching import plan as batching
+    from nerloop.training import setup
 
     def seed(seed, step, process):
         if step == at_step:
             raise Killed
-        return batching_seed(seed, step, process)
+        return own_seed(seed, step, process)
 
-    batching_seed = batching.dropout_seed
+    own_seed = setup.dropout_seed
     with monkeypatch.context() as patch:
-        patch.setattr(batching, "dropout_seed", seed)
+        patch.setattr(setup, "dropout_seed", seed)
         with pytest.raises(Killed):
             train(config)
 
