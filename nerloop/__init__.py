@@ -9,6 +9,7 @@ The public names are imported when they are first used, since torch takes second
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Config", "__version__", "load", "train"]
 
-HOME = {"Config": "nerloop.config", "load": "nerloop.evaluation.tagger", "train": "nerloop.train"}
-
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name not in HOME:
-        raise AttributeError(f"module 'nerloop' has no attribute {name!r}")
-    import importlib
+    if name == "Config":
+        from nerloop.config import Config
 
-    return getattr(importlib.import_module(HOME[name]), name)
+        return Config
+    if name == "load":
+        from nerloop.evaluation.tagger import load
+
+        return load
+    if name == "train":  # the module, which can be called: from now on it is an attribute of the package anyway
+        import nerloop.train  # noqa: F401
+
+        return sys.modules["nerloop.train"]
+    raise AttributeError(f"module 'nerloop' has no attribute {name!r}")

@@ -130,7 +130,7 @@ def flags_of(command: str) -> set[str]:
             if name == "benchmark_parser":
                 flags |= {"--model", "--data", "--json", *(f"--{keyword.arg}" for keyword in node.keywords)}
             elif name.endswith(".add_argument"):
-                flags |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+                flags |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
     assert len(flags) > 2
     return flags
 
@@ -216,7 +216,7 @@ def is_short(name: str) -> bool:
     return len([line for line in block.text.splitlines() if line.strip()]) <= 15
 
 
-def train_two_steps(config: Config, **settings: object) -> dict[str, Any]:
+def train_two_steps(config: Config, **settings: Any) -> dict[str, Any]:
     from nerloop.train import train
 
     results: dict[str, Any] = train(replace(config, train=TrainSettings(max_steps=2, batch_size=4), **settings))

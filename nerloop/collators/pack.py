@@ -45,7 +45,6 @@ class Pack:
             raise ConfigError(f"collator.layout: found {layout!r}{near}, expected one of {', '.join(LAYOUTS)}")
         self._tokenizer = tokenizer
         self._pad_id = tokenizer.pad_token_id or 0
-        self.added_ids = [self._pad_id]
         self.width = width
         self.position_offset = position_offset
         self.layout = layout
@@ -66,6 +65,11 @@ class Pack:
         if self.layout == "unpadded" and model.device.type == "cuda":
             # Fewer widths mean fewer CUDA graphs, and empty cells are cheap on a GPU.
             self._widths = {"per_octave": 8, "multiple_of": 128}
+
+    @property
+    def added_ids(self) -> list[int]:
+        """The padding id."""
+        return [self._pad_id]
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:
         """Return input_ids, position_ids and labels, (rows, width), and the mask that the layout needs."""

@@ -13,7 +13,11 @@ class Pad:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Take the padding id (0 where the tokenizer has none: the mask hides it)."""
         self._pad_id = tokenizer.pad_token_id or 0
-        self.added_ids = [self._pad_id]
+
+    @property
+    def added_ids(self) -> list[int]:
+        """The padding id."""
+        return [self._pad_id]
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:
         """Return input_ids, attention_mask and labels, all (features, longest)."""

@@ -43,6 +43,7 @@ class SavedModel:
             **{kind: asdict(plugin) for kind, plugin in self.plugins.items()},
             "scheme": self.scheme,
             "mixed_precision": self.precision,
+            "tokenizer": self.read_options.tokenizer,  # where nerloop 0.1.0 looks for it
             "data": self.read_options.to_dict(),
         }
         if self.learned:

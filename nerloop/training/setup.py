@@ -352,9 +352,9 @@ def prune_embedding(
     model: PreTrainedModel, features: Features, collator: Collator, tokenizer: Tokenizer, accelerator: Accelerator
 ) -> None:
     """Let the model train the embeddings alone that occur in training, where that pays and is all the same to it."""
-    added_ids = getattr(collator, "added_ids", None)
-    if added_ids is None:  # a collator that doesn't say which subwords it adds may add any
+    if "added_ids" not in vars(type(collator)):  # a collator that doesn't say which subwords it adds may add any
         return
+    added_ids: Sequence[int] = collator.added_ids  # type: ignore[attr-defined]
     used_ids = np.union1d(features.used_ids, [*added_ids, *tokenizer.all_special_ids])
     feature = features[int(np.argmin(features.atoms.lengths))]
     # One process decides: weights of other shapes on another one would never add up.

@@ -103,6 +103,7 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
     from nerloop.config import ModelSettings
     from nerloop.distributed.launch import make_accelerator
     from nerloop.model.load import load_tokenizer
+    from nerloop.objectives.cross_entropy import CrossEntropy
     from nerloop.optim.master_weights import Weights
     from nerloop.optim.optimizer import build_optimizer
     from nerloop.optim.step import TrainStep
@@ -120,7 +121,9 @@ def check_graphs(model_folder: str, device: str = "cuda") -> dict[str, Any]:
         prepare_model(master, collator)
         weights = Weights.of(master, "bf16")
         model, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
-        train_step = TrainStep(accelerator, weights, model, optimizer, 1.0, with_graphs=True)
+        train_step = TrainStep(
+            accelerator, weights, model, optimizer, 1.0, with_graphs=True, objective=CrossEntropy(["O"])
+        )
         if train_step.graphs is None:
             sys.exit("found no CUDA graphs to check")
         train_step.graphs._is_on = is_on

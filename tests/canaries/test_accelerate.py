@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate import Accelerator
@@ -24,7 +25,7 @@ def clean(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
 
 
-def launched(*flags: str) -> tuple[object, dict[str, str]]:
+def launched(*flags: str) -> tuple[Any, dict[str, str]]:
     """Return the arguments of `accelerate launch FLAGS x.py` as it understands them, and what its child's has set."""
     arguments, *_ = _validate_launch_command(launch_command_parser().parse_args([*flags, "x.py"]))
     if arguments.multi_gpu:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -38,7 +40,7 @@ def test_onednn_multiplies_by_a_weight_that_it_has_packed():
 @pytest.mark.parametrize(("found_inf", "expected"), [(1.0, 1.0), (0.0, 0.9)])
 def test_fused_adamw_scales_gradients_and_skips_what_is_not_finite(found_inf, expected):
     weight = torch.nn.Parameter(torch.ones(3))
-    adamw = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0, fused=True)
+    adamw: Any = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0, fused=True)
     adamw.grad_scale, adamw.found_inf = torch.tensor(4.0), torch.tensor(found_inf)
     weight.grad = torch.full((3,), 8.0)
     adamw.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from nerloop.evaluation.tables import (
     plain_table,
 )
 from nerloop.types import Example
+
+FIRST: Any = First  # the card asks for attributes of the class alone
+ALL: Any = All
 
 METRICS = {
     "precision": 0.5, "recall": 2 / 3, "f1": 4 / 7, "accuracy": 0.9,
@@ -218,7 +222,7 @@ def test_the_final_report_without_held_out_data(tmp_path):
 
 
 def test_the_model_card():
-    card = model_card(CONFIG, RESULTS, ("O", "B-PER", "I-PER", "B-CLUB-NAME"), First)
+    card = model_card(CONFIG, RESULTS, ("O", "B-PER", "I-PER", "B-CLUB-NAME"), FIRST)
     assert card.startswith(
         "---\nlibrary_name: transformers\npipeline_tag: token-classification\n"
         "tags:\n- named-entity-recognition\n- nerloop\n"
@@ -237,21 +241,21 @@ def test_the_model_card():
 
 def test_the_card_takes_the_test_split_where_there_is_one():
     better = {**METRICS, "f1": 0.75}
-    card = model_card(CONFIG, {**RESULTS, "test": {"best": {"viterbi": better}}}, ("O",), First)
+    card = model_card(CONFIG, {**RESULTS, "test": {"best": {"viterbi": better}}}, ("O",), FIRST)
     assert "On the test split, decoded with `viterbi`:" in card
     assert "| all | 0.5000 | 0.6667 | 0.7500 | 3 |" in card
     assert "nerloop on the whole split: 0.5714" in card  # beside the pipeline's on the validation split
 
 
 def test_the_card_of_a_model_that_trains_all_subwords():
-    assert "every subword" not in model_card(CONFIG, RESULTS, ("O",), All)
+    assert "every subword" not in model_card(CONFIG, RESULTS, ("O",), ALL)
 
 
 def test_the_card_of_a_folder_and_of_the_demo_names_no_hub_model(tmp_path):
     local = Config(model=ModelSettings(name_or_path=str(tmp_path)), data=DataSettings(train="a.conll"))
     bare = {"decoding": "viterbi", "best_step": 7}
-    assert "base_model" not in model_card(local, bare, ("O",), All)
-    card = model_card(Config(), bare, ("O", "B-PER"), All)
+    assert "base_model" not in model_card(local, bare, ("O",), ALL)
+    card = model_card(Config(), bare, ("O", "B-PER"), ALL)
     assert "base_model" not in card
     assert "from `a small encoder with random weights (nerloop's demo)` on `demo`" in card
     assert "validation sentences" not in card

@@ -64,6 +64,8 @@ def test_counts_add_up_over_sentences(tmp_path):
 
 def test_an_evaluator_of_tags_alone_gets_tags_alone_and_a_warning_says_so(tmp_path, caplog):
     class Plain:
+        main_metric, greater_is_better = "f1", True
+
         def count(self, gold, predicted):
             return Seqeval().count(gold, predicted)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nerloop.model.compat import prepare_model
+from nerloop.objectives.cross_entropy import CrossEntropy
 from nerloop.train import train
 
 pytestmark = pytest.mark.gpu
@@ -163,19 +164,17 @@ def test_where_recording_fails_training_goes_on_as_without(config, caplog, monke
     """The device is asked for a number while it records: what CUDA says to that ends the recording, not the run."""
     import torch
 
-    from nerloop.optim import step as train_step
+    sound = CrossEntropy.loss
 
-    token_loss = train_step.token_loss
-
-    def asking(logits, labels):
-        loss = token_loss(logits, labels)
+    def asking(self, logits, batch):
+        loss = sound(self, logits, batch)
         if torch.cuda.is_current_stream_capturing():
             loss.item()
         return loss
 
     whole = steps_of(config, "whole", cuda_graphs=True, deterministic=True)
     train(whole)
-    monkeypatch.setattr(train_step, "token_loss", asking)
+    monkeypatch.setattr(CrossEntropy, "loss", asking)
     failing = steps_of(config, "failing", cuda_graphs=True, deterministic=True)
     caplog.set_level(logging.WARNING, "nerloop")
     train(failing)
@@ -202,7 +201,11 @@ def train_step_of(config, model, *, with_graphs: bool, deterministic: bool = Fal
     weights = Weights.of(model, "bf16")
     prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
     prepared.train()
-    return TrainStep(accelerator, weights, prepared, optimizer, 1.0, with_graphs), weights, collator
+    return (
+        TrainStep(accelerator, weights, prepared, optimizer, 1.0, with_graphs, objective=CrossEntropy(["O"])),
+        weights,
+        collator,
+    )
 
 
 def features(step: int, lengths=(3, 60, 17, 40, 5, 31)):

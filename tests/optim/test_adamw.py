@@ -15,6 +15,7 @@ from nerloop.collators.pad import Pad
 from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
 from nerloop.kernels.modules import can_pack, replace_with_fused
+from nerloop.objectives.cross_entropy import CrossEntropy
 from nerloop.optim.master_weights import Weights
 from nerloop.optim.optimizer import build_optimizer, clip, uses_compute_weights
 from nerloop.optim.step import TrainStep
@@ -142,7 +143,7 @@ def test_an_update_that_pytorch_does_not_see_is_used_by_the_next_evaluation(make
     replace_with_fused(model)
     weights = Weights.of(model, "bf16")
     optimizer = Behind(list(weights.master.parameters()), weights)
-    train_step = TrainStep(make_accelerator("bf16"), weights, weights.model, optimizer)
+    train_step = TrainStep(make_accelerator("bf16"), weights, weights.model, optimizer, objective=CrossEntropy(["O"]))
     batch = Pad(wordpiece)([feature(9, 0)])
     layer, x = weights.model.classifier, torch.ones(1, 32).bfloat16()
     with torch.no_grad():
@@ -234,7 +235,7 @@ def test_a_step_is_that_of_other_ways_in_bf16(make_model, wordpiece, monkeypatch
         weights = Weights.of(model, "bf16")
         prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, "bf16"))
         assert uses_compute_weights(optimizer) is is_on
-        train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0)
+        train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0, objective=CrossEntropy(["O"]))
         norms = []
         for step in range(3):
             for i, lengths in enumerate(split):

@@ -13,6 +13,7 @@ from nerloop.distributed.launch import make_accelerator
 from nerloop.kernels import bindings as kernels
 from nerloop.model import packing as attention
 from nerloop.model.compat import prepare_model
+from nerloop.objectives.cross_entropy import CrossEntropy
 from nerloop.optim.master_weights import Weights
 from nerloop.optim.optimizer import build_optimizer
 from nerloop.optim.step import WARMUP_STEPS, TrainStep, fetching
@@ -46,7 +47,7 @@ def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_ste
     accelerator = make_accelerator(precision)
     weights = Weights.of(model, precision)
     prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, precision))
-    train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0, True)
+    train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0, True, objective=CrossEntropy(["O"]))
     assert train_step.graphs is None  # there is no GPU
     if kind is not None:
         train_step.use_graphs(kind(accelerator.device, [*weights.master.parameters(), *weights.model.parameters()]))
@@ -158,7 +159,7 @@ def test_micro_batches_add_up(make_model, wordpiece, precision):
         accelerator = make_accelerator(precision)
         weights = Weights.of(model, precision)
         optimizer = build_optimizer(weights, 0.01, precision)
-        train_step = TrainStep(accelerator, weights, weights.model, optimizer)
+        train_step = TrainStep(accelerator, weights, weights.model, optimizer, objective=CrossEntropy(["O"]))
         for i, lengths in enumerate(split):
             batch = Pad(wordpiece)([feature(n, 0) for n in lengths])
             train_step.backward(batch, 0.5, is_last=i + 1 == len(split))
@@ -171,7 +172,9 @@ def test_the_first_step_that_is_not_finite_is_told_and_changes_nothing(make_mode
     model = make_model("bert")
     accelerator = make_accelerator("no")
     weights = Weights.of(model, "no")
-    train_step = TrainStep(accelerator, weights, model, build_optimizer(weights, 0.01, "no"), 1.0)
+    train_step = TrainStep(
+        accelerator, weights, model, build_optimizer(weights, 0.01, "no"), 1.0, objective=CrossEntropy(["O"])
+    )
     batch = Pad(wordpiece)([feature(9, 0)])
     before = model.classifier.weight.detach().clone()
     for step, scale in enumerate((float("nan"), float("inf"))):
@@ -190,7 +193,9 @@ def test_a_trace_waits_for_graphs_as_far_as_the_run_goes(make_model, recorded_gr
     model = make_model("bert")
     accelerator = make_accelerator("bf16")
     weights = Weights.of(model, "bf16")
-    train_step = TrainStep(accelerator, weights, model, build_optimizer(weights, 0.01, "bf16"))
+    train_step = TrainStep(
+        accelerator, weights, model, build_optimizer(weights, 0.01, "bf16"), objective=CrossEntropy(["O"])
+    )
     assert (train_step.num_warmup_steps(1000), train_step.timing) == (0, {})
     train_step.use_graphs(recorded_graphs(accelerator.device, []))
     assert [train_step.num_warmup_steps(n) for n in (1000, 60, 2)] == [WARMUP_STEPS, 60, 2]

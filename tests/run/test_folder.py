@@ -79,7 +79,7 @@ def test_the_settings_of_a_run_are_settings(config):
 
     run = open_run(replace(config, collator=Plugin("pack", {"width": 32})), IDENTITY)
     again = parse(["--config", str(run.folder / "config.yaml")])
-    assert again.train == replace(config.train, learning_rate=5e-5, threads=torch.get_num_threads())
+    assert again.train == replace(config.train, learning_rate=5e-5, threads=torch.get_num_threads(), best_metric="f1")
     assert again.model == config.model
     assert again.collator.name == "pack"
     assert again.collator.options["width"] == 32

@@ -166,13 +166,19 @@ STOPPED_AT_ONCE = (
 def run_main(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
     """Run nerloop.train's main in a process of its own, with another function in place of the training."""
     (folder / "other.py").write_text(f"""
-import atexit, signal
-from nerloop import train
+import atexit, importlib, signal
 from nerloop.run import signals as interruption
 from nerloop.errors import Interrupted
 
-def other(config):
+train = importlib.import_module("nerloop.train")
+
+class Nothing:
+    def report(self, is_demo):
+        return ""
+
+def other(config, started=None):
     {body}
+    return Nothing()
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 train.train = other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import pickle
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nerloop import train as train_module
 from nerloop.config import ModelSettings
 from nerloop.config.parse import parse
 from nerloop.errors import ModelError
 from nerloop.model.load import load_model, load_saved, load_tokenizer
+
+train_module = importlib.import_module("nerloop.train")  # its name is also that of its function
 
 
 def test_the_trap_snaps_where_a_pickle_is_read(trap, mark):

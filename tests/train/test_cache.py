@@ -18,8 +18,8 @@ def test_a_cached_run_equals_the_one_that_filled_the_cache_and_reads_nothing(con
         data = replace(config.data, cache_dir=str(tmp_path / "cache"))
         run = replace(config.run, dir=str(tmp_path / name))
         results.append(train(replace(config, data=data, run=run)))
-        monkeypatch.setattr("nerloop.data._iterate", lambda *_: pytest.fail("read again"))
-        monkeypatch.setattr("nerloop.training.setup.find_all", lambda _: pytest.fail("looked through again"))
+        monkeypatch.setattr("nerloop.data.iterate_files", lambda *_: pytest.fail("read again"))
+        monkeypatch.setattr("nerloop.inspection.splits.find_all", lambda _: pytest.fail("looked through again"))
         # What is left to split is the one sentence that is shown at the end.
         monkeypatch.setattr(All, "split", lambda self, e: split(self, e) if len(e) == 1 else pytest.fail("split again"))
     entries = sorted(p.name.partition("-")[0] for p in (tmp_path / "cache").iterdir())

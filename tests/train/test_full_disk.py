@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from nerloop import train as train_module
-from nerloop.training import setup
 from nerloop.errors import TrainingError
 from nerloop.run.atomic import check_folder
 from nerloop.run.checkpoint import steps_in
 from nerloop.train import train
+from nerloop.training import setup
+
+train_module = importlib.import_module("nerloop.train")  # its name is also that of its function
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def config(config):
 @pytest.fixture
 def at_step_6(monkeypatch):
     """Return a function that has something done in the middle of the training, behind the checkpoint of step 4."""
-    seed = setup.dropout_seed
+    seed = setup.dropout_seed  # type: ignore[attr-defined]
 
     def arrange(act):
         def seed_and_act(base, step, process):

@@ -14,6 +14,7 @@ from nerloop.config import Config, DataSettings, Plugin
 from nerloop.data import ReadOptions
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Predictor
+from nerloop.model.saved import SavedModel
 from nerloop.train import train
 
 
@@ -130,7 +131,7 @@ def test_documents_are_trained_on_and_predicted_as_they_were_evaluated(documents
     assert json.loads(metrics.read_text()) == json.loads(json.dumps(results["validation"]["best"]))
     assert out.read_bytes() == Path(config.run.dir, "predictions.validation.conll").read_bytes()
     assert "warning" not in capsys.readouterr().err
-    assert "give it whole documents" in Path(folder, "README.md").read_text()
+    assert "Give it whole documents" in Path(folder, "README.md").read_text()
     ours = json.loads(Path(folder, "nerloop.json").read_text())["alignment"]
     assert ours == {"name": "document", "options": {"max_length": 48}}
 
@@ -284,7 +285,8 @@ def test_predict_reads_as_the_training_did_unless_told_otherwise(config, monkeyp
         "offsets": "utf16", "overlaps": "outermost", "discontinuous": "hull",
     }  # fmt: skip
     arguments = predict_module._arguments(["--model", str(folder), "x.jsonl", "--labels", "O", "B-Q"])
-    assert predict_module.read_settings(arguments)["data"] == ReadOptions(labels=["O", "B-Q"], offsets="utf16")
+    found = predict_module.read_options(arguments, SavedModel.read(folder).read_options)
+    assert found == ReadOptions(labels=["O", "B-Q"], offsets="utf16")
 
 
 def test_predict_refuses_read_options_that_a_model_folder_can_not_have(model, monkeypatch, capsys):

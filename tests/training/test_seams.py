@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_a_focal_loss_of_fifteen_lines_trains(config):
     losses = [line["loss"] for line in lines(config) if "loss" in line]
     assert results["steps"] == 14
     assert 0 < losses[-1] < losses[0]
-    assert nerloop.load(Path(config.run.dir, "model")).labels[0] == "O"
+    assert nerloop.load(Path(config.run.dir or "", "model")).labels[0] == "O"
 
 
 @pytest.mark.parametrize(
@@ -83,21 +84,21 @@ def test_an_objective_with_parameters_is_trained_saved_resumed_and_decodes(confi
     whole, parted = in_folder(config, "whole"), in_folder(config, "parted", save_every=5)
     train(whole)
     train(parted)
-    checkpoint = Path(parted.run.dir, "checkpoints", "step-10")
+    checkpoint = Path(parted.run.dir or "", "checkpoints", "step-10")
     kept = load_file(checkpoint / "model.safetensors")["nerloop_objective.transitions"]
     assert float(kept.abs().max()) > 0.01  # its learning rate is a hundred times the model's
     assert "exp_avg:nerloop_objective.transitions" in load_file(checkpoint / "optimizer.safetensors")
 
     again = in_folder(config, "again")
     train(replace(again, run=replace(again.run, resume=str(checkpoint)), train=parted.train))
-    saved = [json.loads(Path(c.run.dir, "model", "nerloop.json").read_text()) for c in (whole, again)]
+    saved = [json.loads(Path(c.run.dir or "", "model", "nerloop.json").read_text()) for c in (whole, again)]
     assert saved[0]["learned"] == saved[1]["learned"]
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(again)[name]), name
     assert not any("nerloop_objective" in name for name in weights(whole))
 
-    tagger = nerloop.load(Path(whole.run.dir, "model"))
-    viterbi = tagger._predictor.decodings["viterbi"]
+    tagger = nerloop.load(Path(whole.run.dir or "", "model"))
+    viterbi: Any = tagger._predictor.decodings["viterbi"]
     legal = np.isfinite(viterbi._transitions)
     assert np.array_equal(viterbi._transitions[legal], np.array(saved[0]["learned"]["transitions"])[legal])
 
@@ -108,7 +109,7 @@ def test_an_evaluator_without_f1_trains_to_the_end(config):
     rates = {line["step"]: line["error_rate"] for line in lines(config) if "split" in line}
     assert results["validation"]["best"]["viterbi"] == {"error_rate": min(rates.values())}
     assert rates[results["best_step"]] == min(rates.values())
-    assert "# Named entities" in Path(config.run.dir, "model", "README.md").read_text()
+    assert "# Named entities" in Path(config.run.dir or "", "model", "README.md").read_text()
     assert f"error_rate  {min(rates.values()):.4f}" in results.report(is_demo=False)
 
 
