@@ -47,9 +47,25 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
     except KeyboardInterrupt:
         message, code = STOPPED, Interrupted.exit_code
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         code = 0
     if message and is_speaker():
         print(message, file=sys.stderr)
     if code:
         sys.exit(code)
+
+
+def print_report(text: str) -> None:
+    """Print to standard output if that is possible; it may be closed, or an ASCII terminal."""
+    if sys.stdout is None:  # started with a closed standard output
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Let later writes to standard output succeed, the last flush of Python included."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,7 +6,6 @@ Exit codes of the latter: 0 done, 1 training failed, 2 bad input (one line on st
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from nerloop.run.monitor import Monitor
     from nerloop.training.finalize import Results
     from nerloop.training.session import Session
-    from nerloop.training.setup import Training
     from nerloop.training.state import State
+    from nerloop.training.training import Training
 
 MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
 
@@ -164,6 +163,7 @@ def main() -> None:
     from nerloop.distributed import threads
 
     threads.limit_spinning()  # before anything imports torch
+    from nerloop import cli
     from nerloop.config import parse
     from nerloop.distributed import collectives
     from nerloop.run import signals
@@ -174,7 +174,7 @@ def main() -> None:
         config = parse.parse(sys.argv[1:])
         results = _train_as_command(config)
         if collectives.is_main():
-            _print(results.report(is_demo=config.is_demo))
+            cli.print_report(results.report(is_demo=config.is_demo))
         collectives.destroy_process_group()
     except KeyboardInterrupt:  # a second Ctrl-C, while the step of the first is finished and saved
         print("nerloop: stopped at once; --run.resume auto continues from the last checkpoint", file=sys.stderr)
@@ -198,20 +198,21 @@ def main() -> None:
 
 
 def _train_as_command(config: Config) -> Results:
-    """Train in a process that is nerloop's own: freed memory stays with it."""
+    """Train in a process that is nerloop's own: freed memory stays with it, and kernels are compiled from the start."""
+    import os
+
+    from nerloop.kernels import compile as kernels
+
+    profile = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    precision = profile if config.train.mixed_precision == "profile" else config.train.mixed_precision
+    kernels.start(with_bf16=precision in ("auto", "bf16"))  # runs beside the import of torch
+
     from nerloop.distributed.precision import has_accelerator
     from nerloop.run.malloc import keep_freed_memory
 
     if not has_accelerator():
         keep_freed_memory()
     return train(config, started=STARTED)
-
-
-def _print(text: str) -> None:
-    """Print to standard output, which may be closed or know few characters: the run is done all the same."""
-    with contextlib.suppress(OSError, ValueError):
-        encoding = sys.stdout.encoding or "utf-8"
-        print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 class _CallableModule(types.ModuleType):

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from nerloop.types import Example
@@ -45,13 +46,19 @@ def count_examples(evaluator: Evaluator, examples: Sequence[Example], predicted:
     if not any(example.widened or example.missed for example in examples):
         return evaluator.count(gold, predicted)
     if not {"widened", "missed"} <= set(inspect.signature(evaluator.count).parameters):
-        log.warning(
-            "warning: %s knows nothing of gold spans off the borders of tokens; these count as they were widened",
-            type(evaluator).__name__,
-        )
+        _warn_of_widened_spans(type(evaluator))
         return evaluator.count(gold, predicted)
     off_borders: dict[str, Any] = {
         "widened": [example.widened for example in examples],
         "missed": [example.missed for example in examples],
     }
     return evaluator.count(gold, predicted, **off_borders)
+
+
+@cache
+def _warn_of_widened_spans(evaluator: type) -> None:
+    """Say once that an evaluator can't count gold spans that are no spans of tokens."""
+    log.warning(
+        "warning: %s ignores that some gold spans start or end inside a token; it counts them widened to whole tokens",
+        evaluator.__name__,
+    )

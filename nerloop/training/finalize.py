@@ -26,8 +26,8 @@ from nerloop.run.folder import RESULTS, Run
 from nerloop.run.monitor import Monitor
 from nerloop.tags import OUTSIDE
 from nerloop.training.scoring import load_best, metrics_of_best, score_split
-from nerloop.training.setup import Training
 from nerloop.training.state import State
+from nerloop.training.training import Training
 from nerloop.types import Example
 
 log = logging.getLogger(__name__)

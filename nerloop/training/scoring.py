@@ -14,7 +14,7 @@ from nerloop.evaluation.prediction_files import write_nothing, writing_predictio
 from nerloop.objectives.parameters import learned_by
 from nerloop.run import checkpoint
 from nerloop.run.atomic import write_folder
-from nerloop.training.setup import Training
+from nerloop.training.training import Training
 
 METRICS = "metrics.json"
 """Beside the best weights: their validation metrics by decoding, so that they are never scored again."""

@@ -77,7 +77,8 @@ def test_an_evaluator_of_tags_alone_gets_tags_alone_and_a_warning_says_so(tmp_pa
         counts = count_examples(Plain(), examples, [examples[0].tags])
     assert Seqeval().metrics(counts)["f1"] == 1.0
     assert caplog.messages[1:] == [
-        "warning: Plain knows nothing of gold spans off the borders of tokens; these count as they were widened"
+        "warning: Plain ignores that some gold spans start or end inside a token; it counts them widened to whole "
+        "tokens"
     ]
 
 

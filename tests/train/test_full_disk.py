@@ -17,7 +17,7 @@ from nerloop.errors import TrainingError
 from nerloop.run.atomic import check_folder
 from nerloop.run.checkpoint import steps_in
 from nerloop.train import train
-from nerloop.training import setup
+from nerloop.training import training as setup
 
 train_module = importlib.import_module("nerloop.train")  # its name is also that of its function
 

@@ -21,7 +21,7 @@ class Killed(BaseException):
 
 def interrupted(config, monkeypatch, *, at_step: int):
     """Run a training that dies in the middle of the step behind `at_step` done ones."""
-    from nerloop.training import setup
+    from nerloop.training import training as setup
 
     def seed(seed, step, process):
         if step == at_step:

@@ -1,0 +1,129 @@
+"""A training, ready to go: what the loop is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from nerloop.batching.plan import Plan, Step, dropout_seed
+from nerloop.collators import Collator
+from nerloop.config import Config
+from nerloop.errors import TrainingError
+from nerloop.evaluation.predictor import Predictor, Split
+from nerloop.evaluators import Evaluator
+from nerloop.model.adaptation import Adaptation
+from nerloop.objectives import Objective
+from nerloop.optim.master_weights import Weights
+from nerloop.optim.schedule import learning_rate
+from nerloop.optim.step import TrainStep
+from nerloop.run.environment import computed_on
+from nerloop.tags import Scheme
+from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
+
+
+@dataclass(eq=False)
+class Training:
+    """A training, ready to go: everything that the loop is given."""
+
+    config: Config
+    labels: tuple[str, ...]
+    scheme: Scheme
+    precision: str
+    accelerator: Accelerator
+    tokenizer: Tokenizer
+    adaptation: Adaptation
+    weights: Weights
+    model: Any  # the weights that compute, as accelerate prepared them
+    optimizer: Any  # likewise
+    objective: Objective  # with its trained parameters, if it has any
+    step: TrainStep
+    collator: Collator
+    evaluator: Evaluator
+    predictor: Predictor
+    features: Sequence[Feature]  # of the training split
+    examples: Sequence[Example]  # of the training split
+    splits: Mapping[str, Split]  # the others
+    plan: Plan
+    num_steps: int
+    best_metric: str  # of the validation split; it decides which weights are best
+    fingerprints: Mapping[str, str]  # of the data, by split
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes the run's files."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What besides the settings must be equal for a run to be resumed."""
+        return {"precision": self.precision, "fingerprints": self.fingerprints, "labels": list(self.labels)}
+
+    @property
+    def computed_on(self) -> dict[str, Any]:
+        """What must be equal for a resumed run to end with the same bits."""
+        return computed_on(self.accelerator)
+
+    @property
+    def patience(self) -> int | None:
+        """Evaluations without a better one before the training stops; None: never."""
+        return self.config.train.early_stopping_patience
+
+    @property
+    def is_update_skipped(self) -> bool:
+        """Whether fp16's scaler skipped the last update because of an overflow."""
+        return self.accelerator.scaler is not None and bool(self.optimizer.step_was_skipped)
+
+    def dropout_seed(self, step: int) -> int:
+        """Return the seed of a step's dropout on this process."""
+        return dropout_seed(self.config.train.seed, step, self.accelerator.process_index)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, from 0."""
+        t = self.config.train
+        peak = self.config.learning_rate
+        return learning_rate(
+            step, num_steps=self.num_steps, peak=peak, warmup_ratio=t.warmup_ratio, schedule=t.schedule
+        )
+
+    def weight_of(self, batch: Step) -> float:
+        """Return what the loss of a batch is divided by: its labelled subwords, unless the objective weighs them."""
+        weigh = getattr(self.objective, "weight", None)
+        if weigh is None:
+            return max(1, batch.num_labelled)
+        return float(sum(weigh(self.features[i].labels) for i in batch.features)) or 1.0
+
+    def collate(self, indices: Sequence[int]) -> MicroBatch:
+        """Return the micro-batch of some training features; of none, a dummy row that has no labels."""
+        if indices:
+            return self.collator([self.features[i] for i in indices])
+        shortest = self.features[int(np.argmin(self.plan.atoms.lengths))]
+        return self.collator([replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))])
+
+    def num_subwords(self, indices: Sequence[int]) -> int:
+        """Return the subwords of some training features."""
+        return int(self.plan.atoms.lengths[list(indices)].sum())
+
+    def check_finite(self, first_bad: int) -> None:
+        """Raise TrainingError, naming sentences, where `first_bad` is a step (from 0) whose gradient is not finite."""
+        if first_bad >= 0:
+            features = self.plan[first_bad].features
+            locations = dict.fromkeys(self.examples[e].location for f in features for e in self.features[f].examples)
+            where = ", ".join(list(locations)[:8])
+            raise TrainingError(f"step {first_bad + 1}: the gradient is not finite; its sentences (8 at most): {where}")
+
+    def is_evaluation_due(self, step: int) -> bool:
+        """Whether to evaluate when `step` steps are done."""
+        return self._is_due(step, self.config.train.eval_every)
+
+    def is_save_due(self, step: int) -> bool:
+        """Whether to write a checkpoint when `step` steps are done."""
+        return self._is_due(step, self.config.train.save_every)
+
+    def _is_due(self, step: int, every: int | None) -> bool:
+        if step == self.num_steps:
+            return True
+        return step % every == 0 if every else self.plan.num_steps(self.plan.epoch_of(step)) == step
