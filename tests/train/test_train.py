@@ -210,7 +210,7 @@ def test_the_pipeline_of_transformers_loads_the_model_and_scores_as_reported(lea
 
 
 def test_an_outside_plugin_by_dotted_path_with_an_option_trains(config, tmp_path, monkeypatch):
-    (tmp_path / "my_alignment.py").write_text(
+    (tmp_path / "a_tests_alignment.py").write_text(
         "from nerloop.alignment.first import First\n\n\n"
         "class Short(First):\n"
         "    def __init__(self, tokenizer, labels, *, words: int = 5):\n"
@@ -221,8 +221,8 @@ def test_an_outside_plugin_by_dotted_path_with_an_option_trains(config, tmp_path
         "        return super().split(examples)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    results = train(replace(config, alignment=Plugin("my_alignment.Short", {"words": 7})))
-    assert results["alignment"] == "my_alignment.Short"
+    results = train(replace(config, alignment=Plugin("a_tests_alignment.Short", {"words": 7})))
+    assert results["alignment"] == "a_tests_alignment.Short"
 
 
 def test_tensorboard_has_the_curves_and_the_tables(config, train_once):
