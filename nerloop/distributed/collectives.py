@@ -79,10 +79,11 @@ def gather(accelerator: Any, value: T) -> list[T]:
     """Return the value of every process, on every process, in the order of their ranks."""
     if accelerator.num_processes == 1:
         return [value]
-    from accelerate.utils import gather_object
+    from torch import distributed
 
-    found: list[T] = gather_object([value])
-    return found
+    found: list[T | None] = [None] * accelerator.num_processes
+    distributed.all_gather_object(found, value, group=host_group())
+    return cast(list[T], found)
 
 
 def is_main() -> bool:

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
 from nerloop import demo
+from nerloop.distributed.collectives import gather
 from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline, f1_of
 from nerloop.evaluation.predictor import Split
@@ -124,7 +124,7 @@ def _pipeline_f1(training: Training) -> dict[str, float]:
     except Exception as error:  # a long run must not be lost to another library's way with odd input
         problem = f"{type(error).__name__}: {error}"
     interruption.check()
-    if problems := [p for p in gather_object([problem]) if p]:
+    if problems := [p for p in gather(accelerator, problem) if p]:
         log.warning("warning: transformers' pipeline can't score the validation split: %s", problems[0])
         return {}
     totals = {strategy: training.predictor.sum_over_processes(counts[strategy]) for strategy in STRATEGIES}
