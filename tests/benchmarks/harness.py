@@ -142,6 +142,18 @@ def write_few(data: str, folder: str | Path) -> str:
     return str(file)
 
 
+@contextlib.contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """Keep cores busy inside with processes that compute nothing, as other users of a machine do."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 # Figures
 
 

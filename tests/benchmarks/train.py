@@ -3,6 +3,7 @@
     python tests/benchmarks/train.py --json train.json
     python tests/benchmarks/train.py --quick --json train.json      # under three minutes
     python tests/benchmarks/train.py --batch_sizes 32 --precisions no --data ../shared/data/wnut17
+    python tests/benchmarks/train.py --batch_sizes 8 --precisions no --busy 2     # beside two busy processes
 
 Both sides have the same model, data, sentences per update and number of steps; the first steps of both are left out.
 nerloop is started by `accelerate launch -m nerloop.train`, the plain loop by `python plain_loop.py`. The plain loop is
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from harness import (
     benchmark_parser,
+    busy_processes,
     compare,
     compared_cells,
     report,
@@ -44,6 +46,7 @@ def train_plain(arguments: argparse.Namespace, batch_size: int) -> dict[str, flo
 def main() -> None:
     parser = benchmark_parser(__doc__, batch_sizes=[8, 32], steps=40, warmup=5, rounds=3)
     parser.add_argument("--precisions", nargs="+", default=["auto", "no"], choices=["auto", "no", "bf16"])
+    parser.add_argument("--busy", type=int, default=0, help="processes that keep cores busy meanwhile")
     parser.add_argument("--quick", action="store_true", help="fewer steps and rounds, `auto` alone")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -53,7 +56,7 @@ def main() -> None:
     rows = []
     print("| batch | precision | nerloop, samples/s | plain loop fp32, samples/s | ratio of medians | threads |")
     print("|---:|---|---:|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, busy_processes(arguments.busy):
         arguments.few = write_few(arguments.data, folder)
         for batch_size in arguments.batch_sizes:
             for precision in arguments.precisions:
@@ -65,7 +68,10 @@ def main() -> None:
                 )
                 rows.append({"batch_size": batch_size, "precision": precision, **row})
                 print(f"| {batch_size} | `{precision}` | {compared_cells(row)}", flush=True)
-    report({"train": rows, "data": Path(arguments.data).name, "steps": arguments.steps}, arguments.json)
+    report(
+        {"train": rows, "busy": arguments.busy, "data": Path(arguments.data).name, "steps": arguments.steps},
+        arguments.json,
+    )
 
 
 if __name__ == "__main__":
