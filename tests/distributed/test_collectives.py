@@ -63,6 +63,7 @@ def test_the_line_of_a_lost_peer_ends_with_the_original_message():
 SCRIPT = """
 import sys, time
 from datetime import timedelta
+from pathlib import Path
 import torch.distributed as dist
 from nerloop.distributed import collectives
 from nerloop.distributed.launch import make_accelerator
@@ -87,17 +88,21 @@ dist.init_process_group("gloo", timeout=timedelta(seconds=3))  # as short as ten
 accelerator = make_accelerator("no")
 rank = accelerator.process_index
 
+def say(*parts):
+    with open(Path(__file__).with_name(f"rank-{rank}"), "a") as file:
+        print(*parts, file=file)
+
 def slow():
     time.sleep(5 if rank == 0 else 0)
     return rank
 
-print(rank, "slow", outcome(lambda: collectives.local_main_first(accelerator, slow)))
-print(rank, "decided", outcome(lambda: collectives.broadcast_from_main(accelerator, slow)))
+say("slow", outcome(lambda: collectives.local_main_first(accelerator, slow)))
+say("decided", outcome(lambda: collectives.broadcast_from_main(accelerator, slow)))
 for kind in (DataError, TypeError, Odd):
-    print(rank, "main", outcome(lambda: collectives.broadcast_from_main(accelerator, lambda: fail(kind))))
+    say("main", outcome(lambda: collectives.broadcast_from_main(accelerator, lambda: fail(kind))))
     for bad in (0, 1):
         build = lambda: fail(kind) if rank == bad else rank
-        print(rank, bad, outcome(lambda: collectives.local_main_first(accelerator, build)))
+        say(bad, outcome(lambda: collectives.local_main_first(accelerator, build)))
 collectives.destroy_process_group()
 """
 
@@ -113,8 +118,8 @@ def said(tmp_path_factory) -> dict[str, list[str]]:
         capture_output=True, text=True, timeout=250, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
-    return {rank: [text for r, text in lines if r == rank] for rank in ("0", "1")}
+    # A file each: two processes may write into each other's lines on one standard output.
+    return {rank: script.with_name(f"rank-{rank}").read_text().splitlines() for rank in ("0", "1")}
 
 
 @pytest.mark.processes
