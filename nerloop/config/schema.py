@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 from nerloop import plugins
@@ -247,7 +248,8 @@ def validate(config: Config) -> None:
     flat = config.to_flat()
     for name, (low, high, low_allowed) in RANGES.items():
         value = flat[name]
-        if not isinstance(value, int | float | None):
+        is_number = isinstance(value, Real | None)  # NumPy's numbers are Real, too
+        if not is_number:
             raise ConfigError(f"{name}: found {shorten(value)}, expected a number")
         # Written so that NaN, which compares false with everything, is refused.
         if value is not None and not ((low < value or (low_allowed and low == value)) and value <= high):
