@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 from nerloop import plugins
@@ -242,9 +244,13 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 
 def validate(config: Config) -> None:
     """Raise ConfigError, naming setting and value, where the settings can't be used together or at all."""
+    _check_types(config)
     flat = config.to_flat()
     for name, (low, high, low_allowed) in RANGES.items():
         value = flat[name]
+        is_number = isinstance(value, Real | None)  # NumPy's numbers are Real, too
+        if not is_number:
+            raise ConfigError(f"{name}: found {shorten(value)}, expected a number")
         # Written so that NaN, which compares false with everything, is refused.
         if value is not None and not ((low < value or (low_allowed and low == value)) and value <= high):
             least = "at least" if low_allowed else "more than"
@@ -277,6 +283,19 @@ def validate(config: Config) -> None:
         )
     if config.run.resume == "auto" and config.run.dir is None:
         raise ConfigError("run.resume is auto, but run.dir is not set; say which run to resume with run.dir")
+
+
+def _check_types(config: Config) -> None:
+    """Raise ConfigError for a plugin or a file of another type, which only code can set, not a flag or YAML."""
+    for kind in plugins.BUILT_IN:
+        found = getattr(config, kind)
+        if not isinstance(found, Plugin):
+            name = found if isinstance(found, str) else "my_module.MyPlugin"
+            raise ConfigError(f"{kind}: found {shorten(found)}, expected nerloop.config.Plugin({name!r}, {{options}})")
+    for split in ("train", "validation", "test"):
+        files = getattr(config.data, split)
+        if not isinstance(files, str | Iterable | None):  # a Path, for one
+            raise ConfigError(f"data.{split}: found {shorten(files)}, expected the name of a file (str) or a list")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -86,12 +86,13 @@ class SavedModel:
             elif asked is None and plugin.name not in BUILT_IN[kind]:
                 raise PluginError(
                     f"{path}: {kind} is {plugin.name!r}, which is not nerloop's code; "
-                    f"if you trust it, say --{kind} {plugin.name}"
+                    f"if you trust it, say --{kind} {plugin.name} (nerloop.load: plugins={{{kind!r}: {plugin.name!r}}})"
                 )
         asked_rule = chosen.get("tokenizer")
         read = replace(read, tokenizer=asked_rule or rule)
         if asked_rule is None and not read.has_built_in_tokenizer:
             raise PluginError(
-                f"{path}: tokenizer is {rule!r}, which is not nerloop's code; if you trust it, say --tokenizer {rule}"
+                f"{path}: tokenizer is {rule!r}, which is not nerloop's code; "
+                f"if you trust it, say --tokenizer {rule} (nerloop.load: plugins={{'tokenizer': {rule!r}}})"
             )
         return SavedModel(plugins, scheme, precision, read, learned)

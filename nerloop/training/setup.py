@@ -264,9 +264,10 @@ def best_metric_of(config: Config, evaluator: Evaluator) -> str:
     name = config.train.best_metric or evaluator.main_metric
     numbers = [n for n, v in evaluator.metrics(Counter()).items() if isinstance(v, int | float)]
     if name not in numbers:
+        is_own = name == evaluator.main_metric
+        setting = f"evaluator {type(evaluator).__name__}: main_metric" if is_own else "train.best_metric"
         raise ConfigError(
-            f"train.best_metric: found {name!r}{plugins.did_you_mean(name, numbers)}, "
-            f"expected one of {', '.join(numbers)}"
+            f"{setting}: found {name!r}{plugins.did_you_mean(name, numbers)}, expected one of {', '.join(numbers)}"
         )
     return name
 

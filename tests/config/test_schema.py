@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,21 @@ def message(config: Config) -> str:
     with pytest.raises(ConfigError) as caught:
         validate(config)
     return str(caught.value)
+
+
+def test_values_of_a_wrong_type_are_named():
+    """Flags and YAML are parsed by type; in Python anything may be given."""
+    assert message(Config(evaluator="my.Own")) == (  # type: ignore[arg-type]
+        "evaluator: found 'my.Own', expected nerloop.config.Plugin('my.Own', {options})"
+    )
+    assert message(Config(objective=dict)) == (  # type: ignore[arg-type]
+        "objective: found <class 'dict'>, expected nerloop.config.Plugin('my_module.MyPlugin', {options})"
+    )
+    assert message(Config(MODEL, DataSettings(train=Path("a.conll")))) == (  # type: ignore[arg-type]
+        f"data.train: found {Path('a.conll')!r}, expected the name of a file (str) or a list"
+    )
+    settings = TrainSettings(batch_size="16")  # type: ignore[arg-type]
+    assert message(Config(train=settings)) == "train.batch_size: found '16', expected a number"
 
 
 def test_defaults_are_those_of_the_table():

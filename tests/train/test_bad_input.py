@@ -188,6 +188,15 @@ def test_a_metric_that_is_not_there(bad):
     )
 
 
+def test_an_evaluator_whose_main_metric_is_not_there(bad, tmp_path, monkeypatch):
+    (tmp_path / "no_main.py").write_text(
+        "from nerloop.evaluators.seqeval import Seqeval\nclass NoMain(Seqeval):\n    main_metric = 'F1'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = bad("--evaluator no_main.NoMain")
+    assert line.startswith("evaluator NoMain: main_metric: found 'F1' (did you mean 'f1'?), expected one of precision,")
+
+
 def test_fp16_without_a_gpu(bad):
     import torch
 

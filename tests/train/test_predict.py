@@ -83,7 +83,7 @@ def test_predict_refuses_code_that_a_model_folder_names(model, monkeypatch, caps
     assert run_predict(monkeypatch, "--model", folder) == 2
     assert capsys.readouterr().err == (
         f"nerloop: error: {path}: decoding is 'subprocess.Popen', which is not nerloop's code; "
-        "if you trust it, say --decoding subprocess.Popen\n"
+        "if you trust it, say --decoding subprocess.Popen (nerloop.load: plugins={'decoding': 'subprocess.Popen'})\n"
     )
 
 
@@ -304,7 +304,7 @@ def test_predict_refuses_a_tokenizer_that_a_model_folder_names(model, monkeypatc
     assert run_predict(monkeypatch, "--model", model[0]) == 2
     assert capsys.readouterr().err == (
         f"nerloop: error: {path}: tokenizer is 'os.listdir', which is not nerloop's code; "
-        "if you trust it, say --tokenizer os.listdir\n"
+        "if you trust it, say --tokenizer os.listdir (nerloop.load: plugins={'tokenizer': 'os.listdir'})\n"
     )
 
 
