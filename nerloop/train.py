@@ -174,7 +174,7 @@ def main() -> None:
         config = parse.parse(sys.argv[1:])
         results = _train_as_command(config)
         if collectives.is_main():
-            cli.print_report(results.report(is_demo=config.is_demo))
+            cli.print_report(results.report(config))
         collectives.destroy_process_group()
     except KeyboardInterrupt:  # a second Ctrl-C, while the step of the first is finished and saved
         print("nerloop: stopped at once; --run.resume auto continues from the last checkpoint", file=sys.stderr)

@@ -68,8 +68,13 @@ def evaluation_markdown(metrics: dict[str, Any]) -> str:
     return markdown_table(*metrics_table(metrics)) + confusion
 
 
-def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", is_demo: bool = False) -> str:
-    """Return what a run ends with: the table, the confusion, where things are and how to use them."""
+def final_report(
+    results: dict[str, Any], folder: Path, *, entities: str = "", is_demo: bool = False, flags: str = ""
+) -> str:
+    """Return the text that a run ends with: tables, confusion, where its files are, how to use the model.
+
+    `flags` are those that `nerloop.predict` needs for the model.
+    """
     parts = []
     for split in ("test", "validation"):
         if best := results.get(split, {}).get("best"):
@@ -87,7 +92,7 @@ def final_report(results: dict[str, Any], folder: Path, *, entities: str = "", i
     model, logs = shlex.quote(str(folder / "model")), folder if folder.parent == Path() else folder.parent
     parts.append(
         f"model        {folder / 'model'}\n"
-        f"predict      python -m nerloop.predict --model {model} FILE\n"
+        f"predict      python -m nerloop.predict --model {model}{flags} FILE\n"
         f"TensorBoard  tensorboard --logdir {shlex.quote(str(logs))}"
     )
     if is_demo:

@@ -96,3 +96,14 @@ class SavedModel:
                 f"if you trust it, say --tokenizer {rule} (nerloop.load: plugins={{'tokenizer': {rule!r}}})"
             )
         return SavedModel(plugins, scheme, precision, read, learned)
+
+
+def code_flags(config: Config) -> dict[str, str]:
+    """Return the flags that `nerloop.predict` needs for a model trained so: those that name code that is not nerloop's.
+
+    {"--evaluator": "my_evaluator.Partial"}
+    """
+    plugins = {f"--{kind}": getattr(config, kind).name for kind in KINDS}
+    found = {flag: name for flag, name in plugins.items() if name not in BUILT_IN[flag.removeprefix("--")]}
+    read_options = ReadOptions.of(config.data)
+    return found if read_options.has_built_in_tokenizer else found | {"--tokenizer": read_options.tokenizer}

@@ -11,13 +11,14 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from nerloop import demo
+from nerloop.config import Config
 from nerloop.distributed.collectives import gather
 from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline, f1_of
 from nerloop.evaluation.predictor import Split
 from nerloop.evaluation.tables import evaluation_markdown, example_line, final_report
 from nerloop.evaluators import Counts
-from nerloop.model.saved import SavedModel
+from nerloop.model.saved import SavedModel, code_flags
 from nerloop.objectives.parameters import detach, learned_by
 from nerloop.optim.pruned_embedding import restore
 from nerloop.run.atomic import write_folder, write_json
@@ -41,9 +42,10 @@ class Results(dict[str, Any]):
         self.folder = folder
         self.sample = sample
 
-    def report(self, *, is_demo: bool) -> str:
+    def report(self, config: Config) -> str:
         """Return the text that a run ends with: tables, where the files are, how to use the model."""
-        return final_report(self, self.folder, entities=self.sample, is_demo=is_demo)
+        flags = "".join(f" {flag} {name}" for flag, name in code_flags(config).items())
+        return final_report(self, self.folder, entities=self.sample, is_demo=config.is_demo, flags=flags)
 
 
 def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Results:

@@ -173,7 +173,7 @@ from nerloop.errors import Interrupted
 train = importlib.import_module("nerloop.train")
 
 class Nothing:
-    def report(self, is_demo):
+    def report(self, config):
         return ""
 
 def other(config, started=None):

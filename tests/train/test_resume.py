@@ -70,7 +70,7 @@ def test_a_done_run_is_not_trained_again(config, train_once):
     again = train(replace(config, run=replace(config.run, resume="auto")))
     assert again == json.loads(json.dumps(results))
     assert Path(config.run.dir, "model", "model.safetensors").stat().st_mtime_ns == before
-    assert "\nall " in again.report(is_demo=False)
+    assert "\nall " in again.report(config)
 
 
 def test_another_run_in_the_folder_is_refused(config):

@@ -110,7 +110,8 @@ def test_an_evaluator_without_f1_trains_to_the_end(config):
     assert results["validation"]["best"]["viterbi"] == {"error_rate": min(rates.values())}
     assert rates[results["best_step"]] == min(rates.values())
     assert "# Named entities" in Path(config.run.dir or "", "model", "README.md").read_text()
-    assert f"error_rate  {min(rates.values()):.4f}" in results.report(is_demo=False)
+    assert f"error_rate  {min(rates.values()):.4f}" in results.report(config)
+    assert "/model --evaluator outside_plugins.Mistakes FILE\n" in results.report(config)
 
 
 def test_frozen_layers_keep_their_weights(config):
