@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nerloop import cli
-from nerloop.alignment.document import what_stands_alone
+from nerloop.alignment.document import describe_lone_sentences
 from nerloop.data import ReadOptions, format_of, iterate_files
 from nerloop.data.detect import SUFFIXES
 from nerloop.data.formats import FORMATS
@@ -104,7 +104,7 @@ def predict(arguments: argparse.Namespace) -> None:
     known = collectives.broadcast_from_main(accelerator, source.look_through)
     predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
     if getattr(predictor.alignment, "needs_documents", False) and (
-        problem := what_stands_alone(known.num_without_document, known.num_sentences, "the input")
+        problem := describe_lone_sentences(known.num_without_document, known.num_sentences, "the input")
     ):
         log.warning("warning: %s", problem)
     release_log()

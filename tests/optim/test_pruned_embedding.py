@@ -293,8 +293,8 @@ def test_what_collators_fill_in_is_used_too_and_it_is_said_once(make_model, word
     task.prune_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
     assert pruned(model)[0].used_ids.tolist() == [0, 1, 2, 3, 4, 9, 10]
     assert [(r.levelno, r.getMessage()) for r in caplog.records if "embeddings" in r.getMessage()] == [
-        (logging.INFO, "the training text has 7 of the model's 300 subwords: their embeddings are trained, all others "
-                       "only decay, as they would anyway")
+        (logging.INFO, "the training text uses 7 of the model's 300 subwords: only their embeddings are trained; the "
+                       "others get no gradient and only decay")
     ]  # fmt: skip
 
 
