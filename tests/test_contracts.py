@@ -396,7 +396,7 @@ def test_features_that_share_cells_are_rejected(wordpiece):
     ("num_cells", "message"),
     [
         (lambda lengths: len(lengths), r"num_cells: found 1 for \[512\], expected at least 512, their sum"),
-        (lambda lengths: 10_000 - len(lengths), r"found 9998 of \[3, 3\], expected at least 9999, found of the first"),
+        (lambda lengths: 10_000 - len(lengths), r"found 9998 for \[3, 3\], expected at least 9999, that of the first"),
         (lambda lengths: None, "TypeError: '<' not supported|TypeError: '>=' not supported"),
     ],
 )  # fmt: skip

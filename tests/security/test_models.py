@@ -67,7 +67,7 @@ def test_weights_that_are_a_pickle_of_more_than_tensors_are_one_line(saved, trap
     assert not mark.exists()
     assert str(caught.value) == (
         f"model.name_or_path {saved}: can't load the model: its weights are a pickle that holds more than tensors, "
-        "which is not read; expected model.safetensors"
+        "which may run code; expected model.safetensors"
     )
     with pytest.raises(ModelError, match="a pickle that holds more than tensors"):
         load_saved(ModelSettings(name_or_path=str(saved)), load_tokenizer(ModelSettings(name_or_path=str(saved))))
