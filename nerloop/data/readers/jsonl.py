@@ -33,7 +33,7 @@ def read_jsonl(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
 
 
 def read_json(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
-    """Yield the sentences of a JSON file that holds an array of objects, as in `read_jsonl`. Raises DataError with file:line."""
+    """Yield the sentences of a JSON file that holds an array of such objects. Raises DataError with file:line."""
     for where, record in read_values(path):
         yield _example(record, options, path, where)
 
