@@ -81,7 +81,7 @@ def cut(record: TextRecord, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
 
 def without_overlaps(record: TextRecord, which: str, warnings: ReadWarnings) -> list[Span]:
-    """Return the spans of a record without overlaps, left to right. The longest are kept, or the shortest ("innermost").
+    """Return the spans of a record without overlaps, left to right. Keeps the longest, or the shortest ("innermost").
 
     Of equally long spans the leftmost is kept, of equal ones the first. Empty spans are left out. Raises DataError if
     `which` is "error" and two spans overlap.

@@ -40,8 +40,8 @@ ABBREVIATIONS = frozenset(ABBREVIATED.split())
 def words(text: str) -> Iterator[list[Offsets]]:
     """Yield the sentences of a text: a line break ends one, and so does a stop that looks like a sentence's end.
 
-    Such a stop is . ! ? or … (and closing quotes and brackets), followed by white space and then no lower-case letter. A
-    single full stop does not count if the word before it is an abbreviation, a letter, or has a full stop inside. The
+    Such a stop is . ! ? or … (and closing quotes and brackets), followed by white space and then no lower-case letter.
+    A single full stop does not count if the word before it is an abbreviation, a letter, or has a full stop inside. The
     stops 。！？ always end a sentence.
 
     "Mr. Li left. OK" -> [[(0, 2), (2, 3), (4, 6), (7, 11), (11, 12)], [(13, 15)]]
