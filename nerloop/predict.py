@@ -82,8 +82,7 @@ def predict(arguments: argparse.Namespace) -> None:
     import torch
 
     from nerloop.batching.features import in_chunks
-    from nerloop.distributed import collectives
-    from nerloop.distributed import launch as hardware
+    from nerloop.distributed import collectives, launch
     from nerloop.distributed.precision import precision_here
     from nerloop.evaluation import prediction_files
     from nerloop.evaluation import tables as report
@@ -95,7 +94,7 @@ def predict(arguments: argparse.Namespace) -> None:
     chosen = {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")}
     saved = SavedModel.read(arguments.model, chosen)
     precision = precision_here(saved.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    accelerator = hardware.make_accelerator(precision)
+    accelerator = launch.make_accelerator(precision)
     if accelerator.device.type == "cpu":
         malloc.keep_freed_memory()
     is_main = accelerator.is_main_process

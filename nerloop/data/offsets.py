@@ -33,9 +33,9 @@ def to_code_points(
 ) -> tuple[list[Span], list[tuple[int, int]]]:
     """Return spans, and `others` (the record's tokens), in code points of a text.
 
-    With `unit` "auto", the right reading is the one under which every part has the text that the record states.
-    Readings that count CR LF as one character are tried, too. If several readings fit, the one with the most spans at word
-    borders is used. Raises DataError, starting with `where`, if no reading fits or two are equally good.
+    With `unit` "auto", the right reading is the one under which every part has the text that the record states. Some
+    readings count CR LF as one character. If several readings fit, the one with the most spans at word borders is used.
+    Raises DataError, starting with `where`, if no reading fits or two are equally good.
     """
     stated = [*(Slice(s.start, s.end, s.text) for s in spans), *others]
     for place in stated:
