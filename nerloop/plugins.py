@@ -1,4 +1,4 @@
-"""Find a plugin: a name in the table of built-ins, else a dotted path to a class of the user's own."""
+"""Find and build plugins: by a built-in name, or by the dotted path of a user's class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILT_IN = {
     "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},
 }
 
-# What a class of each kind must have to be taken for one; the protocols in the packages say what they do.
+# Attributes that a plugin class of each kind must have. The protocols in the packages document them.
 METHODS = {
     "alignment": ("split", "join"),
     "adaptation": ("apply", "merge"),
@@ -33,7 +33,7 @@ METHODS = {
     "evaluator": ("count", "metrics", "main_metric", "greater_is_better"),
 }
 
-# The arguments that nerloop hands to the constructor of each kind; the others are the user's options.
+# Arguments that nerloop passes to the constructor of each kind, by position. Keyword-only ones are the user's options.
 CONTEXT: dict[str, set[str]] = {
     "alignment": {"tokenizer", "labels"},
     "adaptation": set(),
@@ -47,7 +47,7 @@ CONTEXT: dict[str, set[str]] = {
 def path_of(kind: str, name: str) -> str:
     """Return the dotted path of a plugin: ("collator", "pad") -> "nerloop.collators.pad.Pad".
 
-    A dotted name is returned as it is. Raises PluginError for any other name that is not in the table.
+    A dotted name is returned unchanged. Raises PluginError for any other name that is not built in.
     """
     table = BUILT_IN[kind]
     if name in table:
@@ -66,7 +66,7 @@ def name_of(kind: str, path: str) -> str:
 
 
 def find(kind: str, name: str) -> type:
-    """Return the class of a plugin. Raises PluginError where it can't be imported or lacks a method, saying why."""
+    """Return the class of a plugin. Raises PluginError, with the reason, if it can't be imported or lacks a method."""
     path = path_of(kind, name)
     module_name, _, class_name = path.rpartition(".")
     try:
@@ -78,26 +78,27 @@ def find(kind: str, name: str) -> type:
     if not inspect.isclass(found):
         near = did_you_mean(class_name, [n for n, v in vars(module).items() if inspect.isclass(v)])
         raise PluginError(f"{kind}: module {module_name!r} has no class {shorten(class_name)}{near}")
-    # A class has __call__ whatever it defines (its metaclass's), so look at what its instances would have.
+    # hasattr(plugin, "__call__") is true for every class, since classes are callable. So look into the classes' own
+    # attributes, which are those that instances have.
     if missing := [m for m in METHODS[kind] if not any(m in vars(base) for base in found.__mro__)]:
         raise PluginError(f"{kind}: {path} has no {', '.join(missing)}; expected {', '.join(METHODS[kind])}")
     try:
         inspect.signature(found)
     except ValueError as error:  # str has split and join, bytes has decode
-        raise PluginError(f"{kind}: {path} is written in C and tells no options, so it is no plugin") from error
+        raise PluginError(f"{kind}: {path} is written in C and has no signature, so it can't be a plugin") from error
     return found
 
 
 def main_metric_of(evaluator: str) -> str:
     """Return the main metric that an evaluator declares. Raises PluginError as `find` does."""
-    found: str = getattr(find("evaluator", evaluator), "main_metric")  # noqa: B009 (`find` has checked it)
-    return found
+    metric: str = getattr(find("evaluator", evaluator), "main_metric")  # noqa: B009 (`find` has checked it)
+    return metric
 
 
 def find_function(setting: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
-    """Return the function that a setting names: one of a table of built-in ones, else by its dotted path.
+    """Return the function that a setting names: a key of `table`, or a dotted path.
 
-    Raises PluginError where there is none.
+    Raises PluginError if there is none.
     """
     if name not in table and "." not in name:
         raise PluginError(
@@ -118,9 +119,9 @@ def find_function(setting: str, name: str, table: Mapping[str, str]) -> Callable
 
 
 def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:
-    """Return a plugin, built from what nerloop hands to its kind (`context`) and the user's options.
+    """Return a plugin, built from nerloop's arguments for its kind (`context`) and the user's options.
 
-    Raises PluginError where the options don't fit, NerloopError of any kind as the plugin raises it.
+    Raises PluginError if the options don't fit, and passes on any NerloopError that the plugin raises.
     """
     found = find(kind, name)
     try:
@@ -130,7 +131,7 @@ def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:
         raise PluginError(f"{kind} {name}: {error}; its options: {known}") from error
     try:
         return found(*context, **options)
-    except (TypeError, ValueError) as error:  # an option of a type that it can't take
+    except (TypeError, ValueError) as error:  # an option has the wrong type
         raise PluginError(f"{kind} {name}: {type(error).__name__}: {error}; its options: {options}") from error
 
 
@@ -141,7 +142,7 @@ def options_of(plugin: type) -> list[str]:
 
 
 def defaults_of(plugin: type) -> dict[str, Any]:
-    """Return the options of a plugin that have defaults, with these."""
+    """Return the default values of a plugin's options; options without a default are left out."""
     parameters = inspect.signature(plugin).parameters
     return {
         n: parameters[n].default for n in options_of(plugin) if parameters[n].default is not inspect.Parameter.empty
@@ -149,7 +150,7 @@ def defaults_of(plugin: type) -> dict[str, Any]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'viterbi'?)" for a near miss, else ""."""
+    """Return " (did you mean 'viterbi'?)" if a known name is similar, else ""."""
     by_lower_case = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
     return f" (did you mean {shorten(by_lower_case[near[0]])}?)" if near else ""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nerloop import cli
-from nerloop.alignment.document import what_stands_alone
+from nerloop.alignment.document import describe_lone_sentences
 from nerloop.data import ReadOptions, format_of, iterate_files
 from nerloop.data.detect import SUFFIXES
 from nerloop.data.formats import FORMATS
@@ -82,8 +82,7 @@ def predict(arguments: argparse.Namespace) -> None:
     import torch
 
     from nerloop.batching.features import in_chunks
-    from nerloop.distributed import collectives
-    from nerloop.distributed import launch as hardware
+    from nerloop.distributed import collectives, launch
     from nerloop.distributed.precision import precision_here
     from nerloop.evaluation import prediction_files
     from nerloop.evaluation import tables as report
@@ -95,7 +94,7 @@ def predict(arguments: argparse.Namespace) -> None:
     chosen = {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")}
     saved = SavedModel.read(arguments.model, chosen)
     precision = precision_here(saved.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    accelerator = hardware.make_accelerator(precision)
+    accelerator = launch.make_accelerator(precision)
     if accelerator.device.type == "cpu":
         malloc.keep_freed_memory()
     is_main = accelerator.is_main_process
@@ -104,7 +103,7 @@ def predict(arguments: argparse.Namespace) -> None:
     known = collectives.broadcast_from_main(accelerator, source.look_through)
     predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
     if getattr(predictor.alignment, "needs_documents", False) and (
-        problem := what_stands_alone(known.num_without_document, known.num_sentences, "the input")
+        problem := describe_lone_sentences(known.num_without_document, known.num_sentences, "the input")
     ):
         log.warning("warning: %s", problem)
     release_log()

@@ -1,8 +1,9 @@
-"""Tags and spans: what a tag may be, which spans a tag sequence holds, which tag may follow which.
+"""Tags and spans: parse tags, convert between tags and spans, and tell which tag may follow which.
 
-A tag is "O" or a prefix and a type, "B-PER"; the type is all behind the first hyphen ("B-CLUB-NAME": "CLUB-NAME").
-Spans are read as seqeval's default mode reads them, alike in every scheme. That is conlleval's reading, but that
-conlleval knows no S- and sees no border between E- and B- of one type: tests/evaluators/cases.jsonl has the cases.
+A tag is "O", or a prefix and a type such as "B-PER". The type is everything after the first hyphen: the type of
+"B-CLUB-NAME" is "CLUB-NAME". Spans are read as in seqeval's default mode, by the same rules in every scheme. conlleval
+reads the same spans with two exceptions: it has no S-, and it sees no border between an E- and a B- of the same type.
+tests/evaluators/cases.jsonl has examples.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from nerloop.types import Span
 
 OUTSIDE = "O"
 PREFIXES = "BIES"
-NO_COLUMN = frozenset(" \t\r\n\0")  # no column of a file could hold a type with one of these
+NO_COLUMN = frozenset(" \t\r\n\0")  # characters that a type may not have, since no column of a file could hold it
 
 
 class Scheme(StrEnum):
@@ -46,7 +47,7 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def starts_span(previous: tuple[str, str], current: tuple[str, str]) -> bool:
-    """Say whether a span starts at `current` (prefix, type) when `previous` is the tag before it."""
+    """Return whether a span starts at `current` (prefix, type) if `previous` is the tag before it."""
     prefix, type_ = current
     if prefix == OUTSIDE:
         return False
@@ -56,11 +57,11 @@ def starts_span(previous: tuple[str, str], current: tuple[str, str]) -> bool:
 def to_spans(tags: Sequence[str]) -> list[Span]:
     """Return the spans of one sentence's tags, left to right.
 
-    An I- tag that continues nothing starts a span, as conlleval has it:
+    An I- tag that continues no span starts one, as in conlleval:
     ["I-PER", "I-LOC"] -> [Span(0, 1, "PER"), Span(1, 2, "LOC")]
     """
     spans, start, previous = [], 0, (OUTSIDE, "")
-    for i, tag in enumerate([*tags, OUTSIDE]):
+    for i, tag in enumerate([*tags, OUTSIDE]):  # the added "O" ends a span at the end of the sentence
         current = split_tag(tag)
         begins = starts_span(previous, current)
         if previous[0] != OUTSIDE and (begins or current[0] == OUTSIDE):
@@ -80,43 +81,43 @@ def to_tags(spans: Iterable[Span], num_tokens: int) -> list[str]:
 
 
 def scheme_of(pairs: Mapping[tuple[str, str], int]) -> tuple[Scheme, int]:
-    """Return the scheme that the fewest tags violate, and how many violate it; of equally good ones the commoner.
+    """Return the scheme that the fewest tags violate, and their number. Of equally good schemes the commoner one wins.
 
-    `pairs` counts how often each tag follows each, with "O" before and after each sentence. A tag violates a scheme
-    that lacks its prefix, or in which it may not follow the tag before: ["I-PER", "O"] has one against IOB2, none
-    against IOB1.
+    `pairs` counts how often each tag follows each other tag, with "O" before and after each sentence. A tag violates a
+    scheme that lacks its prefix, or in which it may not follow the tag before. In ["I-PER", "O"] one tag violates IOB2
+    and none violates IOB1.
     """
-    against = {scheme: sum(n for pair, n in pairs.items() if not is_written(*pair, scheme)) for scheme in Scheme}
+    violations = {scheme: sum(n for pair, n in pairs.items() if not is_written(*pair, scheme)) for scheme in Scheme}
     has_ends = any(tag[0] in "ES" for _, tag in pairs)
     order = (Scheme.BIOES, Scheme.IOE2, Scheme.IOE1, Scheme.IOB2, Scheme.IOB1) if has_ends else Scheme
-    scheme = min(order, key=lambda scheme: against[scheme])
-    return scheme, against[scheme]
+    scheme = min(order, key=lambda scheme: violations[scheme])  # of equal ones, the first in `order`
+    return scheme, violations[scheme]
 
 
 def is_written(before: str, tag: str, scheme: Scheme) -> bool:
-    """Say whether a scheme has the prefix of a tag, and lets the tag follow the one before."""
+    """Return whether a scheme has the prefix of a tag and allows the tag after the one before."""
     previous, current = split_tag(before), split_tag(tag)
     return current[0] in PREFIXES_OF[scheme] and is_legal(previous, current, scheme)
 
 
 def is_legal(previous: tuple[str, str], current: tuple[str, str], scheme: Scheme) -> bool:
-    """Say whether `current` (prefix, type) may follow `previous` in a scheme; ("O", "") stands for either border."""
+    """Return whether `current` (prefix, type) may follow `previous` in a scheme; ("O", "") is either sentence end."""
     prefix, type_ = current
     continues = previous[0] in "BI" and previous[1] == type_
     if scheme is Scheme.IOB2:
         return prefix != "I" or continues
     if scheme is Scheme.IOB1:
         return prefix != "B" or continues
-    if scheme is Scheme.IOE1:
+    if scheme is Scheme.IOE1:  # E- only marks that another span of its own type follows
         return previous[0] != "E" or previous[1] == type_
-    if scheme is Scheme.IOE2:
+    if scheme is Scheme.IOE2:  # after I- the span is open: it must go on to an E-
         return (prefix in "IE" and continues) if previous[0] == "I" else prefix in "OIE"
-    if previous[0] in "BI":  # BIOES: an open span must go on
+    if previous[0] in "BI":  # BIOES: an open span must continue
         return prefix in "IE" and previous[1] == type_
     return prefix in "OBS"
 
 
 def labels_of(sentences: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """Return the labels of tag sequences, by id: "O" first, the others sorted."""
-    found = {tag for tags in sentences for tag in tags}
-    return (OUTSIDE, *sorted(found - {OUTSIDE}))
+    distinct = {tag for tags in sentences for tag in tags}
+    return (OUTSIDE, *sorted(distinct - {OUTSIDE}))

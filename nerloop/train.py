@@ -1,7 +1,7 @@
 """The command and the loop: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
 
-Exit codes of the latter: 0 done, 1 training failed, 2 bad input (one line on stderr, before any training time),
-130 interrupted by a signal: the work so far is saved, and --run.resume auto continues from there.
+Exit codes: 0 done; 1 training failed; 2 bad input (one line on stderr, before training starts); 130 stopped by a
+signal. After 130 the work so far is saved, and --run.resume auto continues from there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nerloop.errors import Interrupted, NerloopError, TrainingError
 
-STARTED = time.perf_counter()  # a command counts its imports as time before the first step
+STARTED = time.perf_counter()  # the time to the first step includes the imports
 
 if TYPE_CHECKING:
     from nerloop.config import Config
@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from nerloop.training.state import State
     from nerloop.training.training import Training
 
-MAX_SKIPPED_UPDATES = 20  # of fp16 in a row: its scaler needs a few to find the scale, not so many
+MAX_SKIPPED_UPDATES = (
+    20  # in a row, in fp16: the loss scaler needs a few to find its scale; this many mean that it can't
+)
 
 log = logging.getLogger("nerloop.train")  # by name: run with -m, __name__ is "__main__"
 
 
 def train(config: Config, *, started: float | None = None) -> Results:
-    """Train as the settings say and return what results.json holds; threads, logging and signals are then as before.
+    """Train with these settings and return the content of results.json.
 
-    `started` is the time.perf_counter() from which the time to the first step counts (none: now). Raises NerloopError.
+    Thread counts, logging and signal handlers are restored afterwards. `started` is the time.perf_counter() value from
+    which the time to the first step is measured (default: now). Raises NerloopError.
     """
     from nerloop.training.finalize import Results, finalize
     from nerloop.training.session import open_session
@@ -51,18 +54,18 @@ def train(config: Config, *, started: float | None = None) -> Results:
 
 
 def loop(training: Training, state: State, run: Run, monitor: Monitor, session: Session) -> None:
-    """Do the steps from `state.step` to the last; evaluate and save whenever it is due."""
+    """Run the steps from `state.step` to the last; evaluate and save whenever they are due."""
     import torch
 
     from nerloop.optim.step import fetching
 
     accelerator, plan = session.accelerator, training.plan
     clock = time.perf_counter() - state.seconds
-    training.model.train()  # an evaluation leaves it so
-    while True:  # one turn more than there are steps: the last evaluation and checkpoint need no second copy
+    training.model.train()  # evaluation restores this mode when it is done
+    while True:  # one turn more than there are steps, so the last evaluation and checkpoint run here, too
         is_stopping = session.interruption.is_agreed()
         if is_stopping or training.is_evaluation_due(state.step) or training.is_save_due(state.step):
-            monitor.flush()  # a line of metrics precedes the evaluation and the checkpoint of its step
+            monitor.flush()  # log a step's metrics before its evaluation and checkpoint
         if state.step > state.evaluated and training.is_evaluation_due(state.step):
             with monitor.paused():
                 evaluate(training, state, run, monitor)
@@ -78,11 +81,13 @@ def loop(training: Training, state: State, run: Run, monitor: Monitor, session: 
             raise Interrupted(f"{signal}: stopped after step {state.step}")
 
         batch = plan[state.step]  # the same on every process
-        # Dropout depends on seed, step and process alone, so a resumed run needs no state of generators.
+        # Dropout depends only on seed, step and process, so checkpoints need no random generator states.
         torch.manual_seed(training.dropout_seed(state.step))
         lr = training.learning_rate(state.step)
         weight = training.weight_of(batch)
-        scale = accelerator.num_processes / weight  # DDP averages over the processes; their number takes that back
+        scale = (
+            accelerator.num_processes / weight
+        )  # DDP averages gradients over the processes; multiplying by their number gives the sum
         micro_batches = batch.micro_batches[accelerator.process_index]
         loss_sum = torch.zeros((), device=accelerator.device, dtype=training.weights.master.dtype)
         for i, indices in enumerate(micro_batches):
@@ -90,9 +95,10 @@ def loop(training: Training, state: State, run: Run, monitor: Monitor, session: 
             monitor.count(micro_batch, training.num_subwords(indices))
             loss_sum += training.step.backward(micro_batch, scale, is_last=i + 1 == len(micro_batches))
         grad_norm = training.step.update(state.step, lr)  # clip, skip if not finite, optimizer step
-        monitor.flush()  # the step before: a GPU now has this one to do
+        # Reading the previous step's metrics waits for the GPU. By now this step is queued, so the GPU stays busy.
+        monitor.flush()
 
-        if training.is_update_skipped:  # an overflow in fp16: the scaler tries the same batch with a smaller scale
+        if training.is_update_skipped:  # fp16 overflow: retry the same batch, the scaler has lowered its scale
             state.skipped_in_a_row += 1
             if state.skipped_in_a_row == MAX_SKIPPED_UPDATES:
                 raise TrainingError(
@@ -113,7 +119,7 @@ def loop(training: Training, state: State, run: Run, monitor: Monitor, session: 
 
 
 def evaluate(training: Training, state: State, run: Run, monitor: Monitor) -> None:
-    """Score the validation split; where it is the best so far, keep weights, metrics and predictions."""
+    """Score the validation split. If the result is the best so far, keep weights, metrics and predictions."""
     from nerloop.evaluation.tables import evaluation_markdown
     from nerloop.training.scoring import keep_best, score_split
 
@@ -140,13 +146,13 @@ def evaluate(training: Training, state: State, run: Run, monitor: Monitor) -> No
 
 
 def save(training: Training, state: State, run: Run, monitor: Monitor) -> None:
-    """Write a checkpoint, then delete those that are not to be kept."""
+    """Write a checkpoint, then delete the oldest ones beyond run.keep_checkpoints."""
     from nerloop.run import checkpoint
 
     training.check_finite(int(training.step.first_bad))
     if training.is_main:
         monitor.sync()
-        scaler = training.accelerator.scaler  # of fp16
+        scaler = training.accelerator.scaler  # fp16 only
         scale = scaler.state_dict() if scaler is not None else None
         kept = {"step": state.step, "best_step": state.best_step, "progress": state.to_dict(), "scaler": scale}
         folder = run.checkpoints / f"step-{state.step}"
@@ -159,7 +165,7 @@ def save(training: Training, state: State, run: Run, monitor: Monitor) -> None:
 
 
 def main() -> None:
-    """Parse the command line, train, print the report; leave with the exit code."""
+    """Parse the command line, train, print the report, and exit with the exit code."""
     from nerloop.distributed import threads
 
     threads.limit_spinning()  # before anything imports torch
@@ -176,7 +182,7 @@ def main() -> None:
         if collectives.is_main():
             cli.print_report(results.report(config))
         collectives.destroy_process_group()
-    except KeyboardInterrupt:  # a second Ctrl-C, while the step of the first is finished and saved
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first one waits for the step to finish and be saved
         print("nerloop: stopped at once; --run.resume auto continues from the last checkpoint", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
     except Interrupted as stop:
@@ -198,14 +204,14 @@ def main() -> None:
 
 
 def _train_as_command(config: Config) -> Results:
-    """Train in a process that is nerloop's own: freed memory stays with it, and kernels are compiled from the start."""
+    """Train, with settings for a process that nothing else uses: keep freed memory, compile kernels at once."""
     import os
 
     from nerloop.kernels import compile as kernels
 
     profile = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     precision = profile if config.train.mixed_precision == "profile" else config.train.mixed_precision
-    kernels.start(with_bf16=precision in ("auto", "bf16"))  # runs beside the import of torch
+    kernels.start(with_bf16=precision in ("auto", "bf16"))  # compiles in the background while torch is imported
 
     from nerloop.distributed.precision import has_accelerator
     from nerloop.run.malloc import keep_freed_memory
@@ -216,7 +222,7 @@ def _train_as_command(config: Config) -> Results:
 
 
 class _CallableModule(types.ModuleType):
-    """Lets nerloop.train(config) work, although `nerloop.train` is this module once something has imported it."""
+    """Makes this module callable: importing it replaces the function `nerloop.train`, and both must train."""
 
     def __call__(self, config: Config) -> Results:
         return train(config)

@@ -1,4 +1,4 @@
-"""The nouns that every module shares: span, example, feature, micro-batch. Imports nothing of ours."""
+"""The data types that all modules share: Span, Example, Feature, MicroBatch. Imports no other module of nerloop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
     Tokenizer = transformers.PreTrainedTokenizerFast
 else:
-    Tensor = Tokenizer = Any  # torch takes seconds to import, and the command line has to answer --help fast
+    Tensor = Tokenizer = Any  # importing torch takes seconds, and --help must be fast
 
 IGNORE = -100
-"""The label of a subword that is not trained on; torch's own default for `ignore_index`."""
+"""The label of a subword that is not trained on: torch's default for `ignore_index`."""
 
 
 class Span(NamedTuple):
@@ -30,15 +30,15 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A sentence: its tokens and, where the source has them, one tag a token (`tags` is empty where it has none).
+    """A sentence: its tokens and, if the source has them, one tag a token (otherwise `tags` is empty).
 
-    `location` says where it came from, such as "train.conll:152", for messages. Consecutive examples with the same
-    `document` belong to one; it is empty where documents are not known. Where the source has a text, `offsets` says
-    where each token lies in it, in code points, half-open.
+    `location` is its place in the source, such as "train.conll:152", for messages. Consecutive examples with the same
+    `document` belong together; it is empty if documents are not known. If the source is a text, `offsets` are the start
+    and end of each token in it, in code points, half-open.
 
-    There, a gold span may lie where no span of tokens does ("York" in the token "York-based"). It is among `missed`, in
-    code points of the text, since no prediction can find it; the span of tokens that the tags hold in its stead for
-    training is among `widened` and is not gold.
+    In a text, a gold span may start or end inside a token, as "York" in the token "York-based". Tags can't express it,
+    and no prediction can match it. Then `missed` holds the gold span, in code points of the text. `tags` hold the span
+    of whole tokens around it, for training; that span is in `widened` and does not count as gold.
     """
 
     tokens: tuple[str, ...]
@@ -54,17 +54,17 @@ class Example:
 class Feature:
     """One model input: a sentence, one window of a long sentence, or several sentences.
 
-    Features with the same `atom` hold the same examples between them and are never parted by the end of a
-    step. Within an atom the tokens of its examples are numbered through, first example first; `tokens` says for
-    every subword which of these tokens it decides, -1 for none. Each token is decided at most once in an atom (never,
-    if it has no subwords).
+    Features with the same `atom` belong to the same examples, and a step never separates them. The tokens of an atom's
+    examples are numbered consecutively: with examples of 3 and 2 tokens, token 3 is the first of the second example.
+    `tokens` is, for each subword, the token that it decides, or -1. Within an atom each token is decided once, or never
+    if it has no subwords.
     """
 
     input_ids: np.ndarray  # (subwords,) int64, special tokens included
     labels: np.ndarray  # (subwords,) int64, IGNORE where the subword is not trained on
     tokens: np.ndarray  # (subwords,) int64, -1 where the subword decides no token
     atom: int
-    examples: tuple[int, ...]  # indices into the split
+    examples: tuple[int, ...]  # indices into the examples of the split
     num_tokens: tuple[int, ...]  # tokens of each of `examples`
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Feature:
 
 
 class Place(NamedTuple):
-    """Where a feature lies in a micro-batch: `length` cells of row `row` from column `start`."""
+    """The cells of a feature in a micro-batch: `length` cells of row `row`, from column `start`."""
 
     row: int
     start: int
@@ -81,17 +81,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
-    """One forward on one process: the tensors of some features, and where each feature lies in them."""
+    """The tensors of one forward on one process, and the place of each feature in them."""
 
-    inputs: Mapping[str, Tensor]  # keyword arguments of the model; floating point ones are masks
+    inputs: Mapping[str, Tensor]  # keyword arguments of the model; those of a floating point type are masks
     labels: Tensor  # (rows, width) int64, IGNORE where not trained on
     places: Sequence[Place]  # one a feature, in the order given to the collator
-    is_unpadded: bool = False  # one row without padding, for the model to attend in as `nerloop.model.packing` does
+    is_unpadded: bool = False  # one row of several features, attended to separately; see nerloop.model.packing
 
     def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
-        """Return it on a device, its floating point tensors (masks) as `dtype`.
+        """Return the micro-batch on a device, with its floating point tensors (masks) as `dtype`.
 
-        From pinned memory a GPU fetches it while the process goes on.
+        For a GPU, memory is pinned first, so that the copy runs while the process continues.
         """
         if device.type == "cuda":
             pinned = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}

@@ -267,21 +267,21 @@ class Guessing(First):
     ("plugin", "message"),
     [
         (truncating, r"alignment truncating: split: token 13 of \['\\u200e', .* has subwords, but none decides it"),
-        (Forgetful, "alignment Forgetful: split: not every example is in one atom and no other"),
-        (Interleaved, "alignment Interleaved: split: the features of an atom do not stand side by side"),
+        (Forgetful, "alignment Forgetful: split: not every example is in exactly one atom"),
+        (Interleaved, "alignment Interleaved: split: the features of an atom are not consecutive"),
         (Twice, r"alignment Twice: split: token 0 of \['John'\] is decided more than once"),
-        (Sticky, r"alignment Sticky: split: .* alone comes out otherwise than among others"),
+        (Sticky, r"alignment Sticky: split: .* alone has other features than among others"),
         (InOrderOnly, r"alignment InOrderOnly: join: found \d+ examples, expected all \d+"),
-        (Averaging, r"alignment Averaging: join: token 0 of \['John'\] has not the scores of what decides it"),
-        (Guessing, r"alignment Guessing: join: token 0 of \['\\u200e'\] has unequal scores, but nothing decides it"),
-        (edited(labels=lambda f: f.labels + 0.0), "input_ids, labels and tokens are not arrays of int64"),
-        (edited(labels=lambda f: f.labels[1:]), "input_ids, labels and tokens are not arrays of int64"),
+        (Averaging, r"alignment Averaging: join: token 0 of \['John'\] does not have the scores of the subword that"),
+        (Guessing, r"alignment Guessing: join: token 0 of \['\\u200e'\] has unequal scores, but no subword decides it"),
+        (edited(labels=lambda f: f.labels + 0.0), "input_ids, labels and tokens are not int64 arrays"),
+        (edited(labels=lambda f: f.labels[1:]), "input_ids, labels and tokens are not int64 arrays"),
         (edited(labels=lambda f: np.where(f.tokens >= 0, 7, IGNORE)), r"found labels \{7\}, expected 0 to 4, or -100"),
         (edited(labels=lambda f: np.where(f.tokens >= 0, 0, IGNORE)), "found label 'O' on a token whose tag is 'B-"),
         (edited(labels=lambda f: np.full(len(f), IGNORE)), "no subword has a label, though there are tags"),
         (edited(tokens=lambda f: np.where(f.tokens >= 0, f.tokens + 9, -1)), "decides token 9 of an atom of 1"),
         (edited(tokens=lambda f: np.full(len(f), -1)), r"token 0 of \['John'\] has subwords, but none decides it"),
-        (edited(num_tokens=lambda f: (99,)), "a feature has not the examples of its atom, or not the numbers of"),
+        (edited(num_tokens=lambda f: (99,)), "features of an atom differ in examples, or num_tokens is wrong"),
         (edited(input_ids=lambda f: f.input_ids[:0], labels=lambda f: f.labels[:0], tokens=lambda f: f.tokens[:0]),
          "found a feature of 0 subwords, expected 1 to 24"),
     ],
@@ -395,8 +395,8 @@ def test_features_that_share_cells_are_rejected(wordpiece):
 @pytest.mark.parametrize(
     ("num_cells", "message"),
     [
-        (lambda lengths: len(lengths), r"num_cells: found 1 of \[512\], expected at least 512, their sum"),
-        (lambda lengths: 10_000 - len(lengths), r"found 9998 of \[3, 3\], expected at least 9999, found of the first"),
+        (lambda lengths: len(lengths), r"num_cells: found 1 for \[512\], expected at least 512, their sum"),
+        (lambda lengths: 10_000 - len(lengths), r"found 9998 for \[3, 3\], expected at least 9999, that of the first"),
         (lambda lengths: None, "TypeError: '<' not supported|TypeError: '>=' not supported"),
     ],
 )  # fmt: skip
@@ -463,9 +463,9 @@ def _overwriting(found, scores):
         (lambda found, scores: [ids - 1 for ids in found], r"decode: found \[-1, -1, -1, -1\], expected 0 to 0"),
         (lambda found, scores: [list(ids) for ids in found], "AttributeError: 'list' object has no attribute 'dtype'"),
         (lambda found, scores: [ids * 0 for ids in found],
-         "decode: I-PER I-PER O I-PER is certain and legal in IOB1, but O O O O comes out"),
-        (_impatient, "decode: a sentence comes out otherwise alone"),
-        (_random, "decode: the same scores come out otherwise another time"),
+         "decode: found O O O O, expected I-PER I-PER O I-PER, which is certain and legal in IOB1"),
+        (_impatient, "decode: a sentence alone gets other labels than among others"),
+        (_random, "decode: the same scores give other labels a second time"),
         (_overwriting, "decode: changes the scores that it is given"),
     ],
 )  # fmt: skip
@@ -483,7 +483,9 @@ def test_a_decoding_that_forbids_what_is_legal_is_rejected():
 
             super().__init__(labels, Scheme.IOB2)
 
-    with pytest.raises(PluginError, match="I-PER I-PER O I-PER is certain and legal in IOB1, but O O O O comes out"):
+    with pytest.raises(
+        PluginError, match="found O O O O, expected I-PER I-PER O I-PER, which is certain and legal in IOB1"
+    ):
         check_decoding(Strict)
 
 

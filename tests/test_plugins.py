@@ -177,7 +177,7 @@ def test_build_says_where_there_are_no_options():
 def test_a_class_written_in_c_is_no_plugin(kind, name):
     with pytest.raises(PluginError) as caught:
         plugins.find(kind, name)
-    assert str(caught.value) == f"{kind}: {name} is written in C and tells no options, so it is no plugin"
+    assert str(caught.value) == f"{kind}: {name} is written in C and has no signature, so it can't be a plugin"
 
 
 def test_a_module_that_leaves_when_it_is_imported_is_told(tmp_path, monkeypatch):

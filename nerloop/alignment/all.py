@@ -1,4 +1,4 @@
-"""Label every subword; the first still decides for the token."""
+"""Label every subword; the first subword still decides the token's tag."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nerloop.types import IGNORE
 
 
 class All(First):
-    """Every subword carries the label of its token, behind the first one as a continuation: B-PER, then I-PER.
+    """Every subword carries the label of its token; after the first one B- becomes I-: B-PER, I-PER, I-PER.
 
-    The first subword decides for the token. The others are trained so that tools that look at them (transformers'
-    `pipeline`) find sense there. A tag whose continuation is no label of the data continues as itself.
+    The first subword decides the token's tag. The others are trained for tools that read every subword, such as
+    transformers' `pipeline`. If the data has no I- label of that type, the label is repeated instead.
     """
 
     labels_every_subword = True
@@ -30,7 +30,7 @@ class All(First):
 
     @cached_property
     def _continuation(self) -> np.ndarray:
-        """The label that each label goes on as, (labels,)."""
-        # Only B- goes on as I-: an S- or E- must not open or leave open what its first subword says is closed.
-        goes_on_as = (f"I-{label[2:]}" if label.startswith("B-") else label for label in self.label_ids)
-        return np.array([self.label_ids.get(name, i) for i, name in enumerate(goes_on_as)], dtype=np.int64)
+        """The label of further subwords, by label of the first one; (labels,)."""
+        # Only B- changes, to I-. After S- or E- the span is closed, so an I- would open it again.
+        continuations = (f"I-{label[2:]}" if label.startswith("B-") else label for label in self.label_ids)
+        return np.array([self.label_ids.get(name, i) for i, name in enumerate(continuations)], dtype=np.int64)

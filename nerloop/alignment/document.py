@@ -1,4 +1,4 @@
-"""Neighbouring sentences of a document share a window, so that each is seen with what stands around it."""
+"""Put neighbouring sentences of a document into one window, so that the model sees each with its context."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from nerloop.types import Example, Feature, Tokenizer
 
 LABELLED = {"all": All, "first": First}
 WINDOW = 256
-"""Subwords of a window where nothing else is asked for; the README has what was measured."""
+"""Default number of subwords of a window; README.md in this folder shows the measurements."""
 
 
 class Document:
-    """Consecutive sentences of a document fill a window of at most `max_length` subwords; none is in two of them.
+    """Consecutive sentences of a document fill a window of at most `max_length` subwords; windows don't overlap.
 
-    Each sentence is labelled and decided once, as it is by `all` or `first`, and costs no more subwords than there:
-    it is the special tokens that become fewer. A sentence that fits into no window is cut into windows of its own, and
-    one whose document is not known stands alone; both come out as they do by `all` or `first`.
+    Each sentence is labelled and decided once, as by `all` or `first`. It takes the same subwords as there, only with
+    fewer special tokens. A sentence that is longer than a window is cut into windows of its own. A sentence without a
+    known document gets its own window. Both then look exactly as they do with `all` or `first`.
     """
 
     needs_documents = True
@@ -46,8 +46,8 @@ class Document:
             tokenizer: a fast tokenizer
             labels: the label names by id
             label_subwords: which subwords carry a token's label, as the alignment of that name does
-            max_length: subwords of a window, special tokens included (none: the model's limit, at most 256)
-            stride: subwords that two neighbouring windows of a long sentence share (none: a quarter of a window)
+            max_length: subwords of a window, special tokens included (default: the model's limit, at most 256)
+            stride: subwords that two neighbouring windows of a long sentence share (default: a quarter of a window)
         """
         if label_subwords not in LABELLED:
             raise ConfigError(
@@ -62,20 +62,20 @@ class Document:
         self._num_before, self._num_after = len(before), len(after)
 
     def split(self, examples: Sequence[Example]) -> Iterator[Feature]:
-        """Yield the features of examples: windows of sentences of a document, windows of a long sentence."""
+        """Yield the features of examples: one a window of several sentences, or several for a long sentence."""
         return map(self._join, self._windows(examples))
 
     def join(self, features: Sequence[Feature], scores: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-        """Return the scores of every token, (tokens, labels) an example, by the example's index."""
+        """Return the scores of every token by index of the example: (tokens, labels) each."""
         return self._sentences.join(features, scores)
 
     def _windows(self, examples: Sequence[Example]) -> Iterator[list[Feature]]:
-        """Yield the sentences of each window as the alignment by sentences has them; holds one window at a time."""
+        """Yield the features to join for each window; only one window is held in memory at a time."""
         window: list[Feature] = []
         length, document = 0, ""
         sentences = itertools.groupby(self._sentences.split(examples), key=lambda f: f.atom)
         for example, (_, group) in zip(examples, sentences, strict=True):
-            first, *further = group
+            first, *further = group  # a long sentence has several features and shares its windows with nothing
             added = len(first) - self._num_before - self._num_after
             is_next = bool(example.document) and example.document == document and not further
             if is_next and window and length + added <= self.max_length:
@@ -93,10 +93,11 @@ class Document:
             yield window
 
     def _join(self, window: list[Feature]) -> Feature:
-        """Return one feature of the sentences of a window: one pair of special tokens is left around them all."""
+        """Return one feature for the sentences of a window, with a single pair of special tokens around all of them."""
         if len(window) == 1:
             return window[0]
         num_tokens = tuple(itertools.chain.from_iterable(f.num_tokens for f in window))
+        # Tokens are numbered through the atom, so each sentence's numbers are shifted by the tokens before it.
         shifts = itertools.accumulate(num_tokens[:-1], initial=0)
         tokens = [np.where(f.tokens >= 0, f.tokens + shift, -1) for f, shift in zip(window, shifts, strict=True)]
         return replace(
@@ -109,20 +110,22 @@ class Document:
         )
 
     def _end_to_end(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Return values of sentences, special tokens included, end to end without those at the inner borders."""
+        """Concatenate values of sentences, dropping the special tokens between two sentences."""
         last = len(values) - 1
         return np.concatenate(
             [v[self._num_before * (i > 0) : len(v) - self._num_after * (i < last)] for i, v in enumerate(values)]
         )
 
 
-def what_stands_alone(num_alone: int, num_sentences: int, name: str) -> str:
-    """Return a line that says how many of the sentences of `name` have no known document, "" where all have one."""
+def describe_lone_sentences(num_alone: int, num_sentences: int, name: str) -> str:
+    """Return a line that says how many sentences of `name` have no known document, or "" if all have one."""
     if not num_alone:
         return ""
     if num_alone == num_sentences:
         return (
-            f"no documents are known in {name}, so each sentence stands alone in its window: documents come with "
+            f"no documents are known in {name}, so each sentence gets a window of its own: documents come with "
             "-DOCSTART- lines or document ids"
         )
-    return f"{num_alone} of {num_sentences} sentences of {name} belong to no known document and stand alone"
+    return (
+        f"{num_alone} of {num_sentences} sentences of {name} belong to no known document and get windows of their own"
+    )

@@ -1,4 +1,4 @@
-"""Label the first subword of each token, and let it decide for the token."""
+"""Label only the first subword of each token; it decides the token's tag."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nerloop.errors import ConfigError
 from nerloop.types import IGNORE, Example, Feature, Tokenizer
 
 MAX_LENGTH = 512
-"""Subwords of a window where nothing else is asked for: the cost of attention grows with the square of it."""
+"""Default number of subwords of a window. The cost of attention grows with its square."""
 
 
 class First:
-    """The first subword of a token carries its label; the others carry none and decide nothing.
+    """The first subword of a token carries its label and decides its tag; the others carry no label.
 
-    A sentence of more than `max_length` subwords is cut into windows that share `stride` subwords; each subword counts,
-    in training and in prediction, in the one window that shows most around it.
+    A sentence of more than `max_length` subwords is cut into windows that share `stride` subwords. In training and in
+    prediction each subword counts in one window only: the one that shows most context around it.
     """
 
     labels_every_subword = False
-    fingerprint = ""  # the cache knows the code of built-in alignments
+    fingerprint = ""  # empty: the cache key already covers the code of built-in alignments
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class First:
         Args:
             tokenizer: a fast tokenizer
             labels: the label names by id
-            max_length: subwords of a window, special tokens included (none: the model's limit, at most 512)
-            stride: subwords that two neighbouring windows of a long sentence share (none: a quarter of a window)
+            max_length: subwords of a window, special tokens included (default: the model's limit, at most 512)
+            stride: subwords that two neighbouring windows of a long sentence share (default: a quarter of a window)
         """
         self.tokenizer = tokenizer
         self.label_ids = {label: i for i, label in enumerate(labels)}
@@ -61,9 +61,10 @@ class First:
             )
 
     def split(self, examples: Sequence[Example]) -> list[Feature]:
-        """Return the features of examples: one a sentence, or several windows of a long one."""
+        """Return the features of examples: one a sentence, or several windows of a long sentence."""
         features = []
         for i, (ids, token_of) in enumerate(subwords_of(self.tokenizer, [e.tokens for e in examples])):
+            # A subword is the first of its token if the one before belongs to another token.
             is_first = np.ones(len(token_of), dtype=bool)
             np.not_equal(token_of[1:], token_of[:-1], out=is_first[1:])
             decides = np.where(is_first, token_of, -1)
@@ -82,17 +83,18 @@ class First:
         return features
 
     def join(self, features: Sequence[Feature], scores: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-        """Return the scores of every token, (tokens, labels) an example, by the example's index."""
+        """Return the scores of every token by index of the example: (tokens, labels) each."""
         return join_scores(features, scores)
 
     def _label(self, tags: Sequence[str], token_of: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-        """Return the labels of a sentence's subwords, (subwords,); `token_of` is the token of each."""
+        """Return the labels of a sentence's subwords, (subwords,); `token_of` is the token index of each."""
         if not tags:
             return np.full(len(token_of), IGNORE, dtype=np.int64)
         of_token = np.array([self.label_ids[tag] for tag in tags], dtype=np.int64)
         return np.where(is_first, of_token[token_of], IGNORE)
 
     def _surround(self, values: np.ndarray, nothing: int) -> np.ndarray:
+        """Return values with `nothing` in the places of the special tokens."""
         surrounded = np.full(len(self._before) + len(values) + len(self._after), nothing, dtype=np.int64)
         surrounded[len(self._before) : len(self._before) + len(values)] = values
         return surrounded

@@ -1,4 +1,4 @@
-"""What alignments share: special tokens, windows of long sentences, joining of scores."""
+"""Shared by the alignments: special tokens, windows of long sentences, joining of scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from nerloop.types import Feature, Tokenizer
 
 
 class Window(NamedTuple):
-    """Subwords `start` to `stop` of a sentence, of which `own_start` to `own_stop` count in this window alone."""
+    """Subwords `start` to `stop` of a sentence.
+
+    Of these, `own_start` to `own_stop` are trained on and decided here; the rest is context and counts in another
+    window. The own parts of a sentence's windows cover it without gaps or overlaps.
+    """
 
     start: int
     stop: int
@@ -20,30 +24,32 @@ class Window(NamedTuple):
     own_stop: int
 
     def own(self, values: np.ndarray, nothing: int) -> np.ndarray:
-        """Return the values of this window's subwords, `nothing` where another window counts."""
+        """Return the values of this window's subwords, with `nothing` for those that another window owns."""
         if self.own_stop - self.own_start == self.stop - self.start:
             return values[self.start : self.stop]
-        kept = np.full(self.stop - self.start, nothing, dtype=np.int64)
-        kept[self.own_start - self.start : self.own_stop - self.start] = values[self.own_start : self.own_stop]
-        return kept
+        masked = np.full(self.stop - self.start, nothing, dtype=np.int64)
+        masked[self.own_start - self.start : self.own_stop - self.start] = values[self.own_start : self.own_stop]
+        return masked
 
 
 def windows_of(num_subwords: int, room: int, stride: int) -> list[Window]:
-    """Return the windows of a sentence: `room` subwords each, neighbours share `stride`, the last one ends at the end.
+    """Return the windows of a sentence: `room` subwords each; neighbours share `stride`, the last two maybe more.
 
-    Each subword counts in one window, the one where it stands furthest from an inner border: windows_of(5, 4, 2) is
-    [Window(0, 4, 0, 2), Window(1, 5, 2, 5)], and a sentence of no subwords has one empty window.
+    Each subword is owned by one window: the one with most context around it. A sentence without subwords has one empty
+    window. windows_of(5, 4, 2) -> [Window(0, 4, 0, 2), Window(1, 5, 2, 5)]
     """
     if num_subwords <= room:
         return [Window(0, num_subwords, 0, num_subwords)]
     starts = [*range(0, num_subwords - room, room - stride), num_subwords - room]
-    # Neighbours overlap from the later one's start to the earlier one's stop; the middle of that parts them.
+    # The last window ends with the sentence, so all windows are full and none has little context.
+    # Neighbours overlap from the later one's start to the earlier one's stop (earlier + room). The border between their
+    # own parts is the middle of the overlap: both sides of it are then equally far from the end of their window.
     borders = [0, *((later + earlier + room) // 2 for earlier, later in itertools.pairwise(starts)), num_subwords]
     return [Window(s, s + room, borders[i], borders[i + 1]) for i, s in enumerate(starts)]
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids that the tokenizer puts before and after a sentence, as it does around one word."""
+    """Return the ids that the tokenizer puts before and after a sentence, found by tokenising one word."""
     mask = tokenizer(["a"], is_split_into_words=True, return_special_tokens_mask=True)
     ids, special = mask["input_ids"], mask["special_tokens_mask"]
     first = special.index(0)
@@ -52,13 +58,17 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def join_scores(features: Sequence[Feature], scores: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-    """Return the scores of every token, (tokens, labels) an example: of the subword that decides it, else zeros."""
+    """Return the scores of every token by index of the example: (tokens, labels) each.
+
+    A token gets the scores of the subword that decides it, or zeros if none does.
+    """
     joined: dict[int, np.ndarray] = {}
-    whole: dict[int, np.ndarray] = {}  # by atom: the tokens of its examples end to end
+    whole: dict[int, np.ndarray] = {}  # by atom: scores of the tokens of all its examples, in one array
     for feature, s in zip(features, scores, strict=True):
         if feature.atom not in whole:
             whole[feature.atom] = np.zeros((sum(feature.num_tokens), s.shape[1]), dtype=s.dtype)
             ends = np.cumsum(feature.num_tokens)[:-1]
+            # np.split returns views: filling the atom's array below also fills the arrays of its examples.
             joined.update(zip(feature.examples, np.split(whole[feature.atom], ends), strict=True))
         decides = feature.tokens >= 0
         whole[feature.atom][feature.tokens[decides]] = s[decides]

@@ -1,1 +1,1 @@
-"""The plan: which sentences make a step and who computes what; features kept on disk."""
+"""Features on disk, and the plan: which sentences make a step, and which process computes which of them."""

@@ -1,4 +1,4 @@
-"""Features on disk: what an alignment makes of examples, some thousands at a time, written once and then mapped."""
+"""Features on disk: an alignment turns examples into features chunk by chunk; they are written once, then mapped."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 10_000
-"""Examples that an alignment splits in one call."""
+"""Number of examples in one call of `Alignment.split`."""
 LONGEST_DOCUMENT = 100_000
-"""Examples after which even an alignment that asks for whole documents is given no more at once."""
+"""Maximum number of examples in one call, also for an alignment that needs whole documents."""
 LISTS = ("input_ids", "labels", "tokens", "examples", "num_tokens")
 NUMBERS = ("atom", "num_examples", "length", "num_labelled")
 
 
 class Features(Sequence[Feature]):
-    """The features of a table; each is made when it is asked for. `atoms` is what the plan has to know of them."""
+    """The features in a table. Each one is created on access; `atoms` holds the counts that the plan needs."""
 
     def __init__(self, table: Table) -> None:
         """Take a table that `build_features` wrote."""
         self._table = table
-        self._views: dict[int, dict[str, np.ndarray]] = {}  # by batch: the mapped columns, lists as values and offsets
+        self._views: dict[int, dict[str, np.ndarray]] = {}  # by batch: its columns; lists as values and offsets
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -50,32 +50,32 @@ class Features(Sequence[Feature]):
         batch, row = divmod(range(len(self))[index], ROWS)
         if (views := self._views.get(batch)) is None:
             views = self._views[batch] = _views(self._table.batch(batch))
-        found = {}
+        lists = {}
         for name in LISTS:
             start, stop = views[f"{name}.offsets"][row : row + 2]
-            found[name] = views[name][start:stop]
+            lists[name] = views[name][start:stop]
         return Feature(
-            input_ids=found["input_ids"].astype(np.int64),  # mapped as int32, which halves the file
-            labels=found["labels"].astype(np.int64),
-            tokens=found["tokens"].astype(np.int64),
+            input_ids=lists["input_ids"].astype(np.int64),  # stored as int32, which halves the file
+            labels=lists["labels"].astype(np.int64),
+            tokens=lists["tokens"].astype(np.int64),
             atom=int(views["atom"][row]),
-            examples=tuple(found["examples"].tolist()),
-            num_tokens=tuple(found["num_tokens"].tolist()),
+            examples=tuple(lists["examples"].tolist()),
+            num_tokens=tuple(lists["num_tokens"].tolist()),
         )
 
     @property
     def chunks(self) -> list[tuple[int, int]]:
-        """How many examples and atoms there are up to the end of each chunk that was split in one call."""
+        """The cumulative numbers of examples and of atoms at the end of each chunk."""
         return [(num_examples, num_atoms) for num_examples, num_atoms in self._table.about["facts"]["chunks"]]
 
     @property
     def used_ids(self) -> np.ndarray:
-        """The ids of the subwords that occur in any feature, in order."""
+        """The sorted ids of all subwords that occur in the features."""
         return np.array(self._table.about["facts"]["used_ids"], dtype=np.int64)
 
     @cached_property
     def atoms(self) -> BatchUnits:
-        """The atoms, without a look at any feature: 16 bytes of memory a sentence."""
+        """The atoms, read from columns without creating features: 16 bytes of memory a sentence."""
         columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype=np.int32)] for name in NUMBERS}
         for batch in self._table.batches():
             for name in NUMBERS:
@@ -87,10 +87,10 @@ class Features(Sequence[Feature]):
 def build_features(
     examples: Sequence[Example], alignment: Alignment, cache: Cache | None = None, made_by: str | None = None
 ) -> Features:
-    """Return the features of examples, from the cache where it has them.
+    """Return the features of examples, from the cache if they are there.
 
-    They are kept where both the examples and the `recipe` that they are made by are known by a fingerprint, and go with
-    the object that is returned elsewhere.
+    They are cached if both the examples and `made_by` (see `recipe`) have a fingerprint. Otherwise they are deleted
+    together with the returned object.
     """
     import pyarrow as pa
 
@@ -98,7 +98,7 @@ def build_features(
 
     def write(add: Callable[[pa.RecordBatch], None]) -> dict[str, Any]:
         chunks: list[tuple[int, int]] = []
-        is_used = np.zeros(0, dtype=bool)  # by id
+        is_used = np.zeros(0, dtype=bool)  # by subword id; grows with the largest id seen
         for rows in batched(split_in_chunks(examples, alignment, chunks)):
             add(pa.record_batch(columns := _arrays(rows), schema=schema))
             ids = _mapped(columns[LISTS.index("input_ids")].values)
@@ -114,15 +114,16 @@ def build_features(
 def split_in_chunks(
     examples: Iterable[Example], alignment: Alignment, ends: list[tuple[int, int]] | None = None
 ) -> Iterator[Feature]:
-    """Yield the features of examples, as `alignment.split` gives them of some thousand examples at a time.
+    """Yield the features of examples, splitting one chunk of examples at a time.
 
-    The number of examples and of atoms up to the end of each chunk are appended to `ends`.
+    `alignment.split` numbers atoms and examples from 0 in each call; here they are numbered through. The cumulative
+    numbers of examples and of atoms at the end of each chunk are appended to `ends`.
     """
     first_example = first_atom = num_atoms = 0
     for chunk in in_chunks(examples, alignment):
         atom = last_atom = -1
         for feature in alignment.split(chunk):
-            num_atoms += feature.atom != atom  # its features stand side by side; numbers may be left out
+            num_atoms += feature.atom != atom  # features of one atom are consecutive; atom numbers may have gaps
             atom, last_atom = feature.atom, max(last_atom, feature.atom)
             yield replace(
                 feature,
@@ -136,18 +137,18 @@ def split_in_chunks(
 
 
 def recipe(plugin: Plugin, alignment: Alignment, tokenizer: Tokenizer, labels: Sequence[str]) -> str | None:
-    """Return the fingerprint of what makes features of examples, None where code in it can't be told apart.
+    """Return the fingerprint of everything besides the examples that decides the features, or None if it is unknown.
 
-    An alignment of one's own is cached where its class itself (not one that it inherits from) has a `fingerprint`: a
-    string that changes whenever its features would.
+    A custom alignment is cached only if its own class, not a base class, defines `fingerprint`: a string that changes
+    whenever its features would. A custom tokenizer's code has no fingerprint, so its features are never cached.
     """
     kind = type(alignment)
     if "fingerprint" not in vars(kind):
         return None
-    if not type(tokenizer).__module__.startswith("transformers."):  # the code of a model's author
+    if not type(tokenizer).__module__.startswith("transformers."):  # code that comes with the model
         return None
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # a state that calls leave behind, and each sets anew
+    backend.no_truncation()  # state left by earlier calls; each call sets its own
     backend.no_padding()
     return fingerprint(
         code_fingerprint("alignment", "batching", "data/arrow_cache.py", "types.py"),
@@ -159,9 +160,9 @@ def recipe(plugin: Plugin, alignment: Alignment, tokenizer: Tokenizer, labels: S
 
 
 def in_chunks(examples: Iterable[Example], alignment: Alignment) -> Iterator[list[Example]]:
-    """Yield examples in the chunks that an alignment is given; one example more is taken than they hold.
+    """Yield examples in chunks for `Alignment.split`.
 
-    An alignment whose `needs_documents` is true is given whole documents (up to LONGEST_DOCUMENT sentences at once).
+    If the alignment's `needs_documents` is true, no document is cut (up to LONGEST_DOCUMENT sentences a chunk).
     """
     whole_documents = getattr(alignment, "needs_documents", False)
     chunk: list[Example] = []
@@ -178,7 +179,7 @@ def in_chunks(examples: Iterable[Example], alignment: Alignment) -> Iterator[lis
 
 
 def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
-    """Return the columns of a batch."""
+    """Return the Arrow columns of a batch of features."""
     import pyarrow as pa
 
     columns = []
@@ -186,7 +187,7 @@ def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
         values = [getattr(f, name) for f in features]
         offsets = np.fromiter(itertools.accumulate(map(len, values), initial=0), dtype=np.int32, count=len(values) + 1)
         flat = np.concatenate([np.asarray(v, dtype=np.int64) for v in values])
-        columns.append(pa.ListArray.from_arrays(offsets, pa.array(flat, pa.int32())))  # refuses what is no int32
+        columns.append(pa.ListArray.from_arrays(offsets, pa.array(flat, pa.int32())))  # raises for values beyond int32
     numbers = {
         "atom": [f.atom for f in features],
         "num_examples": [len(f.examples) for f in features],
@@ -197,7 +198,7 @@ def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
 
 
 def _views(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-    """Return the columns of a batch as arrays that are mapped, not read."""
+    """Return the columns of a batch as NumPy arrays over the mapped file, without copying."""
     views = {"atom": _mapped(batch.column("atom"))}
     for name in LISTS:
         column = batch.column(name)
@@ -206,7 +207,7 @@ def _views(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
 
 
 def _mapped(column: pa.Array) -> np.ndarray:
-    """Return a column of int32 as an array of the same memory; `to_numpy` would import pandas for it."""
+    """Return an int32 column as an array that shares its memory. `to_numpy` would import pandas."""
     if not len(column):
         return np.zeros(0, dtype=np.int32)
     values: np.ndarray = np.frombuffer(column.buffers()[1], dtype=np.int32)

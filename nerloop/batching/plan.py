@@ -1,8 +1,8 @@
-"""The plan: which sentences make a step, and who computes what. A pure function, the same on every process.
+"""The plan: which sentences make a step, and which process computes which of them.
 
-Seed, epoch and sentence counts decide the steps. Lengths, the number of processes and the micro-batch setting only
-decide who computes what within one. Every process plans the whole batch, so nothing has to be communicated, and
-resuming at step n means planning step n.
+It is a pure function, the same on every process. Only the seed, the epoch and the sentence counts decide which
+sentences a step holds. Lengths, the number of processes and the micro-batch settings decide only how the batch is
+divided. Every process plans the whole batch, so nothing has to be communicated. To resume at step n is to plan step n.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ import numpy as np
 from nerloop.types import IGNORE, Feature
 
 Cost = Callable[[Sequence[int]], int]
-"""Cells that features of these lengths take up in one micro-batch: the collator's `num_cells`."""
+"""Number of cells of a micro-batch that holds features of these lengths: the collator's `num_cells`."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchUnits:
-    """What the plan has to know of features: arrays over atoms (what a step must not part) and over features.
+    """The sizes of all atoms and features, as arrays; the plan needs nothing else.
 
-    As int32 they take 16 bytes a sentence; an epoch's order adds 12.
+    An atom is a group of features that must be in the same step, such as the windows of one long sentence. As int32 the
+    arrays take 16 bytes a sentence; an epoch's order adds 12.
     """
 
     sentences: np.ndarray  # (atoms,) sentences of each atom
-    offsets: np.ndarray  # (atoms + 1,) atom a owns features offsets[a] to offsets[a + 1]
+    offsets: np.ndarray  # (atoms + 1,) atom a holds features offsets[a] to offsets[a + 1]
     lengths: np.ndarray  # (features,) subwords
     labelled: np.ndarray  # (features,) subwords with a label
 
     @staticmethod
     def of(features: Sequence[Feature]) -> BatchUnits:
-        """Return the atoms of features; those of one atom must stand side by side."""
+        """Return the atoms of features; the features of one atom must be consecutive."""
         return BatchUnits.of_columns(
             atom=np.array([f.atom for f in features], dtype=np.int32),
             sentences=np.array([len(f.examples) for f in features], dtype=np.int32),
@@ -45,7 +46,8 @@ class BatchUnits:
 
     @staticmethod
     def of_columns(atom: np.ndarray, sentences: np.ndarray, lengths: np.ndarray, labelled: np.ndarray) -> BatchUnits:
-        """Return the atoms of features of which this is known, each (features,): int32 to be small."""
+        """Return the atoms of features, given as columns, each (features,); int32 saves memory."""
+        # An atom begins where the atom number changes; the value put before the first one differs from it.
         firsts = np.flatnonzero(np.diff(atom, prepend=atom[:1] - 1)).astype(np.int32)
         return BatchUnits(
             sentences=sentences[firsts],
@@ -63,13 +65,13 @@ class BatchUnits:
 class Step:
     """One optimizer step: the features of the whole batch and of each micro-batch.
 
-    `micro_batches[p][m]` holds the feature indices of the m-th forward on process p; all processes have as many
-    forwards, and an empty one stands for a dummy row.
+    `micro_batches[p][m]` holds the feature indices of the m-th forward on process p. All processes run the same number
+    of forwards; for an empty micro-batch the forward runs on a dummy row without labels.
     """
 
     epoch: int
     num_sentences: int
-    num_labelled: int  # labelled subwords of the whole batch: what the loss is divided by
+    num_labelled: int  # labelled subwords of the whole batch: the divisor of the loss
     num_subwords: int
     micro_batches: tuple[tuple[tuple[int, ...], ...], ...]
 
@@ -81,10 +83,10 @@ class Step:
 
 @dataclass
 class Plan:
-    """The steps of a run; `plan[n]` is the step that `n` steps have gone before.
+    """The steps of a run: `plan[n]` is the step after `n` steps.
 
-    `max_subwords` (cells of one micro-batch by `cost`) decides the number of micro-batches where it is given, else
-    `gradient_accumulation_steps` does.
+    If `max_subwords` is set, a step has as many micro-batches as are needed for each `cost` to stay within it.
+    Otherwise `gradient_accumulation_steps` is their number.
     """
 
     atoms: BatchUnits
@@ -94,11 +96,11 @@ class Plan:
     gradient_accumulation_steps: int = 1
     max_subwords: int | None = None
     cost: Cost = sum
-    _epoch: tuple[int, Sequence[np.ndarray]] = field(default=(-1, ()), repr=False)
-    _first_steps: list[int] = field(default_factory=lambda: [0], repr=False)
+    _epoch: tuple[int, Sequence[np.ndarray]] = field(default=(-1, ()), repr=False)  # the last epoch that was shuffled
+    _first_steps: list[int] = field(default_factory=lambda: [0], repr=False)  # by epoch: the number of its first step
 
     def num_steps(self, epochs: int) -> int:
-        """Return the number of steps that so many epochs take."""
+        """Return the number of steps of the first `epochs` epochs."""
         while len(self._first_steps) <= epochs:
             epoch = len(self._first_steps) - 1
             self._first_steps.append(self._first_steps[-1] + self._num_steps_of(epoch))
@@ -112,7 +114,7 @@ class Plan:
         return epoch
 
     def epoch_at(self, step: int) -> float:
-        """Return how many epochs have passed when `step` steps are done: 1.5 is the middle of the second."""
+        """Return how many epochs are done after `step` steps: 1.5 is the middle of the second."""
         epoch = self.epoch_of(step)
         first, last = self.num_steps(epoch), self.num_steps(epoch + 1)
         return round(epoch + (step - first) / (last - first), 4)
@@ -122,6 +124,7 @@ class Plan:
         atoms = self._steps_of(epoch)[step - self.num_steps(epoch)]
         features = self.atoms.features_of(atoms)
         lengths = self.atoms.lengths[features]
+        # One bin a forward. Bin b goes to process b modulo num_processes, so each process gets equally many.
         bins = self._split([int(n) for n in lengths])
         return Step(
             epoch=epoch,
@@ -135,7 +138,7 @@ class Plan:
         )
 
     def _num_steps_of(self, epoch: int) -> int:
-        if (self.atoms.sentences == 1).all():  # in any order as many; an epoch is shuffled when it begins
+        if (self.atoms.sentences == 1).all():  # the order does not matter, so nothing is shuffled yet
             return -(-len(self.atoms.sentences) // self.batch_size)
         return len(self._steps_of(epoch))
 
@@ -145,10 +148,12 @@ class Plan:
         return self._epoch[1]
 
     def _split(self, lengths: list[int]) -> list[list[int]]:
-        most = -(-len(lengths) // self.num_processes)  # more micro-batches than this would leave all processes idle
+        """Return the features of each forward of a step, as indices into `lengths`."""
+        max_micro_batches = -(-len(lengths) // self.num_processes)  # with more, some forward would be empty everywhere
         if self.max_subwords is None:
-            return balance(lengths, self.num_processes * min(self.gradient_accumulation_steps, most))
-        for num_micro_batches in range(1, most + 1):
+            return balance(lengths, self.num_processes * min(self.gradient_accumulation_steps, max_micro_batches))
+        # The smallest number of micro-batches whose cost fits. If even single features don't fit, the last try stays.
+        for num_micro_batches in range(1, max_micro_batches + 1):
             bins = balance(lengths, self.num_processes * num_micro_batches)
             if all(self.cost([lengths[i] for i in b]) <= self.max_subwords for b in bins if b):
                 break
@@ -157,10 +162,10 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Pieces(Sequence[np.ndarray]):
-    """An array in pieces, side by side; each is a view that is made when it is asked for."""
+    """Consecutive slices of one array; each is a view that is created on access."""
 
     values: np.ndarray
-    stops: np.ndarray  # (pieces,) where each ends
+    stops: np.ndarray  # (pieces,) the end of each; it starts at the end of the one before
 
     def __len__(self) -> int:
         return len(self.stops)
@@ -177,17 +182,19 @@ class Pieces(Sequence[np.ndarray]):
 
 
 def shuffle_into_steps(sentences: np.ndarray, batch_size: int, seed: int, epoch: int) -> Sequence[np.ndarray]:
-    """Return the atoms of each step of an epoch: shuffled; each takes atoms until it holds `batch_size` sentences.
+    """Return the atoms of each step of an epoch, in shuffled order.
 
-    `sentences` counts the sentences of each atom. The last step may hold fewer.
+    A step takes atoms until it holds at least `batch_size` sentences; the last step may hold fewer. `sentences` is the
+    number of sentences of each atom.
     """
-    # RandomState's stream is frozen by NumPy's policy (NEP 19), the newer Generator's is not: checkpoints outlive it.
-    order = np.arange(len(sentences), dtype=np.int32)  # shuffled as int64 would be, which `permutation` takes
+    # NumPy guarantees that RandomState's stream never changes (NEP 19). The newer Generator has no such guarantee, and
+    # a run that is resumed with another NumPy must see the same order.
+    order = np.arange(len(sentences), dtype=np.int32)  # same order as `permutation`, which makes int64
     np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch]))).shuffle(order)
     if (sentences == 1).all():
         return Pieces(order, np.minimum(np.arange(0, len(order), batch_size) + batch_size, len(order)))
     ends = np.cumsum(sentences[order])
-    stops, held = [], 0
+    stops, held = [], 0  # held: sentences of all steps so far
     while held < ends[-1]:
         stops.append(min(int(np.searchsorted(ends, held + batch_size)) + 1, len(order)))
         held = int(ends[stops[-1] - 1])
@@ -195,15 +202,16 @@ def shuffle_into_steps(sentences: np.ndarray, batch_size: int, seed: int, epoch:
 
 
 def dropout_seed(seed: int, step: int, process: int) -> int:
-    """Return the seed of a step's dropout on a process: what a resumed run needs in place of generator states."""
+    """Return the seed of a step's dropout on a process, so that a resumed run needs no generator states."""
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def balance(lengths: Sequence[int], num_bins: int) -> list[list[int]]:
-    """Return indices of `lengths` in bins of about equal sums, each bin in order: longest first into the lightest bin.
+    """Return the indices of `lengths` in bins of about equal sums; each bin is sorted.
 
-    [5, 3, 3, 1], 2 -> [[0, 3], [1, 2]]. Graham's LPT rule: the fullest bin is at most 4/3 of the best possible
-    (Bounds on Multiprocessing Timing Anomalies, 1969).
+    The longest goes first, always into the lightest bin: [5, 3, 3, 1], 2 -> [[0, 3], [1, 2]].
+    By Graham's LPT rule the fullest bin is at most 4/3 of the best possible (Bounds on Multiprocessing Timing
+    Anomalies, 1969).
     """
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     heap = [(0, b) for b in range(num_bins)]
@@ -216,13 +224,16 @@ def balance(lengths: Sequence[int], num_bins: int) -> list[list[int]]:
 
 @dataclass(frozen=True, eq=False)
 class InferenceBatches(Sequence[list[list[int]]]):
-    """The groups in which features are scored: each holds whole atoms, as a list of forwards, made when asked for."""
+    """The groups in which features are scored, each a list of forwards that is created on access.
+
+    A group holds whole atoms, so its scores can be joined as soon as its forwards are done.
+    """
 
     atoms: BatchUnits
     max_subwords: int
     cost: Cost
     members: Sequence[np.ndarray]  # the atoms of each group
-    up_to: Sequence[int]  # how many groups there are up to each border
+    up_to: Sequence[int]  # the number of groups before each border
 
     def __len__(self) -> int:
         return len(self.members)
@@ -243,10 +254,12 @@ def evaluation_batches(
 ) -> InferenceBatches:
     """Return the groups in which features are scored.
 
-    No group crosses one of `borders`, so that what lies between two can be scored and written by itself: numbers of
-    atoms, the last that of all (none: that one alone). Up to each, long atoms come first; a forward takes at most
-    `max_subwords` cells, or one feature. It depends on nothing else, so the same features are scored in the same
-    company whatever the number of processes and the batch of the training.
+    `borders` are cumulative numbers of atoms; the last one is the number of all atoms (default: only that). No group
+    crosses a border, so the atoms between two borders can be scored and written by themselves. Between two borders
+    long atoms come first. A forward holds at most `max_subwords` cells, or a single feature.
+
+    The groups don't depend on the number of processes or on the batch size of training. Each feature is therefore
+    always scored together with the same others, and rounding can't change its scores.
     """
     borders = [len(atoms.sentences)] if borders is None else borders
     orders: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
@@ -256,7 +269,8 @@ def evaluation_batches(
         order, ends = _longest_first(atoms, first, last)
         start = 0
         while start < len(order):
-            held = int(ends[start - 1]) if start else 0
+            held = int(ends[start - 1]) if start else 0  # subwords of the groups before this one
+            # A group ends before it would exceed max_subwords, but holds one atom at least.
             start = max(start + 1, int(np.searchsorted(ends, held + max_subwords, side="right")))
             stops.append(first + start)
         orders.append(order)
@@ -266,7 +280,7 @@ def evaluation_batches(
 
 
 def _longest_first(atoms: BatchUnits, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the atoms from `first` to `last`, long ones first, and the sum of subwords up to each of them."""
+    """Return the atoms from `first` to `last`, those with the longest features first, and their cumulative subwords."""
     if first == last:
         return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
     begin, end = atoms.offsets[first], atoms.offsets[last]
@@ -277,6 +291,7 @@ def _longest_first(atoms: BatchUnits, first: int, last: int) -> tuple[np.ndarray
 
 
 def _fill(features: list[int], lengths: np.ndarray, max_subwords: int, cost: Cost) -> Iterator[list[int]]:
+    """Yield the features of each forward, in order, as many as cost at most `max_subwords` cells (one at least)."""
     forward: list[int] = []
     for i in features:
         if forward and cost([int(lengths[j]) for j in itertools.chain(forward, [i])]) > max_subwords:

@@ -1,10 +1,12 @@
-"""The checks that every plugin must pass; a test of your own plugin may be these two lines.
+"""The checks that every plugin must pass.
+
+To test your own plugin, two lines are enough:
 
     from nerloop.contracts import check_alignment
     check_alignment(MyAligner, tokenizer, ["O", "B-PER", "I-PER"])
 
-Each check takes the class, and raises PluginError, in one line, for the first thing that it finds wrong. A plugin with
-options is checked as a callable: `lambda tokenizer, labels: MyAligner(tokenizer, labels, stride=8)`.
+Each check takes the class and raises PluginError, with a message of one line, at the first problem. To check a plugin
+with options, pass a callable: `lambda tokenizer, labels: MyAligner(tokenizer, labels, stride=8)`.
 """
 
 from nerloop.contracts.adaptation import check_adaptation

@@ -1,19 +1,19 @@
-"""The checks of an adaptation: it changes no logits and gives a plain model back."""
+"""Check an adaptation: before training it changes no logits, and `merge` returns a plain model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nerloop.contracts.checking import checking, require
 from nerloop.model.adaptation import Adaptation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-from nerloop.contracts.checking import checking, require
 
 
 def check_adaptation(build: Callable[[], Adaptation], model: PreTrainedModel) -> None:
-    """Raise PluginError unless an adaptation leaves the logits alone and gives a plain model back. Changes `model`."""
+    """Raise PluginError unless an adaptation keeps the logits and `merge` returns a plain model. Modifies `model`."""
     import torch
 
     ids = torch.arange(6, 18).view(2, 6)

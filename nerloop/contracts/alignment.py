@@ -1,4 +1,4 @@
-"""The checks of an alignment: every token is kept through split and join."""
+"""Check an alignment: `split` and `join` lose no token."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nerloop.alignment import Alignment
 from nerloop.alignment.subwords import subwords_of
+from nerloop.contracts.checking import LONGEST, checking, require
 from nerloop.errors import PluginError, shorten
 from nerloop.types import IGNORE, Example, Feature, Tokenizer
 
-if TYPE_CHECKING:
-    pass
-from nerloop.contracts.checking import LONGEST, checking, require
-
-# No subwords for many a tokenizer, right-to-left, emoji, combining, several words, what other formats give a meaning.
+# Tokens without subwords (in many tokenizers), right-to-left, emoji, combining, several words, markers of formats.
 NASTY = ("\u200e", "", "\ufffd", "\u200b", "\u00ad", "שלום", "مرحبا", "👩‍👩‍👧", "e\u0301", "New York", "a\tb",
          "東京", "O'Neill", "-DOCSTART-", "[SEP]", "</s>")  # fmt: skip
 
 
 def check_alignment(build: Callable[..., Alignment], tokenizer: Tokenizer, labels: Sequence[str]) -> None:
-    """Raise PluginError unless an alignment keeps every token through split and join, on nasty sentences."""
-    tokenizer = copy.deepcopy(tokenizer)  # nothing that is done to it here shall stay
-    if tokenizer.model_max_length > 100_000:  # unknown: transformers puts 10**30
+    """Raise PluginError unless `split` and `join` of an alignment lose no token of some nasty sentences."""
+    tokenizer = copy.deepcopy(tokenizer)  # the caller's tokenizer must stay unchanged
+    if tokenizer.model_max_length > 100_000:  # transformers uses 10**30 if the limit is unknown
         tokenizer.model_max_length = LONGEST
     tagged = nasty_examples(tokenizer.model_max_length, labels)
     untagged = [Example(e.tokens) for e in tagged]
@@ -43,18 +40,18 @@ def check_alignment(build: Callable[..., Alignment], tokenizer: Tokenizer, label
 
 
 def nasty_examples(limit: int, labels: Sequence[str]) -> list[Example]:
-    """Return sentences of strange tokens, short and of several windows; `labels` in turn are their tags."""
+    """Return sentences of strange tokens, some longer than a window. Their tags cycle through `labels`."""
     sentences = [[], ["John"], *([token] for token in NASTY), list(NASTY), ["New", "York", "is", "big", "."]]
     sentences += [["one", "two", "three"] * limit, ["a.b-" * limit], ["in", "a.b-" * limit, "", "here"]]
     sentences += [["a"] * (limit + more) for more in range(-4, 3)]
-    turn = itertools.cycle(labels)
-    return [Example(tuple(s), tuple(next(turn) for _ in s), f"nasty:{i}") for i, s in enumerate(sentences)]
+    tags = itertools.cycle(labels)
+    return [Example(tuple(s), tuple(next(tags) for _ in s), f"nasty:{i}") for i, s in enumerate(sentences)]
 
 
 def in_documents(examples: Sequence[Example]) -> list[Example]:
-    """Return the examples in documents of one to six sentences, some of them next to sentences of none."""
+    """Return the examples grouped into documents of one to six sentences; some belong to no document."""
     sizes = itertools.cycle((3, 1, 6, 2, 4, 5))
-    names = itertools.cycle(("a", "b", "", "c"))  # "a" comes again, as another document
+    names = itertools.cycle(("a", "b", "", "c"))  # "a" is used again, for another document
     documents = itertools.chain.from_iterable([next(names)] * size for size in sizes)
     return [replace(e, document=document) for e, document in zip(examples, documents, strict=False)]
 
@@ -62,7 +59,7 @@ def in_documents(examples: Sequence[Example]) -> list[Example]:
 def _check_arrays(features: Sequence[Feature], num_labels: int, limit: int) -> None:
     for f in features:
         are_right = all(a.dtype == np.int64 and a.shape == (len(f),) for a in (f.input_ids, f.labels, f.tokens))
-        require(are_right, "split: input_ids, labels and tokens are not arrays of int64, one a subword")
+        require(are_right, "split: input_ids, labels and tokens are not int64 arrays with one value a subword")
         require(0 < len(f) <= limit, f"split: found a feature of {len(f)} subwords, expected 1 to {limit}")
         unknown = set(f.labels.tolist()) - {IGNORE, *range(num_labels)}
         require(not unknown, f"split: found labels {unknown}, expected 0 to {num_labels - 1}, or {IGNORE} for none")
@@ -70,15 +67,15 @@ def _check_arrays(features: Sequence[Feature], num_labels: int, limit: int) -> N
 
 def _check_atoms(features: Sequence[Feature], examples: Sequence[Example], tokenizer: Tokenizer) -> None:
     atoms = _atoms_of(features)
-    require(len(atoms) == len({f.atom for f in features}), "split: the features of an atom do not stand side by side")
+    require(len(atoms) == len({f.atom for f in features}), "split: the features of an atom are not consecutive")
     held = sorted(i for atom in atoms for i in atom[0].examples)
-    require(held == list(range(len(examples))), "split: not every example is in one atom and no other")
+    require(held == list(range(len(examples))), "split: not every example is in exactly one atom")
     subwords = [np.unique(token_of) for _, token_of in subwords_of(tokenizer, [e.tokens for e in examples])]
     for atom in atoms:
         of_atom = atom[0].examples
         num_tokens = tuple(len(examples[i].tokens) for i in of_atom)
         is_right = all(f.examples == of_atom and f.num_tokens == num_tokens for f in atom)
-        require(is_right, "split: a feature has not the examples of its atom, or not the numbers of their tokens")
+        require(is_right, "split: features of an atom differ in examples, or num_tokens is wrong")
         decided = np.concatenate([f.tokens[f.tokens >= 0] for f in atom])
         last = decided.max(initial=-1)
         require(last < sum(num_tokens), f"split: a feature decides token {last} of an atom of {sum(num_tokens)}")
@@ -92,7 +89,7 @@ def _check_atoms(features: Sequence[Feature], examples: Sequence[Example], token
 
 def _check_labels(features: Sequence[Feature], examples: Sequence[Example], labels: Sequence[str]) -> None:
     for feature in features:
-        # Where an atom mixes sentences with and without tags, the subwords that decide tell whose label it is.
+        # An atom may mix sentences with and without tags. The deciding subwords tell which token a label belongs to.
         tags = [tag for i in feature.examples for tag in examples[i].tags or [""] * len(examples[i].tokens)]
         is_right = any(tags) or (feature.labels == IGNORE).all()
         require(is_right, "split: found labels on a sentence that has no tags")
@@ -120,19 +117,23 @@ def _check_join(alignment: Alignment, features: Sequence[Feature], examples: Seq
             require(rows.shape == shape, f"join: found scores {rows.shape}, expected {shape}")
             for token, row in enumerate(rows):
                 if token not in expected[i] and (row != row[0]).any():
-                    raise PluginError(f"join: {_token(examples[i], token)} has unequal scores, but nothing decides it")
+                    raise PluginError(
+                        f"join: {_token(examples[i], token)} has unequal scores, but no subword decides it"
+                    )
                 if token in expected[i] and not np.array_equal(row, expected[i][token]):
-                    raise PluginError(f"join: {_token(examples[i], token)} has not the scores of what decides it")
+                    raise PluginError(
+                        f"join: {_token(examples[i], token)} does not have the scores of the subword that decides it"
+                    )
 
 
 def _check_company(alignment: Alignment, features: Sequence[Feature], examples: Sequence[Example]) -> None:
-    """What an atom holds may depend on its own examples alone, lest a sentence's tags depend on other sentences."""
+    """Check that an atom depends only on its own examples. Otherwise a sentence's tags would depend on other ones."""
     for together in _atoms_of(features):
         own = [examples[i] for i in together[0].examples]
         alone = list(alignment.split(own))
         names = ("input_ids", "labels", "tokens", "num_tokens")
         are_same = [np.array_equal(getattr(a, n), getattr(b, n)) for a, b in zip(alone, together) for n in names]
-        problem = f"split: {shorten(list(own[0].tokens))} alone comes out otherwise than among others"
+        problem = f"split: {shorten(list(own[0].tokens))} alone has other features than among others"
         require(len(alone) == len(together) and all(are_same), problem)
 
 

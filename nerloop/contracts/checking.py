@@ -1,4 +1,4 @@
-"""Errors of checks, with the name of the plugin in front."""
+"""Shared by the checks: errors that name the plugin."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nerloop.errors import PluginError
 
-if TYPE_CHECKING:
-    pass
-
-
-LONGEST = 512  # subwords of a feature, where the tokenizer knows no limit
+LONGEST = 512  # maximum subwords of a feature if the tokenizer has no limit
 
 
 @contextlib.contextmanager
 def checking(kind: str, build: Callable[..., Any]) -> Iterator[None]:
-    """Name the plugin in whatever is raised inside: it is its fault, since all that it is asked is legal."""
+    """Turn any exception inside into a PluginError that names the plugin: all calls are legal, so it is its fault."""
     name = getattr(build, "__qualname__", type(build).__name__)
     try:
         yield
@@ -32,6 +28,6 @@ def checking(kind: str, build: Callable[..., Any]) -> Iterator[None]:
 
 
 def require(is_right: object, problem: str) -> None:
-    """Raise PluginError with the problem unless something is right."""
+    """Raise PluginError with `problem` unless `is_right`."""
     if not is_right:
         raise PluginError(problem)

@@ -1,4 +1,4 @@
-"""The checks of a collator: features are laid out whole, and the model's logits stay the same."""
+"""Check a collator: every feature is in the batch, unchanged, and the model computes the same logits."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nerloop.collators import Collator
+from nerloop.contracts.checking import LONGEST, checking, require
 from nerloop.errors import PluginError, shorten
 from nerloop.model.compat import choose_collator
 from nerloop.types import IGNORE, Feature, Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-from nerloop.contracts.checking import LONGEST, checking, require
 
 
 def check_collator(build: Callable[..., Collator], tokenizer: Tokenizer, model: PreTrainedModel | None = None) -> None:
-    """Raise PluginError unless a collator lays features out whole and, given a model, leaves their logits alone."""
-    most = min(LONGEST, tokenizer.model_max_length)
+    """Raise PluginError unless a collator keeps every feature whole and, if a model is given, keeps its logits."""
+    max_length = min(LONGEST, tokenizer.model_max_length)
     random = np.random.RandomState(0)
     with checking("collator", build):
         collator = build(tokenizer)
-        for lengths in ([1], [most], [3, 3], [1] * 40, [most, 1, most, 1], [7, *range(1, most, 9)]):
+        for lengths in (
+            [1],
+            [max_length],
+            [3, 3],
+            [1] * 40,
+            [max_length, 1, max_length, 1],
+            [7, *range(1, max_length, 9)],
+        ):
             _check_layout(collator, [_feature(random, n, len(tokenizer)) for n in lengths])
             costs = [collator.num_cells(lengths[: i + 1]) for i in range(len(lengths))]
-            problem = f"num_cells: found {costs[-1]} of {shorten(lengths)}, expected at least"
+            problem = f"num_cells: found {costs[-1]} for {shorten(lengths)}, expected at least"
             require(costs[-1] >= sum(lengths), f"{problem} {sum(lengths)}, their sum")
-            require(costs == sorted(costs), f"{problem} {max(costs)}, found of the first of them")
+            require(costs == sorted(costs), f"{problem} {max(costs)}, that of the first few of them")
         if model is not None and (reason := choose_collator(collator, model, tokenizer)[1]):
             raise PluginError(f"can't be used with {type(model).__name__}: {reason}")
 

@@ -1,20 +1,16 @@
-"""The checks of a decoding: one label a token, whatever else is decoded with it."""
+"""Check a decoding: one label a token, independent of the other sentences."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nerloop.contracts.checking import checking, require
 from nerloop.decoding import Decoding
 from nerloop.errors import shorten
 from nerloop.tags import Scheme
-
-if TYPE_CHECKING:
-    pass
-from nerloop.contracts.checking import checking, require
 
 # Label sets by scheme, and a legal sequence of each.
 LEGAL = {
@@ -32,7 +28,7 @@ LEGAL = {
 
 
 def check_decoding(build: Callable[[Sequence[str], Scheme], Decoding]) -> None:
-    """Raise PluginError unless a decoding gives every token one label, and each sentence the same in any company."""
+    """Raise PluginError unless a decoding returns one label a token, the same whatever else is decoded with it."""
     random = np.random.RandomState(0)
     with checking("decoding", build):
         for scheme, names, legal in ((scheme, *pair) for scheme, sets in LEGAL.items() for pair in sets.items()):
@@ -51,8 +47,10 @@ def check_decoding(build: Callable[[Sequence[str], Scheme], Decoding]) -> None:
                 is_right = ids.min(initial=0) >= 0 and ids.max(initial=0) < len(labels)
                 require(is_right, f"decode: found {shorten(ids.tolist())}, expected 0 to {len(labels) - 1}")
             again, alone = decoding.decode(scores), [decoding.decode([s])[0] for s in scores]
-            require(all(map(np.array_equal, found, again)), "decode: the same scores come out otherwise another time")
-            require(all(map(np.array_equal, found, alone)), "decode: a sentence comes out otherwise alone")
+            require(all(map(np.array_equal, found, again)), "decode: the same scores give other labels a second time")
+            require(
+                all(map(np.array_equal, found, alone)), "decode: a sentence alone gets other labels than among others"
+            )
             certain = np.array([[0.0 if label == tag else -1000.0 for label in labels] for tag in legal.split()])
             tags = " ".join(labels[i] for i in decoding.decode([certain])[0])
-            require(tags == legal, f"decode: {legal} is certain and legal in {scheme}, but {tags} comes out")
+            require(tags == legal, f"decode: found {tags}, expected {legal}, which is certain and legal in {scheme}")

@@ -1,4 +1,4 @@
-"""The checks of an evaluator: counts that add up, metrics that are plain numbers."""
+"""Check an evaluator: its counts add up, and its metrics are plain numbers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from nerloop.contracts.checking import checking, require
 from nerloop.errors import PluginError, shorten
 from nerloop.evaluators import Counts, Evaluator
 
-if TYPE_CHECKING:
-    pass
-from nerloop.contracts.checking import checking, require
-
 
 def check_evaluator(build: Callable[[], Evaluator]) -> None:
-    """Raise PluginError unless an evaluator's counts add up over any division, and its metrics are plain numbers."""
+    """Raise PluginError unless an evaluator's counts add up over parts, and its metrics are plain numbers."""
     random = np.random.RandomState(0)
     tags = ["O", "O", "B-PER", "I-PER", "I-A-B", "B-(none)", "S-PER", "E-PER"]
     gold = [[str(tag) for tag in random.choice(tags, size=n)] for n in (0, 1, 5, 40, 0, 3, 12)]

@@ -1,23 +1,20 @@
-"""The checks of an objective: a sum over features, blind to subwords without a label."""
+"""Check an objective: it is a sum over features and ignores subwords without a label."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from nerloop.contracts.checking import checking, require
 from nerloop.errors import shorten
 from nerloop.objectives import Objective
 from nerloop.types import IGNORE, MicroBatch, Place
 
-if TYPE_CHECKING:
-    pass
-from nerloop.contracts.checking import checking, require
-
 
 def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> None:
-    """Raise PluginError unless an objective is a sum over features, with a finite gradient, 0 without a label."""
+    """Raise PluginError unless an objective is a sum over features with a finite gradient, and 0 without labels."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -28,14 +25,14 @@ def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> N
         ids = [np.where(random.rand(n) < 0.6, random.randint(0, len(labels), n), IGNORE) for n in lengths]
         ids[0][0], ids[1][0] = 0, IGNORE  # a feature with a label for sure, and one without any
         scores = [torch.randn(n, len(labels), generator=generator) for n in lengths]
-        packed = _loss(objective, *_laid_out(scores, ids, is_packed=True))
-        padded = _loss(objective, *_laid_out(scores, ids, is_packed=False))
-        alone = [_loss(objective, *_laid_out([s], [i], is_packed=True)) for s, i in zip(scores, ids, strict=True)]
+        packed = _loss(objective, *_lay_out(scores, ids, is_packed=True))
+        padded = _loss(objective, *_lay_out(scores, ids, is_packed=False))
+        alone = [_loss(objective, *_lay_out([s], [i], is_packed=True)) for s, i in zip(scores, ids, strict=True)]
         require(packed > 0, f"loss: found {packed} for random logits, expected more than 0")
         for name, found in (("padded", padded), ("one by one", sum(alone))):
             require(abs(found - packed) <= 1e-4 * packed, f"loss: {packed} packed, but {found} {name}; expected a sum")
         require(alone[1] == 0, f"loss: found {alone[1]} for a feature without labels, expected 0")
-        logits, batch = _laid_out(scores, ids, is_packed=True)
+        logits, batch = _lay_out(scores, ids, is_packed=True)
         before = logits.detach().clone()
         objective.loss(logits.requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
         gradient = logits.grad
@@ -43,7 +40,7 @@ def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> N
         require(gradient is not None and bool(gradient.isfinite().all()), "loss: its gradient is not finite")
         assert gradient is not None
         require(not gradient[batch.labels == IGNORE].any(), "loss: depends on subwords without a label")
-        half, batch = _laid_out([s.bfloat16() for s in scores], ids, is_packed=True)
+        half, batch = _lay_out([s.bfloat16() for s in scores], ids, is_packed=True)
         loss = objective.loss(half, batch)
         require(loss.dtype.itemsize >= 4, f"loss: found {loss.dtype} for logits in bf16, expected float32 or better")
         if isinstance(objective, torch.nn.Module):
@@ -62,8 +59,8 @@ def _loss(objective: Objective, logits: Any, batch: MicroBatch) -> float:
     return float(loss.detach())
 
 
-def _laid_out(scores: Sequence[Any], ids: Sequence[np.ndarray], *, is_packed: bool) -> tuple[Any, MicroBatch]:
-    """Return logits and micro-batch of some features, end to end in one row or one a row, with a cell too many."""
+def _lay_out(scores: Sequence[Any], ids: Sequence[np.ndarray], *, is_packed: bool) -> tuple[Any, MicroBatch]:
+    """Return logits and micro-batch of some features, in one row or one a row, with an unused cell at the end."""
     import torch
 
     longest, total = max(map(len, ids)) + 1, sum(map(len, ids)) + 1

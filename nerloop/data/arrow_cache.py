@@ -1,10 +1,12 @@
-"""Rows on disk, more than memory holds if need be: Arrow files that are written once and mapped; the cache of them.
+"""A cache of Arrow files on disk. They are written once and memory-mapped, so they may be larger than memory.
 
-An entry of the cache is a folder `<name>-<key>`: `rows.arrow`, and `about.json` with the size of that and what else was
-found out on the way. It is written beside, synced and renamed, so that an entry is whole or not there; one that is
-damaged all the same is made anew. The key is a fingerprint of everything that the rows depend on. Small values are
-files `<name>-<key>.json`. What no run has used for KEPT_DAYS goes: the last use is the time of change of `about.json`
-or of a value's file, and a lock on `about.json` says that the entry is in use.
+An entry is a folder `<name>-<key>` with `rows.arrow` and `about.json`, which holds the size of the former and further
+facts. The key is a fingerprint of everything that the rows depend on, so an entry never has to be updated. It is
+written to a temporary folder in the cache, synced and renamed, so other processes see a whole entry or none. If an
+entry is damaged later on, it is written again. Small values are files `<name>-<key>.json`.
+
+Entries and values that no run has used for KEPT_DAYS are deleted. The modification time of `about.json`, or of a
+value's file, is the time of its last use. A shared lock on `about.json` marks an entry that is in use.
 """
 
 from __future__ import annotations
@@ -40,28 +42,28 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ROWS = 10_000
-"""Rows of a record batch (the last of a file has fewer): what a writer holds in memory."""
+"""Rows of a record batch; the last one of a file may have fewer. A writer holds one batch in memory."""
 ARROW, ABOUT = "rows.arrow", "about.json"
 ENTRY = r"(examples|features)-[0-9a-f]{40}|(digest|look)-[0-9a-f]{40}\.json"
-"""Names of what `prune` may remove, in a folder that may have been somebody's before."""
+"""Pattern of names that `prune` may delete. The folder may hold files of others, which must stay."""
 FORGOTTEN_SECONDS = 24 * 3600.0
-"""Age at which a half-written entry is taken for one that a killed process left."""
+"""Age at which an unfinished entry is assumed to be left over from a killed process."""
 KEPT_DAYS = 30.0
-"""Days after its last use for which an entry is kept."""
+"""Days after its last use at which an entry is deleted."""
 SETTLED_SECONDS = 2.0
-"""Age at which a file's times tell whether it changed: a change within one tick of its clock would not show."""
+"""Age from which a file's times show every change. Two changes within one clock tick have the same time."""
 
 
 class Table:
-    """An Arrow file, mapped: nothing of it is read before it is asked for, and the pages are the system's to drop."""
+    """A memory-mapped Arrow file. Pages are read on access, and the system may drop them at any time."""
 
     def __init__(self, folder: Path) -> None:
-        """Map the file of an entry. Raises ValueError or OSError where it is not whole."""
+        """Map the file of an entry. Raises ValueError or OSError if it is incomplete."""
         import pyarrow as pa
 
         descriptor = os.open(folder / ABOUT, os.O_RDONLY)
-        weakref.finalize(self, os.close, descriptor)  # and with it goes the lock
-        with contextlib.suppress(OSError):  # a file system without locks
+        weakref.finalize(self, os.close, descriptor)  # closing releases the lock, too
+        with contextlib.suppress(OSError):  # some file systems have no locks; then an entry in use may be deleted
             _lock(descriptor, exclusive=False)
         self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         path = folder / ARROW
@@ -75,11 +77,11 @@ class Table:
         self.schema: pa.Schema = self._reader.schema
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches, of ROWS rows each but the last."""
+        """Yield the batches; each has ROWS rows, except the last one."""
         return (self.batch(i) for i in range(self._reader.num_record_batches))
 
     def batch(self, index: int) -> pa.RecordBatch:
-        """Return one batch; what is kept of it are places in the file."""
+        """Return one batch. It is remembered, which costs little memory: its columns point into the mapped file."""
         if (batch := self._batches.get(index)) is None:
             batch = self._batches[index] = self._reader.get_batch(index)
         return batch
@@ -87,64 +89,68 @@ class Table:
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of entries. Where it is not `kept`, each entry goes with the table that was opened from it."""
+    """A folder of entries. If `is_kept` is false, each entry is deleted together with its table."""
 
     folder: Path
     is_kept: bool = True
 
     @staticmethod
     def at(setting: str | None) -> Cache:
-        """Return the cache of `data.cache_dir`, else of NERLOOP_CACHE, else in the user's cache folder.
+        """Return the cache in `data.cache_dir`, else in NERLOOP_CACHE, else in the user's cache folder.
 
-        Raises ConfigError where a folder that was asked for can't be used; without the usual one nothing is kept.
+        Raises ConfigError if a folder that was named can't be used. If only the default can't, nothing is kept.
         """
-        asked = setting or os.environ.get("NERLOOP_CACHE")
+        named = setting or os.environ.get("NERLOOP_CACHE")
         try:
-            folder = Path(asked) if asked else _users_folder()
+            folder = Path(named) if named else _users_folder()
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             tempfile.TemporaryFile(dir=folder).close()
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a user without a home
             reason = getattr(error, "strerror", None) or str(error)
-            if asked:
-                raise ConfigError(f"data.cache_dir {asked}: can't be used: {reason}; name another folder") from error
+            if named:
+                raise ConfigError(f"data.cache_dir {named}: can't be used: {reason}; name another folder") from error
             log.warning("warning: no cache: %s; set data.cache_dir to a folder to keep what is read", reason)
             return Cache.temporary()
         return Cache(folder)
 
     @staticmethod
     def temporary() -> Cache:
-        """Return one that keeps nothing."""
+        """Return a cache that keeps nothing."""
         return Cache(Path(tempfile.gettempdir()), is_kept=False)
 
     def table(
         self, name: str, key: str | None, schema: pa.Schema, write: Callable[[Callable[[pa.RecordBatch], None]], Any]
     ) -> Table:
-        """Return the table of an entry; where there is none that is whole, `write` makes it.
+        """Return the table of an entry. If there is no whole one, `write` creates it.
 
-        `write` is given a function that takes a batch of ROWS rows (the last may have fewer), and returns what else
-        to note as JSON under "facts". Without a key the entry is not kept. Any number of processes may ask at once:
-        each that finds nothing writes one of its own, and the first stays. Raises DataError where there is no room.
+        `write` gets a function that adds a batch of ROWS rows (the last may have fewer). It returns JSON values that
+        are stored as "facts". Without a key the entry is not kept.
+
+        Any number of processes may call this at the same time. Each one that finds no entry writes its own; the first
+        one to finish is kept, and all use it. Raises DataError if it can't be written.
         """
         if key is None or not self.is_kept:
-            folder = self._write(name, schema, write)  # to be gone, whatever becomes of this process
+            folder = self._write(name, schema, write)
             table = Table(folder)
-            if os.name == "nt":  # where what is mapped can't be removed
+            # Delete it at once, so that nothing is left even if this process is killed. The mapped file stays readable.
+            if os.name == "nt":  # Windows can't delete a mapped file
                 weakref.finalize(table, shutil.rmtree, folder, ignore_errors=True)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             return table
         entry = self.folder / f"{name}-{key[:40]}"
-        if (table_there := _open(entry, schema)) is not None:
-            return table_there
-        beside = self._write(name, schema, write)
-        for path in (beside / ARROW, beside / ABOUT, beside):
+        if (existing := _open(entry, schema)) is not None:
+            return existing
+        unfinished = self._write(name, schema, write)
+        # Sync the files, then the folder, before the rename: after a crash no entry may have its name but not its data.
+        for path in (unfinished / ARROW, unfinished / ABOUT, unfinished):
             _sync(path)
         try:
-            beside.rename(entry)
-        except OSError:  # another process was as quick
-            if (table_there := _open(entry, schema)) is not None:
-                shutil.rmtree(beside, ignore_errors=True)
-                return table_there
+            unfinished.rename(entry)
+        except OSError:  # another process finished first; use its entry
+            if (existing := _open(entry, schema)) is not None:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                return existing
             raise
         log.info("cached %s in %s", name, entry)
         return Table(entry)
@@ -152,46 +158,47 @@ class Cache:
     def digest(self, paths: Sequence[str]) -> str:
         """Return `digest_of` some files.
 
-        It is remembered by name, size, times and inode of the files, and believed where those are still the same.
+        The result is cached with the size, times and inode of each file, and reused as long as these are the same.
         """
         files = list(_files_of(paths))
         names = [str(f.resolve()) for f in files]
         state = [_state_of(f) for f in files]
         key = fingerprint(names, list(paths))
-        found = self._read_value("digest", key)
-        if isinstance(found, dict) and found.get("state") == state and isinstance(found.get("sha256"), str):
-            return str(found["sha256"])
+        cached = self._read_value("digest", key)
+        if isinstance(cached, dict) and cached.get("state") == state and isinstance(cached.get("sha256"), str):
+            return str(cached["sha256"])
         sha256 = digest_of(paths)
+        # A file that was just changed may change again without a new time, so its digest is not cached yet.
         newest = max((max(modified, changed) for _, modified, changed, _ in state), default=0)
         if newest < time.time_ns() - SETTLED_SECONDS * 1e9:
             self._write_value("digest", key, {"state": state, "sha256": sha256})
         return sha256
 
     def value(self, name: str, key: str | None, make: Callable[[], T]) -> T:
-        """Return a plain value that is kept as JSON, where there is none what `make` returns, which is then kept.
+        """Return a cached JSON value. If there is none, call `make` and cache what it returns.
 
-        Without a key it is not kept. A folder that can't be written to any more is nobody's loss.
+        Without a key the value is not cached. If the folder can't be written, the value is not cached either.
         """
         if key is None:
             return make()
-        found: T | None = self._read_value(name, key)
-        if found is None:
-            found = make()
-            self._write_value(name, key, found)
-        return found
+        cached: T | None = self._read_value(name, key)
+        if cached is None:
+            cached = make()
+            self._write_value(name, key, cached)
+        return cached
 
     def prune(self) -> None:
-        """Remove what no run has used for KEPT_DAYS and none is using now."""
+        """Delete entries and values that no run has used for KEPT_DAYS and none is using now."""
         if not self.is_kept:
             return
         oldest = time.time() - KEPT_DAYS * 24 * 3600
         for path in self.folder.iterdir():
             if re.fullmatch(ENTRY, path.name):
-                with contextlib.suppress(OSError):  # another process is as quick, or may and we may not
+                with contextlib.suppress(OSError):  # another process deleted it first, uses it, or owns it
                     _remove_unused(path, oldest)
 
     def _read_value(self, name: str, key: str) -> Any:
-        """Return what is kept, None where there is nothing or it can't be read."""
+        """Return a cached value, or None if there is none or it can't be read."""
         if not self.is_kept:
             return None
         with contextlib.suppress(OSError, ValueError):
@@ -204,8 +211,8 @@ class Cache:
     def _write_value(self, name: str, key: str, value: Any) -> None:
         if not self.is_kept:
             return
-        with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self.folder, prefix=f".{name}-") as beside:
-            written = Path(beside, "value.json")
+        with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self.folder, prefix=f".{name}-") as scratch:
+            written = Path(scratch, "value.json")
             written.write_text(json.dumps(value), encoding="utf-8")
             written.replace(self._file(name, key))
 
@@ -213,17 +220,17 @@ class Cache:
         return self.folder / f"{name}-{key[:40]}.json"
 
     def _write(self, name: str, schema: pa.Schema, write: Callable[[Callable[[pa.RecordBatch], None]], Any]) -> Path:
-        """Write an entry beside its place and return where."""
+        """Write an entry to a temporary folder in the cache and return that folder."""
         import pyarrow as pa
 
         _remove_forgotten(self.folder, name)
         try:
-            beside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
         except OSError as error:
             raise DataError(self._cannot(error)) from error
         num_rows = 0
         try:
-            with pa.OSFile(str(beside / ARROW), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            with pa.OSFile(str(unfinished / ARROW), "wb") as file, pa.ipc.new_file(file, schema) as writer:
 
                 def add(batch: pa.RecordBatch) -> None:
                     nonlocal num_rows
@@ -232,14 +239,14 @@ class Cache:
                     writer.write_batch(batch)
 
                 facts = write(add)
-            about = {"num_bytes": (beside / ARROW).stat().st_size, "num_rows": num_rows, "facts": facts}
-            (beside / ABOUT).write_text(json.dumps(about), encoding="utf-8")
-        except BaseException as error:
-            shutil.rmtree(beside, ignore_errors=True)
+            about = {"num_bytes": (unfinished / ARROW).stat().st_size, "num_rows": num_rows, "facts": facts}
+            (unfinished / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        except BaseException as error:  # also Ctrl-C: leave nothing unfinished
+            shutil.rmtree(unfinished, ignore_errors=True)
             if isinstance(error, OSError):
                 raise DataError(self._cannot(error)) from error
             raise
-        return beside
+        return unfinished
 
     def _cannot(self, error: OSError) -> str:
         return (
@@ -249,20 +256,24 @@ class Cache:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return a SHA-256 of plain values."""
+    """Return the SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def code_fingerprint(*names: str) -> str:
-    """Return a SHA-256 of the source of some of nerloop's files and packages: what they wrote, another may not."""
+    """Return the SHA-256 of the source of some of nerloop's files and packages.
+
+    As a part of keys it keeps a changed version of the code from reading what another one wrote.
+    """
     package = Path(__file__).parents[1]
     return digest_of([str(path) for path in _files_of([str(package / name) for name in names]) if path.suffix == ".py"])
 
 
 def digest_of(paths: Sequence[str]) -> str:
-    """Return the SHA-256 of the bytes of a file; of several, or of a folder, of the digests and names of all files.
+    """Return the SHA-256 of the bytes of one file; for several files or a folder, that of all names and digests.
 
-    The name is that in the folder ("" of a file that is given by its own path). So it tells, too, what stands in which.
+    Names are relative to their folder, and "." for a file that is named itself. So a renamed file changes the result,
+    but a moved folder does not.
     """
     if len(paths) == 1 and not Path(paths[0]).is_dir():
         return _digest_of_file(Path(paths[0]))
@@ -296,52 +307,53 @@ def _files_of(paths: Iterable[str]) -> Iterator[Path]:
 
 
 def _state_of(path: Path) -> list[int]:
-    """Return size, the times of change (ctime can't be set back, as mtime can) and inode."""
+    """Return size, both times and inode of a file. Programs can set mtime back, but not ctime."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _open(entry: Path, schema: pa.Schema) -> Table | None:
-    """Return the table of an entry, None where there is none; a damaged one is removed."""
+    """Return the table of an entry, or None if there is none. A damaged entry is deleted."""
     import pyarrow as pa
 
     if not entry.exists():
         return None
-    _note_use(entry / ABOUT)  # before it is opened: `prune` looks at it once more when it has the lock
+    _note_use(entry / ABOUT)  # before opening: `prune` checks the time again when it holds the lock
     try:
         table = Table(entry)
         if not table.schema.equals(schema):
-            raise ValueError("other columns")
+            raise ValueError("it has other columns")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        if not entry.exists():  # another process removed it meanwhile
+        if not entry.exists():  # another process deleted it meanwhile
             return None
-        log.warning("warning: %s is damaged (%s) and is made anew", entry, " ".join(str(error).split())[:200])
+        log.warning("warning: %s is damaged (%s) and is written again", entry, " ".join(str(error).split())[:200])
         shutil.rmtree(entry, ignore_errors=True)
         return None
     return table
 
 
 def _note_use(path: Path) -> None:
-    with contextlib.suppress(OSError):  # of another user
+    with contextlib.suppress(OSError):  # it may belong to another user
         os.utime(path)
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> None:
-    """Lock a file until it is closed. Raises OSError where another lock is against it, or there are no locks."""
-    if fcntl is not None:  # elsewhere what is mapped can't be removed
+    """Lock a file until it is closed. Raises OSError if another lock excludes this one, or locks are not supported."""
+    if fcntl is not None:  # without it (Windows) no lock is needed: a mapped file can't be deleted there
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
 
 
 def _remove_unused(path: Path, oldest: float) -> None:
-    """Remove an entry or a value that was last used before a time and is not in use now. Raises OSError."""
+    """Delete an entry or value whose last use is before `oldest`, unless it is in use. Raises OSError."""
     used = path if path.is_file() else path / ABOUT
     if used.stat().st_mtime >= oldest:
         return
     if path.is_file():
         path.unlink()
         return
-    with used.open("r+") as file:  # network file systems want it open for writing
+    with used.open("r+") as file:  # exclusive locks on network file systems need a file open for writing
         _lock(file.fileno(), exclusive=True)
+        # A process may have opened the entry since the first look. Rename first: nobody can open half an entry then.
         if used.stat().st_mtime < oldest:
             gone = path.with_name(f".{path.name}-{os.getpid()}")
             path.rename(gone)
@@ -349,6 +361,7 @@ def _remove_unused(path: Path, oldest: float) -> None:
 
 
 def _remove_forgotten(folder: Path, name: str) -> None:
+    """Delete unfinished entries of killed processes; nothing in them has changed for FORGOTTEN_SECONDS."""
     for path in folder.glob(f".{name}-*"):
         with contextlib.suppress(OSError):
             last = max(p.stat().st_mtime for p in (path, *path.iterdir()))
@@ -357,7 +370,7 @@ def _remove_forgotten(folder: Path, name: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # folders can't be opened there
+    if os.name == "nt" and path.is_dir():  # Windows can't open folders
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -12,7 +12,7 @@ from nerloop.types import Span
 
 
 class Slice(NamedTuple):
-    """A place in a text as a record states it and, where the record says so, what stands there."""
+    """The offsets of a part of a text as stated in a record and, if the record has it, the text of that part."""
 
     start: int
     end: int
@@ -20,7 +20,7 @@ class Slice(NamedTuple):
 
 
 class Stated(NamedTuple):
-    """A span as a record states it: its offsets count what they may."""
+    """A span as stated in a record. Its offsets may count code points or UTF-16 units."""
 
     start: int
     end: int
@@ -33,9 +33,9 @@ def to_code_points(
 ) -> tuple[list[Span], list[tuple[int, int]]]:
     """Return spans, and `others` (the record's tokens), in code points of a text.
 
-    With `unit` "auto", the reading is right that agrees with all the slices which the record itself gives, also one
-    that counts CR LF as one; without slices to tell by, the one that has the most spans at the borders of words.
-    Raises DataError, starting with `where`, for slices that agree with no reading and for two readings as good.
+    With `unit` "auto", the right reading is the one under which every part has the text that the record states. Some
+    readings count CR LF as one character. If several readings fit, the one with the most spans at word borders is used.
+    Raises DataError, starting with `where`, if no reading fits or two are equally good.
     """
     stated = [*(Slice(s.start, s.end, s.text) for s in spans), *others]
     for place in stated:
@@ -60,7 +60,7 @@ def to_code_points(
 
 
 def _readings(text: str, stated: Sequence[Slice], unit: str) -> dict[str, list[int] | None]:
-    """Return the readings to try: the offset of each code point and of the end, None where that is its number."""
+    """Return the readings to try, by name: the offset of each code point and of the end, or None for plain indices."""
     is_wide = not text.isascii() and max(text) > "\uffff"
     readings: dict[str, list[int] | None] = {}
     if unit != "utf16" or not is_wide:
@@ -83,7 +83,7 @@ def _positions(text: str, *, wide: int, is_line_end_one: bool) -> list[int]:
 
 
 def _locate(text: str, stated: Sequence[Slice], positions: list[int] | None) -> tuple[tuple[int, int], ...] | None:
-    """Return the places in code points, None where one is out of the text, within a character, or not its slice."""
+    """Return the places in code points; None if one is outside the text, inside a character, or has another text."""
     places = []
     for place in stated:
         start, end = (_index(offset, text, positions) for offset in place[:2])

@@ -81,18 +81,18 @@ def cut(record: TextRecord, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
 
 def without_overlaps(record: TextRecord, which: str, warnings: ReadWarnings) -> list[Span]:
-    """Return the spans of a record that are kept where some overlap, left to right: the longest or shortest ones.
+    """Return the spans of a record without overlaps, left to right. Keeps the longest, or the shortest ("innermost").
 
-    Of equally long ones the leftmost, of equal ones the first. Spans of no characters are left out. Raises DataError
-    where `which` is "error" and two overlap.
+    Of equally long spans the leftmost is kept, of equal ones the first. Empty spans are left out. Raises DataError if
+    `which` is "error" and two spans overlap.
     """
-    found = [span for span in dict.fromkeys(record.spans or ()) if span.start < span.end]
-    if len(found) < len(record.spans or ()):
+    distinct = [span for span in dict.fromkeys(record.spans or ()) if span.start < span.end]
+    if len(distinct) < len(record.spans or ()):
         warnings.add("records with spans that are empty or written twice", record.location)
     sign = 1 if which == "innermost" else -1
     kept: list[Span] = []  # sorted and disjoint
-    for span in sorted(found, key=lambda s: (sign * (s.end - s.start), s.start)):
-        at = bisect.bisect_left(kept, span.end, key=lambda s: s.start)  # the first one that starts behind it
+    for span in sorted(distinct, key=lambda s: (sign * (s.end - s.start), s.start)):
+        at = bisect.bisect_left(kept, span.end, key=lambda s: s.start)  # the first one that starts at or after its end
         if at == 0 or kept[at - 1].end <= span.start:
             kept.insert(at, span)
             continue
@@ -125,9 +125,9 @@ class _Placing:
         self.missed = [[] for _ in self.sentences]
 
     def add(self, span: Span) -> None:
-        """Put a span into the tags, and among the missed ones where tokens can't hold it."""
-        first = bisect.bisect_right(self.ends, span.start)  # the first token that ends behind its start
-        last = bisect.bisect_left(self.starts, span.end)  # one behind the last token that starts before its end
+        """Put a span into the tags; if it is not made of whole tokens, also into `missed` and `widened`."""
+        first = bisect.bisect_right(self.ends, span.start)  # the first token that ends after its start
+        last = bisect.bisect_left(self.starts, span.end)  # one after the last token that starts before its end
         sentence = max(bisect.bisect_right(self.firsts, min(first, len(self.tokens) - 1)) - 1, 0)
         place = f"{self.record.location} {_describe(self.record, span)}"
         if not self.tokens:
@@ -157,7 +157,7 @@ class _Placing:
         if first >= last:
             what = "spans of white space alone can't be trained on"
         elif last > self.firsts[sentence + 1]:
-            what = "spans that go on behind the end of a sentence are trained on in pieces"
+            what = "spans that continue after the end of a sentence are trained on in pieces"
         else:
             what = "spans off the borders of tokens are widened to them for training"
         return f"{what} and count as missed in evaluation"
@@ -183,7 +183,7 @@ def _example(record: TextRecord, tokens: Sequence[Offsets]) -> Example:
 
 
 def line_of(text: str, at: int) -> int:
-    """Return the number of the line, from 1, that a character of a text stands in."""
+    """Return the number (from 1) of the line that holds a character of a text."""
     return text.count("\n", 0, at) + 1
 
 

@@ -20,8 +20,8 @@ Rule = Callable[[str], Iterable[Sequence[Offsets]]]
 RULES = {"words": "nerloop.data.segmentation.words", "whitespace": "nerloop.data.segmentation.whitespace"}
 DEFAULT_RULE = "words"
 
-# A number or word with what stands inside it (3.5, O'Neill, U.S., A&M, e-mail), else one character that is no space.
-# A final full stop stays only where the word has another inside: "U.S." but not "Paris.".
+# A number or word, with punctuation inside it (3.5, O'Neill, U.S., A&M, e-mail), or one character that is no space.
+# A final full stop belongs to the word only if the word has another one inside: "U.S." but not "Paris.".
 TOKEN = re.compile(r"\w+(?:[.]\w+)+[.]|\w+(?:['’.,&@/:_-]\w+)*|[^\w\s]", re.UNICODE)
 
 LINE = re.compile(r"[^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
@@ -40,9 +40,9 @@ ABBREVIATIONS = frozenset(ABBREVIATED.split())
 def words(text: str) -> Iterator[list[Offsets]]:
     """Yield the sentences of a text: a line break ends one, and so does a stop that looks like a sentence's end.
 
-    That is . ! ? or … (and closing quotes and brackets) with white space behind it and no small letter after that,
-    unless the word before a single full stop is an abbreviation, a letter or has a full stop inside. And 。！？ do
-    anywhere.
+    Such a stop is . ! ? or … (and closing quotes and brackets), followed by white space and then no lower-case letter.
+    A single full stop does not count if the word before it is an abbreviation, a letter, or has a full stop inside. The
+    stops 。！？ always end a sentence.
 
     "Mr. Li left. OK" -> [[(0, 2), (2, 3), (4, 6), (7, 11), (11, 12)], [(13, 15)]]
     """
@@ -63,8 +63,8 @@ def whitespace(text: str) -> Iterator[list[Offsets]]:
 
 def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
     for match in SENTENCE_END.finditer(text, start, end):
-        behind = BEGINNING.match(text, match.end(), end)
-        if behind and behind[1].islower():
+        following = BEGINNING.match(text, match.end(), end)
+        if following and following[1].islower():
             continue
         if match.group() == "." and _is_abbreviated(text[max(start, match.start() - 30) : match.start()]):
             continue
@@ -95,7 +95,7 @@ def _checked(rule: Rule, name: str) -> Rule:
         for start, end in (token for sentence in sentences for token in sentence):
             if not at <= start < end <= len(text):
                 raise PluginError(
-                    f"data.tokenizer {name}: found token {(start, end)} behind {at} in a text of {len(text)} "
+                    f"data.tokenizer {name}: found token {(start, end)} after offset {at} in a text of {len(text)} "
                     f"characters, expected tokens from left to right that don't overlap: {shorten(text)}"
                 )
             at = end

@@ -1,4 +1,4 @@
-"""Plugins that turn the label scores of tokens into labels: Viterbi over legal transitions, or plain argmax."""
+"""Plugins that turn token scores into labels: Viterbi over legal transitions, or argmax."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 class Decoding(Protocol):
     """A decoding is built as `cls(labels, scheme, **options)`: the label names by id, and the scheme of the data.
 
-    It may have a method `learn(values)`, which is given the arrays by name that the objective has learned
-    (`Objective.learned`), before each evaluation and when a saved model is loaded.
+    It may have a method `learn(values)`. Before each evaluation, and when a saved model is loaded, it gets the arrays
+    that the objective has learned, by name (`Objective.learned`).
     """
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:

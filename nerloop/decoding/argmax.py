@@ -10,10 +10,10 @@ from nerloop.tags import Scheme
 
 
 class Argmax:
-    """The best label of each token by itself, legal or not; of equals, the one with the lowest id."""
+    """The best label of each token by itself, legal or not. Of equal scores, the lowest id wins."""
 
     def __init__(self, labels: Sequence[str], scheme: Scheme) -> None:
-        """Take what every decoding is given; neither has a say here."""
+        """Accept the arguments of every decoding; both are ignored."""
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the label ids, (tokens,) a sentence."""

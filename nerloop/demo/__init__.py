@@ -1,4 +1,4 @@
-"""A demo that needs no network: a corpus written by rules, and an encoder that learns it from scratch in a minute.
+"""A demo that needs no network: a generated corpus, and a small encoder that learns it from scratch in a minute.
 
 >>> from nerloop.demo import build_config, build_tokenizer, splits
 >>> corpus = splits()
@@ -15,6 +15,7 @@ SENTENCE = (
     "Judge", "Preston", "had", "jailed", "a", "Polish", "sailor", "for", "fraud", "against", "Quillon", "Motors", ".",
 )
 # fmt: on
-"""A sentence of no split: Preston is a town, then a judge; train never sees Ilse, Thorwald, Vellingby and Quillon."""
+"""A sentence in none of the splits. Preston is a town first, then a judge. Ilse, Thorwald, Vellingby and Quillon are
+not in the training split."""
 
 __all__ = ["SENTENCE", "build_config", "build_tokenizer", "splits"]

@@ -1,4 +1,4 @@
-"""The demo's encoder: WordPiece learnt from the training sentences, and a small BERT with random weights."""
+"""The demo's encoder: a WordPiece vocabulary learned from the training split, and a small BERT with random weights."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SPECIALS = {
 }
 
 ALPHABET = string.ascii_letters + string.digits + string.punctuation
-"""Characters that are pieces of their own, to open a word and to go on with one, so that no ASCII word is [UNK]."""
+"""Characters that are pieces of their own, at the start of a word and inside it. So no ASCII word is [UNK]."""
 
 VOCABULARY_SIZE = 3_000
 MAX_LENGTH = 512
 
 
 def build_tokenizer(examples: Iterable[Example]) -> PreTrainedTokenizerFast:
-    """Return a cased WordPiece tokenizer for the sentences of some examples; the same sentences give the same one."""
+    """Return a cased WordPiece tokenizer learned from examples. The same examples give the same tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = _empty(_learn_vocabulary(examples))
@@ -36,7 +36,7 @@ def build_tokenizer(examples: Iterable[Example]) -> PreTrainedTokenizerFast:
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> BertConfig:
-    """Return the settings of a BERT that learns from scratch in a minute: 2 layers of width 128."""
+    """Return the configuration of a BERT that learns from scratch in a minute: 2 layers of width 128."""
     from transformers import BertConfig
 
     return BertConfig(
@@ -48,7 +48,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> BertConfig:
         max_position_embeddings=MAX_LENGTH,
         hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,
-        initializer_range=0.05,  # BERT's 0.02 is for a width of 768; at 128 it learns too slowly.
+        initializer_range=0.05,  # BERT's 0.02 suits a width of 768; at 128 it learns too slowly
         pad_token_id=tokenizer.pad_token_id,
     )
 
@@ -56,8 +56,8 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> BertConfig:
 def _learn_vocabulary(examples: Iterable[Example]) -> dict[str, int]:
     """Return the pieces and their ids, special tokens first.
 
-    The trainer settles ties by id, and gives ids to the "##" pieces of single characters in the order of a hash table
-    that differs from process to process. Passing them in as special tokens fixes their ids beforehand.
+    The trainer breaks ties by id. It numbers the "##" pieces of single characters in the order of a hash table, which
+    differs from process to process. Passing them as special tokens fixes their ids.
     """
     from tokenizers.trainers import WordPieceTrainer
 
@@ -73,7 +73,7 @@ def _learn_vocabulary(examples: Iterable[Example]) -> dict[str, int]:
 
 
 def _empty(vocabulary: dict[str, int]) -> Tokenizer:
-    """Return BERT's cased pipeline around a vocabulary."""
+    """Return a tokenizer with BERT's cased pipeline and this vocabulary."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIALS["unk_token"], max_input_chars_per_word=100))

@@ -56,7 +56,7 @@ def destroy_process_group() -> None:
 
 
 class SingleProcess:
-    """Stands in for an Accelerator where one process tags, so that no launch is set up in somebody's notebook."""
+    """Replaces the Accelerator when one process tags, so that `nerloop.load` changes no global state of a notebook."""
 
     num_processes, process_index, is_main_process = 1, 0, True
 

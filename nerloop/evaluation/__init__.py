@@ -1,1 +1,1 @@
-"""From a model and features to predictions, metrics and tables."""
+"""Predict with a model, score the predictions, and present both: files, tables, model card."""

@@ -45,17 +45,18 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
         '    pipeline("token-classification", model=FOLDER, aggregation_strategy="first")'
     )
     if "pipeline" in results.get("validation", {}):
-        ours = results["validation"]["best"][decoding].get("f1")
+        nerloop_f1 = results["validation"]["best"][decoding].get("f1")
         scored = results["validation"]["pipeline"]
-        found = ", ".join(f"`{name}` {f1:.4f}" for name, f1 in pipeline_f1(scored))
+        f1_by_strategy = ", ".join(f"`{name}` {f1:.4f}" for name, f1 in pipeline_f1(scored))
         first_only = (
             "`simple` reads every subword, but only the first one of each token was trained; "
             if not getattr(alignment, "labels_every_subword", True)
             else ""
         )
+        compared = "" if nerloop_f1 is None else f" (nerloop on the whole split: {nerloop_f1:.4f})"
         parts.append(
-            f"F1 of transformers' pipeline on {scored['sentences']} validation sentences: {found}"
-            f"{'' if ours is None else f' (nerloop on the whole split: {ours:.4f})'}. The pipeline takes text instead "
+            f"F1 of transformers' pipeline on {scored['sentences']} validation sentences: {f1_by_strategy}"
+            f"{compared}. The pipeline takes text instead "
             f"of tokens and splits words its own way; it ignores which tag sequences are legal; {first_only}it cuts "
             "text at the model's limit."
         )

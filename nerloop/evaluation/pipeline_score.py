@@ -1,4 +1,4 @@
-"""What transformers' own `pipeline` makes of the model we save, so that nobody is surprised by it."""
+"""Score transformers' own `pipeline` on the saved model, since its F1 differs from nerloop's."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ STRATEGIES = ("simple", "first")
 
 
 def count_pipeline(model: PreTrainedModel, tokenizer: Tokenizer, examples: Iterable[Example]) -> dict[str, Counts]:
-    """Return by aggregation strategy the counts of what `pipeline` finds in sentences joined with spaces.
+    """Return the counts of `pipeline` on sentences joined with spaces, by aggregation strategy.
 
-    Keys: ("gold",), ("predicted",), ("correct",). A span is correct where its characters and type are exactly
-    right. What the pipeline cuts off at the model's limit is lost, as it is for whoever calls it.
+    Keys: ("gold",), ("predicted",), ("correct",). A span is correct if its characters and its type are exactly right.
+    The pipeline cuts text at the model's limit; gold spans beyond it count as missed.
     """
     from transformers import TokenClassificationPipeline
 
@@ -31,15 +31,15 @@ def count_pipeline(model: PreTrainedModel, tokenizer: Tokenizer, examples: Itera
     for example in examples:
         gold = character_spans(example)
         text = " ".join(example.tokens)
-        # An empty text is refused by the pipeline, and it has no entities.
+        # The pipeline raises for an empty text, which has no entities anyway.
         outputs = _forward(pipeline, text) if text.strip() else None
         for strategy in STRATEGIES:
-            found = _found(pipeline, outputs, strategy) if outputs is not None else set()
+            predicted = _predicted_spans(pipeline, outputs, strategy) if outputs is not None else set()
             counts[strategy].update(
                 {
                     ("gold",): len(gold) + len(example.missed),
-                    ("predicted",): len(found),
-                    ("correct",): len(gold & found),
+                    ("predicted",): len(predicted),
+                    ("correct",): len(gold & predicted),
                 }
             )
     model.train(training)
@@ -52,9 +52,9 @@ def f1_of(counts: Counts) -> float:
 
 
 def character_spans(example: Example) -> set[tuple[int, int, str]]:
-    """Return the gold spans as characters of the tokens joined with spaces, half-open, with their types.
+    """Return the gold spans as (start, end, type), in characters of the tokens joined with spaces; half-open.
 
-    Those of `example.missed`, which no span of tokens is, are not among them.
+    Spans in `example.missed` are left out: no span of tokens matches them.
     """
     starts, ends, at = [], [], 0
     for token in example.tokens:
@@ -68,13 +68,13 @@ def character_spans(example: Example) -> set[tuple[int, int, str]]:
 
 
 def _forward(pipeline: Any, text: str) -> list[dict[str, Any]]:
-    # One forward serves both strategies, which differ in postprocessing alone; a test holds that calling the pipeline
-    # itself gives the same.
+    # The strategies differ only in postprocessing, so one forward serves both. A test checks that calling the pipeline
+    # itself gives the same result.
     inputs = pipeline.preprocess(text, **pipeline._preprocess_params)
     return [pipeline.forward(chunk, **pipeline._forward_params) for chunk in inputs]
 
 
-def _found(pipeline: Any, outputs: list[dict[str, Any]], strategy: str) -> set[tuple[int, int, str]]:
+def _predicted_spans(pipeline: Any, outputs: list[dict[str, Any]], strategy: str) -> set[tuple[int, int, str]]:
     from transformers.pipelines.token_classification import AggregationStrategy
 
     entities = pipeline.postprocess(

@@ -1,4 +1,4 @@
-"""Predictions as files: JSON lines and CoNLL columns."""
+"""Write predictions to files, as JSON lines and as CoNLL columns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Write = Callable[[Sequence[Example], Sequence[Prediction]], None]
 def writer(
     write_lines: Callable[[Iterable[str]], None], form: str, decoding: str, *, with_documents: bool = True
 ) -> Write:
-    """Return a function that writes predictions as they come, as "jsonl" or "conll"."""
-    document = "" if with_documents else None  # of the sentence before
+    """Return a function that writes predictions part by part, as "jsonl" or "conll"."""
+    document = "" if with_documents else None  # of the last sentence written, so that parts continue a document
 
     def write(examples: Sequence[Example], tagged: Sequence[Prediction]) -> None:
         nonlocal document
@@ -36,7 +36,7 @@ def writer(
 
 @contextlib.contextmanager
 def writing_predictions(path: Path, decoding: str) -> Iterator[Write]:
-    """Give a function that writes predictions as they come, in both forms: to `path` with .jsonl and with .conll."""
+    """Yield a function that writes predictions part by part to `path`.jsonl and `path`.conll."""
     with contextlib.ExitStack() as files:
         writers = []
         for form in ("jsonl", "conll"):
@@ -52,30 +52,31 @@ def writing_predictions(path: Path, decoding: str) -> Iterator[Write]:
 
 
 def write_nothing(examples: Sequence[Example], tagged: Sequence[Prediction]) -> None:
-    """Do nothing, as processes do that have no file to write."""
+    """Do nothing: for processes other than the main one, which writes the files."""
 
 
 def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str) -> Iterable[str]:
-    """Yield a JSON object a sentence: tokens, gold (where known), tags, spans with text and confidence."""
-    for example, found in zip(examples, tagged, strict=True):
+    """Yield a JSON object a sentence: tokens, gold (if known), tags, spans with text and confidence."""
+    for example, prediction in zip(examples, tagged, strict=True):
         record: dict[str, Any] = {"tokens": example.tokens}
         if example.tags:
             record["gold"] = example.tags
-        record["tags"] = found.tags[decoding]
+        record["tags"] = prediction.tags[decoding]
         record["spans"] = [
-            {**span, "text": " ".join(example.tokens[span["start"] : span["end"]])} for span in found.spans(decoding)
+            {**span, "text": " ".join(example.tokens[span["start"] : span["end"]])}
+            for span in prediction.spans(decoding)
         ]
-        yield json.dumps(record | _character_spans(example, found, decoding), ensure_ascii=False) + "\n"
+        yield json.dumps(record | _character_spans(example, prediction, decoding), ensure_ascii=False) + "\n"
 
 
-def _character_spans(example: Example, found: Prediction, decoding: str) -> dict[str, Any]:
-    """Return what a prediction says of the text that its sentence comes from, nothing where there is none.
+def _character_spans(example: Example, prediction: Prediction, decoding: str) -> dict[str, Any]:
+    """Return the prediction as spans of the source text, {} if the example has no source text.
 
-    Offsets are in code points of that text. White space within a span's text is single spaces.
+    Offsets are code points of that text. In a span's "text" every white space character is a plain space.
     """
     if not example.offsets:
         return {}
-    spans = [{**span, **_in_text(example, span["start"], span["end"])} for span in found.spans(decoding)]
+    spans = [{**span, **_in_text(example, span["start"], span["end"])} for span in prediction.spans(decoding)]
     record: dict[str, Any] = {
         "location": example.location, "document": example.document, "offsets": example.offsets, "character_spans": spans
     }  # fmt: skip
@@ -87,7 +88,7 @@ def _character_spans(example: Example, found: Prediction, decoding: str) -> dict
 
 
 def _in_text(example: Example, start: int, end: int) -> dict[str, Any]:
-    """Return where tokens lie in the text, and that stretch of it."""
+    """Return start, end and text of the tokens `start` to `end` in the source text."""
     pieces, at = [], example.offsets[start][0]
     for token, (begin, stop) in zip(example.tokens[start:end], example.offsets[start:end], strict=True):
         pieces += [" " * (begin - at), token]
@@ -98,9 +99,9 @@ def _in_text(example: Example, start: int, end: int) -> dict[str, Any]:
 def conll_lines(
     examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str, document: str | None = ""
 ) -> Iterable[str]:
-    """Yield the lines of `writers.conll_lines`: token, gold tag where known, predicted tag. conlleval reads these."""
+    """Yield lines of token, gold tag (if known) and predicted tag, in the format that conlleval reads."""
     sentences = (
-        (example, [example.tags, found.tags[decoding]] if example.tags else [found.tags[decoding]])
-        for example, found in zip(examples, tagged, strict=True)
+        (example, [example.tags, prediction.tags[decoding]] if example.tags else [prediction.tags[decoding]])
+        for example, prediction in zip(examples, tagged, strict=True)
     )
     return writers.conll_lines(sentences, document)

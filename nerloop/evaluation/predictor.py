@@ -1,4 +1,4 @@
-"""A model and features in, tags per token out, over all processes; used by training and by prediction."""
+"""From a model and features to a tag per token, over all processes. Training and nerloop.predict both use it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MAX_SUBWORDS = 4096
-"""Cells of one forward. A constant, so that a sentence is always scored in the same company."""
+"""Maximum subwords per forward. Fixed, so that scores don't depend on settings or on what else is evaluated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What was found in one sentence."""
+    """The predicted tags of one sentence, with their probabilities."""
 
     tags: Mapping[str, Sequence[str]]  # by the decoding's name
-    probabilities: np.ndarray  # (tokens,) of the main decoding's tags, each token by itself
+    probabilities: np.ndarray  # (tokens,) softmax probability of the main decoding's tag
 
     def spans(self, decoding: str) -> list[dict[str, Any]]:
-        """Return the spans: start, end, type, and as confidence the mean probability of its tokens' tags."""
+        """Return the spans: start, end, type, and confidence, the mean probability of the tags of its tokens."""
         return [
             {**span._asdict(), "confidence": round(float(self.probabilities[span.start : span.end].mean()), 6)}
             for span in to_spans(self.tags[decoding])
@@ -47,7 +47,7 @@ class Prediction:
 
 
 class Shard(NamedTuple):
-    """Some thousand examples of a split that stand side by side, and the groups that they are scored in."""
+    """Some thousand consecutive examples of a split, and the groups that they are scored in."""
 
     examples: range
     groups: range
@@ -55,7 +55,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A split that is scored again and again: its examples and their features, and the groups these are scored in."""
+    """A split prepared for scoring: its examples, their features, and the groups and shards to score them in."""
 
     examples: Sequence[Example]
     features: Sequence[Feature]
@@ -66,9 +66,11 @@ class Split:
     def of(
         examples: Sequence[Example], alignment: Alignment, collator: Collator, features: Features | None = None
     ) -> Split:
-        """Return a split ready to be scored; `features` where they were built before."""
+        """Return a split prepared for scoring. `features` are built unless they are given."""
         if features is None:
             features = build_features(examples, alignment)
+        # A shard is what the alignment split in one call. No group crosses its border, so each shard can be scored,
+        # gathered and written by itself, and memory does not grow with the split.
         borders = [num_atoms for _, num_atoms in features.chunks]
         groups = evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells, borders)
         ends = [(0, 0), *zip((num_examples for num_examples, _ in features.chunks), groups.up_to, strict=True)]
@@ -78,7 +80,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Everything between a split and its tags but the weights."""
+    """Everything that turns a split into tags, except the model itself."""
 
     labels: Sequence[str]
     alignment: Alignment
@@ -89,20 +91,20 @@ class Predictor:
 
     @property
     def main_decoding(self) -> str:
-        """The name of the decoding whose tags are written and whose metrics decide."""
+        """The name of the decoding whose tags are written and whose metrics decide which weights are best."""
         return next(iter(self.decodings))
 
     def learn(self, values: Mapping[str, np.ndarray]) -> None:
-        """Give the decodings the arrays that the objective has learned, if they take any."""
+        """Pass the arrays that the objective has learned to the decodings that take them."""
         for decoding in self.decodings.values():
             learn = getattr(decoding, "learn", None)
             if learn is not None and values:
                 learn(values)
 
     def scores(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, np.ndarray]]:
-        """Yield the log-probabilities of tokens, (tokens, labels) an example, by its index: this process's share.
+        """Yield the log-probabilities of every token by index of the example: (tokens, labels) each.
 
-        Of a whole split, or of one of its shards.
+        Covers this process's share of the split, or of one shard. Stops early if this process gets a stop signal.
         """
         import torch
 
@@ -110,29 +112,31 @@ class Predictor:
         training = model.training
         model.eval()
         groups = range(len(split.groups)) if shard is None else shard.groups
-        # InferenceBatches are the same for any number of processes, so that each sentence's figures are, too.
+        # The groups don't depend on the number of processes, only who scores them does. So the scores are the same.
         for number in groups[self.accelerator.process_index :: self.accelerator.num_processes]:
             group = split.groups[number]
             if self.interruption.signal:
                 break
-            found: dict[int, np.ndarray] = {}
+            by_feature: dict[int, np.ndarray] = {}
             for forward in group:
                 batch = self.collator([split.features[i] for i in forward])
                 with torch.inference_mode(), self.accelerator.autocast():
                     logits = feature_logits(model, batch)
-                joined = torch.cat(logits)
-                joined = joined if joined.dtype.itemsize >= 4 else joined.float()
+                joined = torch.cat(logits)  # one transfer from the device for all features
+                joined = (
+                    joined if joined.dtype.itemsize >= 4 else joined.float()
+                )  # NumPy has no bf16; fp16 is too coarse
                 flat = joined.log_softmax(dim=-1).cpu().numpy()
                 ends = np.cumsum([len(one) for one in logits])[:-1]
-                found.update(zip(forward, np.split(flat, ends), strict=True))
-            order = sorted(found)
-            yield self.alignment.join([split.features[i] for i in order], [found[i] for i in order])
+                by_feature.update(zip(forward, np.split(flat, ends), strict=True))
+            order = sorted(by_feature)
+            yield self.alignment.join([split.features[i] for i in order], [by_feature[i] for i in order])
         model.train(training)
 
     def tag(self, model: Any, split: Split, shard: Shard | None = None) -> dict[int, Prediction]:
-        """Return what was found in this process's share of a split or shard, by index. All processes must call it.
+        """Return the predictions of this process's share of a split or shard, by index of the example.
 
-        Raises Interrupted, on all of them, when one is asked to stop meanwhile.
+        All processes must call it. If any of them receives a stop signal meanwhile, Interrupted is raised on all.
         """
         tagged = {}
         for group in self._tag_groups(model, split, shard):
@@ -147,24 +151,24 @@ class Predictor:
         write: Callable[[Sequence[Example], Sequence[Prediction]], None],
         evaluator: Evaluator | None = None,
     ) -> dict[str, Counts]:
-        """Tag a split shard by shard, and give each to `write` with what was found, on the main process.
+        """Tag a split shard by shard. On the main process, pass each shard's examples and predictions to `write`.
 
-        Returns the counts of this process by decoding (none without an evaluator), for `metrics_of`. Memory does not
-        grow with the number of shards. All processes must call it. Raises Interrupted as `tag` does.
+        Returns this process's counts by decoding, for `metrics_of`; {} without an evaluator. Memory does not grow with
+        the number of shards. All processes must call it. Raises Interrupted as `tag` does.
         """
         counts: dict[str, Counts] = {name: Counter() for name in self.decodings if evaluator is not None}
         for shard in split.shards:
             tagged = self.tag(model, split, shard)
             if evaluator is not None:
-                for name, found in self._count([tagged], split, evaluator).items():
-                    counts[name].update(found)
+                for name, of_shard in self._count([tagged], split, evaluator).items():
+                    counts[name].update(of_shard)
             whole = self.gather(tagged, shard.examples)
             if self.accelerator.is_main_process:
                 write(split.examples[shard.examples.start : shard.examples.stop], whole)
         return counts
 
     def _tag_groups(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, Prediction]]:
-        """Yield what was found, some sentences at a time."""
+        """Yield predictions by index of the example, one group at a time."""
         main = self.main_decoding
         for scores in self.scores(model, split, shard):
             order = sorted(scores)
@@ -180,22 +184,22 @@ class Predictor:
             yield tagged
 
     def evaluate(self, model: Any, split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
-        """Return the metrics of a split by decoding, the same on every process, in memory that does not grow with it.
+        """Return the metrics of a split by decoding, the same on every process.
 
-        Raises Interrupted as `tag` does.
+        Memory does not grow with the split. Raises Interrupted as `tag` does.
         """
         counts = self._count(self._tag_groups(model, split), split, evaluator)
         self.interruption.check()
         return self.metrics_of(counts, evaluator)
 
     def metrics_of(self, counts: Mapping[str, Counts], evaluator: Evaluator) -> dict[str, dict[str, Any]]:
-        """Return the metrics by decoding of what all processes found, from the counts of each."""
+        """Return the metrics by decoding, from the counts of all processes."""
         return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
 
     def _count(
         self, groups: Iterable[Mapping[int, Prediction]], split: Split, evaluator: Evaluator
     ) -> dict[str, Counts]:
-        """Return the counts by decoding of what this process found."""
+        """Return the counts by decoding of this process's predictions."""
         counts: dict[str, Counts] = {name: Counter() for name in self.decodings}
         for tagged in groups:
             order = sorted(tagged)
@@ -205,8 +209,8 @@ class Predictor:
         return counts
 
     def gather(self, tagged: dict[int, Prediction], examples: range) -> list[Prediction]:
-        """Return what all processes found in examples, by index, in their order, on every process."""
-        whole = {i: found for part in gather(self.accelerator, tagged) for i, found in part.items()}
+        """Return the predictions of all processes for a range of examples, in order, on every process."""
+        whole = {i: prediction for part in gather(self.accelerator, tagged) for i, prediction in part.items()}
         assert sorted(whole) == list(examples), "every example is scored on exactly one process"
         return [whole[i] for i in examples]
 
@@ -219,7 +223,7 @@ class Predictor:
 
 
 def build_decodings(main: Plugin, labels: Sequence[str], scheme: Scheme) -> dict[str, Decoding]:
-    """Return the main decoding, then the built-in ones, which cost next to nothing, by name."""
+    """Return decodings by name: the main one, then the built-in ones, for comparison; they cost next to nothing."""
     decodings: dict[str, Decoding] = {main.name: main.build("decoding", labels, scheme)}
     for name in plugins.BUILT_IN["decoding"]:
         decodings.setdefault(name, plugins.build("decoding", name, labels, scheme))
@@ -227,6 +231,6 @@ def build_decodings(main: Plugin, labels: Sequence[str], scheme: Scheme) -> dict
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """Return probabilities, (tokens, labels), of log-probabilities; a row of equal scores gives equal shares."""
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(scores) else scores
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    """Return probabilities of log-probabilities, both (tokens, labels). Equal scores give equal probabilities."""
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(scores) else scores
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

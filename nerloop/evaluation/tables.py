@@ -1,4 +1,4 @@
-"""Figures as text: the tables at the end of a run, in TensorBoard and in the model card; predictions files."""
+"""Metrics as text: tables for the final report, for TensorBoard and for the model card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Table = tuple[list[tuple[str, ...]], tuple[str, ...]]
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
-    """Return precision, recall and F1 per type, the total last; of an evaluator without F1, a row for each number."""
+    """Return precision, recall and F1 per type, the total last. Without "f1", each number gets a row."""
     if "f1" not in metrics:
         numbers = [(n, v) for n, v in metrics.items() if isinstance(v, int | float)]
         return [(name, _cell(value)) for name, value in numbers], ("metric", "value")
@@ -33,7 +33,7 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
 
 
 def plain_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
-    """Return rows as text in columns, the first to the left, the others to the right."""
+    """Return rows as aligned text: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
     return "\n".join(
         "  ".join(
@@ -50,7 +50,7 @@ def markdown_table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> st
 
 
 def confusion_rows(metrics: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
-    """Return rows and headings of the confusion between types: gold down, predicted across."""
+    """Return the confusion matrix of types as rows and headings: a row a gold type, a column a predicted type."""
     confusion: dict[str, dict[str, int]] = metrics.get("confusion", {})
     types = sorted({*confusion, *(p for row in confusion.values() for p in row)} - {seqeval.NOTHING})
     names = [*types, seqeval.NOTHING]
@@ -63,7 +63,7 @@ def confusion_rows(metrics: dict[str, Any]) -> tuple[list[list[str]], list[str]]
 
 
 def evaluation_markdown(metrics: dict[str, Any]) -> str:
-    """Return the table per type and the confusion as Markdown, for TensorBoard."""
+    """Return the table per type and the confusion matrix as Markdown, for TensorBoard."""
     confusion = f"\n\n{markdown_table(*confusion_rows(metrics))}" if "confusion" in metrics else ""
     return markdown_table(*metrics_table(metrics)) + confusion
 
@@ -71,7 +71,7 @@ def evaluation_markdown(metrics: dict[str, Any]) -> str:
 def final_report(
     results: dict[str, Any], folder: Path, *, entities: str = "", is_demo: bool = False, flags: str = ""
 ) -> str:
-    """Return the text that a run ends with: tables, confusion, where its files are, how to use the model.
+    """Return the report printed at the end of a run: tables, confusion matrix, paths and commands.
 
     `flags` are those that `nerloop.predict` needs for the model.
     """
@@ -84,9 +84,11 @@ def final_report(
             if not any("gold \\" in part for part in parts) and "confusion" in metrics:
                 parts.append(plain_table(*confusion_rows(metrics)))
     if "pipeline" in results.get("validation", {}):
-        found = ", ".join(f"{name} {f1:.4f}" for name, f1 in pipeline_f1(results["validation"]["pipeline"]))
+        f1_by_strategy = ", ".join(f"{name} {f1:.4f}" for name, f1 in pipeline_f1(results["validation"]["pipeline"]))
         num = results["validation"]["pipeline"]["sentences"]
-        parts.append(f"transformers' pipeline on {num} validation sentences, F1 by aggregation strategy: {found}")
+        parts.append(
+            f"transformers' pipeline on {num} validation sentences, F1 by aggregation strategy: {f1_by_strategy}"
+        )
     if entities:
         parts.append(entities)
     model, logs = shlex.quote(str(folder / "model")), folder if folder.parent == Path() else folder.parent
@@ -101,7 +103,7 @@ def final_report(
 
 
 def pipeline_f1(scored: dict[str, Any]) -> list[tuple[str, float]]:
-    """Return the F1 of transformers' pipeline by aggregation strategy: {"simple": 0.5, "sentences": 9} -> one pair."""
+    """Return (strategy, F1) of transformers' pipeline: {"simple": 0.5, "sentences": 9} -> [("simple", 0.5)]."""
     return [(name, f1) for name, f1 in scored.items() if name != "sentences"]
 
 
@@ -114,9 +116,9 @@ def example_line(tokens: Sequence[str], tagged: Prediction, decoding: str) -> st
     return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing"])
 
 
-def _cell(figure: float | None) -> str:
-    """Return a figure as text; a plugin may not have it."""
-    return "" if figure is None else str(figure) if isinstance(figure, int) else f"{figure:.4f}"
+def _cell(value: float | None) -> str:
+    """Return a metric as text, "" for one that the evaluator does not have."""
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def _escape(cell: str) -> str:

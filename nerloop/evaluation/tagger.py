@@ -28,10 +28,10 @@ Entity = dict[str, Any]
 
 
 class Tagger:
-    """A saved model, ready to tag texts and token lists of any length; `nerloop.load` makes one."""
+    """A saved model that tags texts and token lists of any length; `nerloop.load` returns one."""
 
     def __init__(self, predictor: Predictor, model: PreTrainedModel, rule: Rule) -> None:
-        """Take a predictor and its model, and the rule that cuts texts into tokens."""
+        """Set predictor, model, and the rule that splits texts into tokens."""
         self._predictor, self._model, self._rule = predictor, model, rule
 
     @property
@@ -40,22 +40,22 @@ class Tagger:
         return tuple(self._predictor.labels)
 
     @overload
-    def tag(self, what: str) -> list[Entity]: ...  # type: ignore[overload-overlap]  # a text is a sequence, too
+    def tag(self, what: str) -> list[Entity]: ...  # type: ignore[overload-overlap]  # str is a Sequence[str], too
     @overload
     def tag(self, what: Sequence[str | Sequence[str]]) -> list[list[Entity]]: ...
     def tag(self, what: str | Sequence[str | Sequence[str]]) -> list[Entity] | list[list[Entity]]:
         """Return the entities of a text, or of each of several texts or token lists, as `nerloop.predict` finds them.
 
-        A text is cut into tokens by the rule of the training; each of its lines is a sentence. Characters of a token
-        list are those of its tokens joined with single spaces. [["Anna", "lives", "here"]] is one token list; a list of
-        strings is a list of texts.
+        A text is split into tokens by the same rule as in training; each line is at least one sentence. In a token
+        list, start and end count the characters of its tokens joined with single spaces. A list of strings is a list of
+        texts; one token list is [["Anna", "lives", "here"]].
         """
         texts = [what] if isinstance(what, str) else list(what)
         sentences = [list(self._examples(text, f"{number}")) for number, text in enumerate(texts)]
         examples = [example for of_text in sentences for example in of_text]
         predictor = self._predictor
         split = Split.of(examples, predictor.alignment, predictor.collator)
-        found = predictor.tag(self._model, split)
+        predictions = predictor.tag(self._model, split)
         entities: list[list[Entity]] = []
         at = 0
         for text, of_text in zip(texts, sentences, strict=True):
@@ -63,13 +63,13 @@ class Tagger:
             entities.append([
                 _entity(whole, example, span)
                 for i, example in enumerate(of_text, at)
-                for span in found[i].spans(predictor.main_decoding)
+                for span in predictions[i].spans(predictor.main_decoding)
             ])  # fmt: skip
             at += len(of_text)
         return entities[0] if isinstance(what, str) else entities
 
     def _examples(self, text: str | Sequence[str], name: str) -> Iterator[Example]:
-        """Yield the sentences of a text: one a line, of the document that ends at a blank line, as in a file."""
+        """Yield the sentences of a text. Each line ends a sentence; a blank line ends a document, as in a file."""
         if not isinstance(text, str):
             starts = [0]
             for token in text[:-1]:
@@ -90,7 +90,7 @@ class Tagger:
 def load(
     folder: str | Path, *, device: str | torch.device | None = None, plugins: Mapping[str, str | None] | None = None
 ) -> Tagger:
-    """Return the tagger of a model that nerloop saved, such as "runs/x/model"; nothing else in the process changes.
+    """Return the tagger of a model that nerloop saved, such as "runs/x/model". Global settings are left unchanged.
 
     Args:
         folder: the model's folder

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of spans, by seqeval's own span extraction (its default mode, conlleval's reading)."""
+"""Precision, recall and F1 of spans. Spans are extracted by seqeval in its default mode, as conlleval does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nerloop.evaluators import Counts
 from nerloop.types import Span
 
 NOTHING = ""
-"""In the confusion: no span with these borders on this side. No tag has an empty type, so that it can't be mistaken."""
+"""Key in the confusion for "no span with these borders". It can't be a real type, because types are never empty."""
 
 
 class Seqeval:
-    """Counts of spans and tokens, and the metrics that seqeval makes of them."""
+    """Counts of spans and tokens, and seqeval's metrics of them."""
 
     main_metric = "f1"
     greater_is_better = True
@@ -32,18 +32,19 @@ class Seqeval:
     ) -> Counts:
         """Return the counts of some sentences.
 
-        Spans of the gold tags that are among a sentence's `widened` are not gold, but its `missed` ones are: a
-        prediction of the former is wrong, and none can be of the latter. Tokens are compared by their tags alone.
+        A sentence's `widened` spans are in its gold tags but are not gold, so predicting one is wrong. Its `missed`
+        spans are gold, but no prediction can match them. Token counts compare the tags only.
 
         Keys: ("tokens",), ("correct_tokens",), ("gold", TYPE), ("predicted", TYPE), ("correct", TYPE), and
-        ("confusion", GOLD TYPE, PREDICTED TYPE) of spans by their borders, "" where one side has no span there.
+        ("confusion", GOLD TYPE, PREDICTED TYPE). The confusion counts spans with equal borders; the type is "" on the
+        side that has no such span.
         """
         counts: Counts = Counter()
         for span in itertools.chain.from_iterable(missed):
             counts["confusion", span.type, NOTHING] += 1
             counts["gold", span.type] += 1
-        no_gold = widened or [()] * len(gold)
-        for gold_tags, predicted_tags, not_gold in zip(gold, predicted, no_gold, strict=True):
+        widened = widened or [()] * len(gold)
+        for gold_tags, predicted_tags, not_gold in zip(gold, predicted, widened, strict=True):
             counts["tokens",] += len(gold_tags)
             counts["correct_tokens",] += sum(a == b for a, b in zip(gold_tags, predicted_tags, strict=True))
             gold_types = dict(types_by_borders(tuple(gold_tags)))
@@ -57,12 +58,12 @@ class Seqeval:
                 counts["gold", gold_type] += gold_type != NOTHING
                 counts["predicted", predicted_type] += predicted_type != NOTHING
                 counts["correct", gold_type] += gold_type == predicted_type
-        return +counts  # zeros dropped: equal counts are equal objects
+        return +counts  # unary plus drops zeros, so that equal counts compare equal
 
     def metrics(self, counts: Counts) -> dict[str, Any]:
         """Return precision, recall, f1, accuracy, per_type, tokens, gold_spans, predicted_spans and confusion.
 
-        `confusion[gold type][predicted type]` counts spans of equal borders; "" stands for no such span.
+        `confusion[gold type][predicted type]` counts spans with equal borders; the type "" means no such span.
         """
         types = sorted({key[1] for key in counts if key[0] in ("gold", "predicted")})
         gold, predicted, correct = ({t: counts[side, t] for t in types} for side in ("gold", "predicted", "correct"))
@@ -80,20 +81,22 @@ class Seqeval:
         }
 
 
-@lru_cache(maxsize=2048)  # most sentences are decoded to the same tags twice, and the gold ones are
+@lru_cache(maxsize=2048)  # gold tags, and most predicted ones, come once for each decoding
 def types_by_borders(tags: tuple[str, ...]) -> Mapping[tuple[int, int], str]:
-    """Return the types of the spans of a sentence by the indices of their first and last token."""
-    from seqeval.metrics.sequence_labeling import get_entities  # here: it brings scikit-learn along, seconds
+    """Return the types of a sentence's spans by (first token, last token), both inclusive."""
+    from seqeval.metrics.sequence_labeling import (
+        get_entities,
+    )  # here, because it imports scikit-learn, which takes seconds
 
     return MappingProxyType({(start, end): type_ for type_, start, end in get_entities(list(tags))})
 
 
 def scores(correct: int, gold: int, predicted: int) -> dict[str, float]:
-    """Return precision, recall and F1, 0 where undefined, by seqeval's own arithmetic, so that all digits agree."""
+    """Return precision, recall and F1, 0 if undefined. Uses seqeval's order of operations, so that all digits agree."""
     precision, recall = divide(correct, predicted), divide(correct, gold)
     return {"precision": precision, "recall": recall, "f1": divide(2 * precision * recall, precision + recall)}
 
 
 def divide(a: float, b: float) -> float:
-    """Return a / b, 0.0 where b is 0."""
+    """Return a / b, or 0.0 if b is 0."""
     return a / b if b else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from nerloop.alignment.document import what_stands_alone
+from nerloop.alignment.document import describe_lone_sentences
 from nerloop.config import DataSettings
 from nerloop.data import ReadOptions
 from nerloop.data.arrow_cache import Cache, code_fingerprint, fingerprint
@@ -108,5 +108,5 @@ def about_documents(dataset: Dataset) -> list[str]:
     found = []
     for split, examples in dataset.splits.items():
         counts = TagCounts.of(examples)
-        found.append(what_stands_alone(counts.num_without_document, counts.num_sentences, f"the {split} split"))
+        found.append(describe_lone_sentences(counts.num_without_document, counts.num_sentences, f"the {split} split"))
     return [line for line in found if line]

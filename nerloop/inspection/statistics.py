@@ -1,4 +1,4 @@
-"""One pass over the sentences of a split: counts, lengths, hashes, and where the first of each thing stands."""
+"""One pass over the sentences of a split: counts, lengths, hashes, and the first place of each thing."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Statistics:
         return scheme_of(written_pairs(self.pairs))
 
     def first_place_of(self, tag: str) -> Place:
-        """Return where a tag first stands."""
+        """Return the first place of a tag."""
         return min(places[0] for (_, later), places in self.first_pairs.items() if later == tag)
 
     def _count_pairs(self, tags: tuple[str, ...], sentence: int) -> None:

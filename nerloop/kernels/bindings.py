@@ -110,7 +110,7 @@ def gelu(x: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
 def add_and_norm(
     x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, spec: DropoutSpec
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return layer_norm(residual + dropout(x)), (..., width); the sum, likewise; and its statistics, (rows, 2)."""
+    """Return layer_norm(residual + dropout(x)), the sum, both (..., width), and its statistics, (rows, 2)."""
     x, residual = x.contiguous(), residual.contiguous()
     rows, width = _rows_and_width(x)
     y, total, statistics = x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(rows, 2, dtype=torch.float32)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Give a model a head for the labels `new`, the rows of those that `old` has too kept; return their names."""
+    """Replace a model's head by one for the labels `new`, keeping rows of labels in `old`; return the kept labels."""
     import torch
     from torch import nn
 
@@ -29,13 +29,13 @@ def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str])
             if head.bias is not None:
                 fresh.bias[list(new).index(label)] = head.bias[list(old).index(label)]
     setattr(model, name, fresh)
-    _set_labels(model.config, new)
+    set_labels(model.config, new)
     model.num_labels = len(new)
     return kept
 
 
-def _labels_of_head(config: PreTrainedConfig) -> list[str] | None:
-    """Return the labels of a trained token classification head, None where the checkpoint has none."""
+def labels_of_head(config: PreTrainedConfig) -> list[str] | None:
+    """Return the labels of a trained token classification head, or None if the model has none."""
     if not any("ForTokenClassification" in name for name in config.architectures or []):
         return None
     if sorted(config.id2label) != list(range(config.num_labels)):
@@ -45,7 +45,8 @@ def _labels_of_head(config: PreTrainedConfig) -> list[str] | None:
     return [config.id2label[i] for i in range(config.num_labels)]
 
 
-def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
+def set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
+    """Set the labels of a configuration, by id."""
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}

@@ -1,4 +1,4 @@
-"""The encoder with its token classification head: loading, loss, parameter groups."""
+"""Load tokenizers and models, with clear errors for everything that is not one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nerloop.config import ModelSettings
 from nerloop.data.hub import is_path
 from nerloop.errors import ModelError, shorten
-from nerloop.model.head import _labels_of_head, _set_labels, replace_head
+from nerloop.model.head import labels_of_head, replace_head, set_labels
 from nerloop.tags import OUTSIDE
 from nerloop.types import Tokenizer
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ATTENTIONS = ("eager", "sdpa")
-"""What a configuration may ask for untrusted. Other names have transformers fetch kernels from the hub and run them."""
+"""Attention implementations that need no trust. For other names transformers downloads and runs kernels of the hub."""
 
 SMALLEST_VOCABULARY = 10
-"""Entries of a tokenizer. Where its files are missing, transformers makes one of special tokens alone, unasked."""
+"""Minimum entries of a tokenizer. If its files are missing, transformers silently makes one of special tokens only."""
 
 
 def load_tokenizer(settings: ModelSettings) -> Tokenizer:
-    """Return the fast tokenizer of a folder or hub name. Raises ModelError where there is none."""
+    """Return the fast tokenizer of a folder or hub name. Raises ModelError if there is none."""
     from transformers import AutoTokenizer
 
     name = settings.name_or_path
@@ -39,23 +39,23 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     if not tokenizer.is_fast:
         raise ModelError(
             f"model.name_or_path {name}: its tokenizer ({type(tokenizer).__name__}) is not a fast one, which nerloop "
-            "needs to know which subword belongs to which token; expected a tokenizer.json beside the model"
+            "needs to know which subword belongs to which token; expected a tokenizer.json next to the model"
         )
     if len(tokenizer) < SMALLEST_VOCABULARY:
         raise ModelError(
-            f"model.name_or_path {name}: found a tokenizer of {len(tokenizer)} entries, so its files are not beside "
-            "the model; expected tokenizer.json there"
+            f"model.name_or_path {name}: found a tokenizer of {len(tokenizer)} entries, so its files are missing; "
+            "expected a tokenizer.json next to the model"
         )
     if _needs_prefix_space(tokenizer):
         tokenizer = _quietly(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True, add_prefix_space=True)
-    if _needs_prefix_space(tokenizer):  # a class that follows tokenizer.json to the letter ignores that
+    if _needs_prefix_space(tokenizer):  # some classes ignore the option and follow tokenizer.json
         _prepend_space(tokenizer)
     fast: Tokenizer = tokenizer
     return fast
 
 
 def load_limited_tokenizer(settings: ModelSettings) -> Tokenizer:
-    """Return the tokenizer of a model with the model's limit as its own, without reading weights. Raises ModelError."""
+    """Return the tokenizer of a model, with the model's length limit; reads no weights. Raises ModelError."""
     import torch
     from transformers import AutoModelForTokenClassification
 
@@ -74,28 +74,28 @@ def load_limited_tokenizer(settings: ModelSettings) -> Tokenizer:
 def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokenizer) -> PreTrainedModel:
     """Return the model of a folder or hub name, with a head for these labels, in float32.
 
-    A head that comes with the model keeps the rows whose label names match; other rows start anew, as does the whole
-    head of a model without one. Raises ModelError where the path is no model or doesn't fit the tokenizer.
+    If the model has a head already, rows whose label names match are kept. Other rows, or a missing head, are
+    initialised. Raises ModelError if there is no model or it doesn't fit the tokenizer.
     """
     import torch
 
     config = _read_config(settings)
-    own_labels = _labels_of_head(config)
+    own_labels = labels_of_head(config)
     if own_labels is None:
-        _set_labels(config, labels)
+        set_labels(config, labels)
     set_dropout(config, settings.dropout)
     model = _read_weights(settings, config, torch.float32)
     if own_labels is not None and own_labels != list(labels):
         kept = replace_head(model, own_labels, labels)
-        log.info("the model's head has %d of our %d labels; the other rows start anew", len(kept), len(labels))
+        log.info("the model's head has %d of the %d labels; the other rows are initialised", len(kept), len(labels))
     finish_model(model, tokenizer, settings)
     return model
 
 
 def load_saved(settings: ModelSettings, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """Return a trained model as it was saved, and its labels by id. Raises ModelError where the path holds none."""
+    """Return a trained model as it was saved, and its labels by id. Raises ModelError if there is none."""
     config = _read_config(settings)
-    labels = _labels_of_head(config)
+    labels = labels_of_head(config)
     if labels is None or OUTSIDE not in labels:
         raise ModelError(f"{settings.name_or_path}: found no token classification head whose labels have 'O'")
     model = _read_weights(settings, config, "auto")
@@ -109,7 +109,7 @@ def new_model(
     """Return a model with random weights for a configuration."""
     from transformers import AutoModelForTokenClassification
 
-    _set_labels(config, labels)
+    set_labels(config, labels)
     set_dropout(config, settings.dropout)
     model = AutoModelForTokenClassification.from_config(config)
     finish_model(model, tokenizer, settings)
@@ -117,7 +117,7 @@ def new_model(
 
 
 def finish_model(model: PreTrainedModel, tokenizer: Tokenizer, settings: ModelSettings) -> None:
-    """Set every dropout, and tell the tokenizer the model's limit. Raises ModelError where they don't fit together."""
+    """Set every dropout, and the tokenizer's length limit. Raises ModelError if tokenizer and model don't fit."""
     from torch import nn
 
     if settings.dropout is not None:
@@ -134,28 +134,28 @@ def finish_model(model: PreTrainedModel, tokenizer: Tokenizer, settings: ModelSe
 
 
 def position_limit(model: PreTrainedModel) -> int:
-    """Return how many subwords the model has positions for, special tokens included."""
+    """Return the maximum number of subwords of an input, special tokens included."""
     from torch import nn
 
     limits = [int(n) for n in [getattr(model.config, "max_position_embeddings", None)] if n and n > 0]
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa's count starts behind the padding
+            limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa's positions start after padding_idx
     return min(limits, default=1_000_000)
 
 
 def set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
-    """Set every dropout of a configuration, attention's too; None leaves the model its own."""
+    """Set every dropout of a configuration, also that of attention; None changes nothing."""
     if dropout is None:
         return
     for name, value in list(config.to_dict().items()):
-        is_share = isinstance(value, int | float) and not isinstance(value, bool)
-        if ("dropout" in name or name.endswith("_pdrop")) and (is_share or name == "classifier_dropout"):
+        is_rate = isinstance(value, int | float) and not isinstance(value, bool)
+        if ("dropout" in name or name.endswith("_pdrop")) and (is_rate or name == "classifier_dropout"):
             setattr(config, name, dropout)
 
 
 def _needs_prefix_space(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer is of the byte-level kind that takes a word for another one where no space precedes it."""
+    """Whether this is a byte-level tokenizer that treats a word without a space before it as another word."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     normalizer, splitter = state.get("normalizer") or {}, state.get("pre_tokenizer") or {}
     return any(
@@ -165,7 +165,7 @@ def _needs_prefix_space(tokenizer: Tokenizer) -> bool:
 
 
 def _prepend_space(tokenizer: Tokenizer) -> None:
-    """Let the tokenizer put a space before each word itself, before anything else splits the word."""
+    """Make the tokenizer put a space before each word, before it splits the word."""
     from tokenizers import normalizers
 
     backend = tokenizer.backend_tokenizer
@@ -174,13 +174,13 @@ def _prepend_space(tokenizer: Tokenizer) -> None:
 
 
 def _read_config(settings: ModelSettings) -> PreTrainedConfig:
-    """Return the model's configuration, without what would have code of the hub run that nobody asked for."""
+    """Return the model's configuration. Unless code is trusted, an attention that needs code of the hub is dropped."""
     from transformers import AutoConfig
 
     config: PreTrainedConfig = _quietly(AutoConfig.from_pretrained, settings, "model")
     if config._attn_implementation not in (*ATTENTIONS, None) and not settings.trust_remote_code:
         log.warning(
-            "warning: config.json asks for the attention %s, which may be code of the hub; torch's own is taken",
+            "warning: config.json asks for the attention %s, which may be code of the hub; using torch's own",
             shorten(config._attn_implementation),
         )
         config._attn_implementation = None
@@ -188,7 +188,7 @@ def _read_config(settings: ModelSettings) -> PreTrainedConfig:
 
 
 def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> Any:
-    """Call one of transformers' `from_pretrained`; raises ModelError, in one line, for whatever it raises."""
+    """Call one of transformers' `from_pretrained`; turn any exception into a ModelError of one line."""
     name = settings.name_or_path
     assert name is not None
     is_folder = Path(name).is_dir()
@@ -200,27 +200,29 @@ def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> A
         raise ModelError(f"model.name_or_path {name}: found a file, expected a transformers model's folder")
     if not is_folder and is_path(name):
         raise ModelError(f"model.name_or_path {name}: no such folder")
-    # Where a hub model is a pickle, transformers would ask a service of the hub to convert it, in the user's name.
+    # If a model on the hub is a pickle, transformers would ask the hub to convert it, on behalf of the user.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # torch's, before it refuses such a file
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # torch warns before it refuses the file
             return load(name, revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError and more for a path that is no model
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and more
         reason = " ".join(str(error).split())[:200]
         if type(error).__name__ == "UnpicklingError":
-            reason = "its weights are a pickle of more than tensors, which is not read; expected model.safetensors"
+            reason = (
+                "its weights are a pickle that holds more than tensors, which may run code; expected model.safetensors"
+            )
         elif "trust_remote_code=True" in str(error):
             reason = "it comes with code of its own; if you trust that, set model.trust_remote_code"
         elif not is_folder and _is_unreachable(error):
             reason = "the hub can't be reached and the model is not in its cache; offline, give a folder"
         elif not is_folder and isinstance(error, OSError):
-            reason = "neither a folder here nor a model of the hub that can be read"
+            reason = "neither a local folder nor a readable model of the hub"
         raise ModelError(f"model.name_or_path {name}: can't load the {what}: {reason}") from error
 
 
 def _read_weights(settings: ModelSettings, config: PreTrainedConfig, dtype: Any) -> PreTrainedModel:
-    """Return the model with its weights; says which of the encoder's are missing, ModelError where they all are."""
+    """Return the model with its weights. Warn if some of the encoder's are missing, ModelError if all are."""
     from transformers import AutoModelForTokenClassification
 
     model: PreTrainedModel
@@ -232,11 +234,11 @@ def _read_weights(settings: ModelSettings, config: PreTrainedConfig, dtype: Any)
         config=config,
         dtype=dtype,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # a head for another task may bear the name of ours
+        ignore_mismatched_sizes=True,  # the head of another task may have the same name
     )
     if wrong := [key[0] for key in found["mismatched_keys"] if key[0].startswith(f"{model.base_model_prefix}.")]:
         raise ModelError(
-            f"model.name_or_path {settings.name_or_path}: {wrong[0]} is of another shape than config.json says"
+            f"model.name_or_path {settings.name_or_path}: {wrong[0]} has another shape than config.json says"
         )
     encoder = [name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")]
     missing = sorted(found["missing_keys"] & set(encoder))
@@ -247,13 +249,13 @@ def _read_weights(settings: ModelSettings, config: PreTrainedConfig, dtype: Any)
         )
     if missing:
         log.warning(
-            "warning: %d tensors of the model are not in its files and start anew: %s", len(missing), missing[0]
+            "warning: %d tensors of the model are not in its files and are initialised: %s", len(missing), missing[0]
         )
     return model
 
 
 def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether a connection that failed is the cause of an error of transformers."""
+    """Whether a failed connection caused an error of transformers."""
     while error is not None:
         text = f"{type(error).__name__}: {error}"
         if any(

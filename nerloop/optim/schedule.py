@@ -1,16 +1,16 @@
-"""The learning rate as a pure function of the optimizer step: the number of processes has no say in it."""
+"""The learning rate as a pure function of the optimizer step. The number of processes does not matter."""
 
 from __future__ import annotations
 
 
 def learning_rate(step: int, *, num_steps: int, peak: float, warmup_ratio: float, schedule: str) -> float:
-    """Return the learning rate of the update that `step` updates have gone before.
+    """Return the learning rate of the update after `step` updates.
 
-    It rises in a straight line over the first `warmup_ratio * num_steps` updates, the first of which gets a share too
-    (an update of rate 0 would be a wasted one); then it stays ("constant") or falls in a straight line towards 0
-    ("linear"), which it would reach just behind the last update.
+    It rises linearly to `peak` over the first `warmup_ratio * num_steps` updates. The first rate is above 0, because an
+    update with rate 0 would be wasted. Then it stays at `peak` ("constant"), or falls linearly ("linear") and would
+    reach 0 one update after the last.
 
-    With 4 steps, peak 1.0 and a warmup of a half, linear: 0.5, 1.0, 1.0, 0.5
+    With 4 steps, peak 1.0, warmup_ratio 0.5 and "linear": 0.5, 1.0, 1.0, 0.5
     """
     warmup_steps = int(num_steps * warmup_ratio)
     if step < warmup_steps:

@@ -1,1 +1,1 @@
-"""What the loop is given, built from the settings, and what comes after the last step."""
+"""Build a training from the settings, keep its state, and finish it: everything around the loop in train.py."""

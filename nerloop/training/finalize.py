@@ -1,4 +1,4 @@
-"""The end of a run: the best weights are scored and saved with their card; results.json and the predictions files."""
+"""The end of a run: score and save the best weights; write the model card, results.json and predictions files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Results(dict[str, Any]):
-    """The content of results.json, with the run's folder and the entities of one sentence as text."""
+    """The content of results.json, plus the run's folder and a sample: the entities found in one sentence, as text."""
 
     def __init__(self, values: dict[str, Any], *, folder: Path, sample: str = "") -> None:
         super().__init__(values)
@@ -43,13 +43,16 @@ class Results(dict[str, Any]):
         self.sample = sample
 
     def report(self, config: Config) -> str:
-        """Return the text that a run ends with: tables, where the files are, how to use the model."""
+        """Return the report printed at the end of a run: tables, paths, and how to use the model."""
         flags = "".join(f" {flag} {name}" for flag, name in code_flags(config).items())
         return final_report(self, self.folder, entities=self.sample, is_demo=config.is_demo, flags=flags)
 
 
 def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Results:
-    """Score and save the best weights, and write what a run leaves. No weights are scored twice. On every process."""
+    """Score and save the best weights; write results.json and the predictions files. Call it on every process.
+
+    The validation split is not scored again: the metrics of the best weights were kept with them.
+    """
     timing = {"train_seconds": state.seconds, **monitor.end_steps(), "first_step_seconds": state.first_step_seconds}
     best_step = state.best_step if state.best_step is not None else state.step
     results: dict[str, Any] = {}
@@ -66,12 +69,11 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
     if "test" in training.splits:
         log.info("scoring the test split")
         results["test"] = {"best": score_split(training, "test", run.folder)}
-    for split, found in results.items():
-        monitor.log_text(
-            f"{split} (best)", evaluation_markdown(found["best"][training.predictor.main_decoding]), best_step
-        )
-    if "validation" in training.splits and (scored := _pipeline_f1(training)):
-        results["validation"]["pipeline"] = scored
+    for split, metrics in results.items():
+        markdown = evaluation_markdown(metrics["best"][training.predictor.main_decoding])
+        monitor.log_text(f"{split} (best)", markdown, best_step)
+    if "validation" in training.splits and (pipeline_f1 := _pipeline_f1(training)):
+        results["validation"]["pipeline"] = pipeline_f1
     results |= {
         "decoding": training.config.decoding.name,
         "alignment": training.config.alignment.name,
@@ -108,9 +110,9 @@ def save_model(folder: Path, training: Training, results: dict[str, Any]) -> Non
 
 
 def _pipeline_f1(training: Training) -> dict[str, float]:
-    """Return the F1 of transformers' pipeline by strategy, and how many validation sentences it is of.
+    """Return the F1 of transformers' pipeline by aggregation strategy, and under "sentences" how many were scored.
 
-    Each process takes a share of them. {} where the setting is 0 or the pipeline fails.
+    Each process scores a share of the validation sentences. {} if run.score_pipeline is 0 or the pipeline fails.
     """
     limit = training.config.run.score_pipeline
     examples = training.splits["validation"].examples[:limit]
@@ -123,7 +125,7 @@ def _pipeline_f1(training: Training) -> dict[str, float]:
         share = examples[accelerator.process_index :: accelerator.num_processes]
         until_signal = itertools.takewhile(lambda _: not interruption.signal, share)
         counts = count_pipeline(training.weights.master, training.tokenizer, until_signal)
-    except Exception as error:  # a long run must not be lost to another library's way with odd input
+    except Exception as error:  # the pipeline may fail on odd input, which must not lose a long run
         problem = f"{type(error).__name__}: {error}"
     interruption.check()
     if problems := [p for p in gather(accelerator, problem) if p]:
@@ -134,7 +136,10 @@ def _pipeline_f1(training: Training) -> dict[str, float]:
 
 
 def _sample(training: Training) -> str:
-    """Return the entities found in one sentence, as text: the demo's own, or the first held-out one that has some."""
+    """Return the entities found in one sentence, as text.
+
+    The sentence is the demo's sample, or the first test or validation sentence that has entities.
+    """
     held_out = (e for name in ("test", "validation") if name in training.splits for e in training.splits[name].examples)
     with_entities = (e for e in held_out if any(tag != OUTSIDE for tag in e.tags))
     example = Example(demo.SENTENCE) if training.config.is_demo else next(with_entities, None)
@@ -142,5 +147,5 @@ def _sample(training: Training) -> str:
         return ""
     predictor = training.predictor
     split = Split.of([example], predictor.alignment, predictor.collator)
-    found = predictor.gather(predictor.tag(training.model, split), range(1))
-    return example_line(example.tokens, found[0], predictor.main_decoding)
+    predictions = predictor.gather(predictor.tag(training.model, split), range(1))
+    return example_line(example.tokens, predictions[0], predictor.main_decoding)

@@ -1,4 +1,4 @@
-"""Scoring a split: its metrics by decoding, and its predictions as files."""
+"""Score a split: metrics by decoding, and predictions files. Keep and reload the best weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from nerloop.run.atomic import write_folder
 from nerloop.training.training import Training
 
 METRICS = "metrics.json"
-"""Beside the best weights: their validation metrics by decoding, so that they are never scored again."""
+"""File with the validation metrics of the best weights, next to them, so they need not be scored again."""
 
 Metrics = dict[str, dict[str, Any]]
-"""Metrics by the decoding's name."""
+"""Metrics by name of the decoding."""
 
 
 def score_split(training: Training, name: str, folder: Path) -> Metrics:
     """Return the metrics of a split, the same on every process; write its predictions files into `folder`.
 
-    Raises Interrupted, on all processes, when one is asked to stop meanwhile.
+    If any process receives a stop signal meanwhile, Interrupted is raised on all of them.
     """
     predictor = training.predictor
     predictor.learn(learned_by(training.objective))
@@ -38,7 +38,7 @@ def score_split(training: Training, name: str, folder: Path) -> Metrics:
 
 
 def keep_best(training: Training, folder: Path, metrics: Metrics, predictions: Path) -> None:
-    """Keep the weights, the validation metrics and the predictions in a folder, whole or not at all."""
+    """Write the weights, the validation metrics and the predictions to a folder, atomically."""
 
     def write(beside: Path) -> None:
         checkpoint.save_weights(training.weights.master, beside)
@@ -50,15 +50,15 @@ def keep_best(training: Training, folder: Path, metrics: Metrics, predictions: P
 
 
 def load_best(training: Training, folder: Path) -> None:
-    """Give the model the weights that `keep_best` kept. Raises CheckpointError where the folder is damaged."""
+    """Load the weights that `keep_best` wrote. Raises CheckpointError where the folder is damaged."""
     checkpoint.load_weights(training.weights.master, folder)
     training.weights.sync_to_compute()
 
 
 def metrics_of_best(folder: Path) -> Mapping[str, dict[str, Any]]:
-    """Return the metrics that `keep_best` kept. Raises CheckpointError where they can't be read."""
+    """Return the metrics that `keep_best` wrote. Raises CheckpointError if they can't be read."""
     try:
-        found: Metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        metrics: Metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / METRICS}: can't be read; start anew in another run.dir") from error
-    return found
+        raise CheckpointError(f"{folder / METRICS}: can't be read; start again in another run.dir") from error
+    return metrics

@@ -1,4 +1,4 @@
-"""The surroundings of a training: the launch, logging, signals, and the folder of the run."""
+"""Set up and tear down everything around a training: accelerate, logging, signals, and the run's folder."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ class Session:
     accelerator: Accelerator
     precision: str
     interruption: Interruption
-    started: float  # time.perf_counter() from which the first step is timed
-    _held: contextlib.ExitStack = field(repr=False)  # left in reverse order at the end, whatever ends the training
+    started: float  # time.perf_counter() at the start, for the time to the first step
+    _held: contextlib.ExitStack = field(
+        repr=False
+    )  # closed in reverse order when the session ends, also after an error
 
     @property
     def is_main(self) -> bool:
@@ -45,10 +47,11 @@ class Session:
         return bool(self.accelerator.is_main_process)
 
     def open_run(self, identity: dict[str, Any]) -> Run:
-        """Make or reopen the run's folder, on all processes, and hold it to the end of the session.
+        """Create or reopen the run's folder and lock it until the session ends. Call it on every process.
 
-        From here on signals stop the run in order, and status.json says how it ended. `identity` is what besides the
-        settings must be equal on resume. Raises ConfigError or CheckpointError where the folder can't be used.
+        From here on a signal stops the run between two steps, and status.json records how the run ended.
+        `identity` holds values that must be the same on resume, in addition to the settings. Raises ConfigError or
+        CheckpointError if the folder can't be used.
         """
         self._held.enter_context(self.interruption)
         lock = self._held.enter_context(FolderLock())
@@ -65,7 +68,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(config: Config, *, started: float | None = None) -> Iterator[Session]:
-    """Start a training's launch and give its Session; afterwards threads, logging and signals are as they were.
+    """Set up accelerate and yield the Session; restore threads, logging and signal handlers on exit.
 
     Nothing is written before `Session.open_run`. Raises ConfigError for settings or launches that can't be used.
     """
@@ -76,14 +79,14 @@ def open_session(config: Config, *, started: float | None = None) -> Iterator[Se
         accelerator, precision = launch.start(config)
         held.enter_context(logging_to_terminal(config.run.log_level, is_main=accelerator.is_main_process))
         hint_at_bf16(config, precision)
-        set_seed(config.train.seed)  # the same on every process: the head's initial weights
-        broadcast_from_main(accelerator, lambda: resume.check_free(config))  # before anything takes long
+        set_seed(config.train.seed)  # the same on every process, so that new heads start with equal weights
+        broadcast_from_main(accelerator, lambda: resume.check_free(config))  # fail early, before the data is read
         yield Session(config, accelerator, precision, Interruption(accelerator.num_processes), started, held)
 
 
 @contextlib.contextmanager
 def keeping_torch_settings() -> Iterator[None]:
-    """Set threads and deterministic algorithms back to what they were, for whoever trains in a notebook."""
+    """Restore the number of threads, deterministic mode and cudnn.benchmark on exit; notebooks go on afterwards."""
     threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     try:

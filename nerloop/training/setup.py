@@ -1,4 +1,4 @@
-"""A training is built from the settings: data, features and plan, model and optimizer; then its state is restored."""
+"""Build a training from the settings: data, features, plan, model, optimizer. Restore its state from a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nerloop import config as settings
 from nerloop import demo, plugins
 from nerloop.alignment import Alignment
 from nerloop.batching.features import Features, build_features, recipe
-from nerloop.batching.plan import BatchUnits, Plan
+from nerloop.batching.plan import Plan
 from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data.arrow_cache import Cache
@@ -48,9 +48,9 @@ log = logging.getLogger(__name__)
 
 
 def load_dataset(config: Config, accelerator: Accelerator) -> Dataset:
-    """Return the splits that the settings name, inspected. Raises DataError if training on them makes no sense.
+    """Return the splits that the settings name and log their problems. Raises DataError if they can't be trained on.
 
-    One process of each machine reads, the others map what it cached. The main process inspects for all.
+    On each machine one process reads the files; the others map its cache. Only the main process inspects the splits.
     """
     if config.is_demo:
         splits = demo.splits()
@@ -73,7 +73,11 @@ def load_dataset(config: Config, accelerator: Accelerator) -> Dataset:
 
 
 def build_training(config: Config, session: Session) -> Training:
-    """Read the data and build all that the settings name; nothing is trained or written yet. Raises NerloopError."""
+    """Read the data and build everything that the settings name. Nothing is trained or written yet.
+
+    The order matters: the adaptation sees the plain model, fused kernels replace modules of the adapted one, and the
+    objective's parameters are attached before the weights are copied and wrapped. Raises NerloopError.
+    """
     accelerator, precision = session.accelerator, session.precision
     dataset = load_dataset(config, accelerator)
     labels, scheme = dataset.labels, dataset.scheme
@@ -138,7 +142,7 @@ def build_training(config: Config, session: Session) -> Training:
 
 
 def build_plan(config: Config, features: Features, collator: Collator, accelerator: Accelerator) -> Plan:
-    """Return the plan of the training split, and log what is noteworthy about it."""
+    """Return the plan of the training split. Log long sentences, and windows that hold several sentences."""
     atoms = features.atoms
     plan = Plan(
         atoms,
@@ -151,13 +155,14 @@ def build_plan(config: Config, features: Features, collator: Collator, accelerat
     )
     windows = len(atoms.lengths) - len(atoms.sentences)
     if windows > 0:
-        log.info("%d training sentences exceed the window and became %d more", _num_long(atoms), windows)
+        num_long = int((np.diff(atoms.offsets) > 1).sum())
+        log.info("%d training sentences exceed the window and became %d more", num_long, windows)
     report_sharing(plan)
     return plan
 
 
 def restore(training: Training, run: Run) -> State:
-    """Return the state to start from: step 0, or a checkpoint's, whose weights and optimizer are loaded."""
+    """Return the state to start from: step 0, or that of a checkpoint, after loading its weights and optimizer."""
     resumed_from, accelerator = run.resume_from, training.accelerator
     state = State()
     if resumed_from is not None:
@@ -168,8 +173,8 @@ def restore(training: Training, run: Run) -> State:
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(kept["scaler"])
         log.info("resumed from %s", resumed_from)
-        if others := [name for name, value in training.computed_on.items() if kept.get(name) != value]:
-            log.warning("warning: resumed with other %s: equal up to rounding and dropout", ", ".join(others))
+        if changed := [name for name, value in training.computed_on.items() if kept.get(name) != value]:
+            log.warning("warning: resumed with other %s: equal up to rounding and dropout", ", ".join(changed))
     log.info(
         "%s: %d steps of %d sentences on %d process(es), %s", run.folder, training.num_steps,
         training.config.train.batch_size, accelerator.num_processes,
@@ -179,7 +184,7 @@ def restore(training: Training, run: Run) -> State:
 
 
 def open_monitor(training: Training, state: State, run: Run) -> Monitor:
-    """Return the monitor of a run, to be entered."""
+    """Return the monitor of a run, a context manager."""
     trace_steps = training.config.run.profile
     warmup = training.step.num_warmup_steps(training.num_steps - state.step - trace_steps)
     return Monitor(
@@ -196,18 +201,21 @@ def open_monitor(training: Training, state: State, run: Run) -> Monitor:
 def _build_features(
     config: Config, dataset: Dataset, alignment: Alignment, tokenizer: Tokenizer, labels: Sequence[str]
 ) -> dict[str, Features]:
-    """Return the features of every split, from the cache where it has them; the demo's are not kept."""
+    """Return the features of every split, from the cache if they are there. Features of the demo are not cached."""
     cache = Cache.temporary() if config.is_demo else Cache.at(config.data.cache_dir)
     made_by = recipe(config.alignment, alignment, tokenizer, labels)
     features = {
         split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()
     }
-    cache.prune()  # now that what this run needs is in use
+    cache.prune()  # only now: the entries that this run uses are locked
     return features
 
 
 def report_sharing(plan: Plan) -> None:
-    """Say how many sentences a window holds where some share one, and a step, which takes whole windows."""
+    """Log how many sentences a window and a step hold, if sentences share windows.
+
+    A step takes whole windows, so its average may exceed train.batch_size.
+    """
     num_sentences, num_atoms = int(plan.atoms.sentences.sum()), len(plan.atoms.sentences)
     if num_sentences > num_atoms:
         log.info(
@@ -217,11 +225,11 @@ def report_sharing(plan: Plan) -> None:
 
 
 def build_model(config: Config, labels: Sequence[str], dataset: Dataset) -> tuple[Tokenizer, PreTrainedModel]:
-    """Return tokenizer and model; the demo's are made on the spot."""
+    """Return tokenizer and model. The demo's are created here, not loaded."""
     if config.is_demo:
         log.info(
             "This is the embedded demo: made-up sentences and a small encoder with random weights. It shows how a run "
-            "goes and what it leaves; its model is good for nothing else."
+            "works and which files it writes; its model has no other use."
         )
         tokenizer = demo.build_tokenizer(dataset.splits["train"])
         return tokenizer, new_model(demo.build_config(tokenizer), config.model, labels, tokenizer)
@@ -232,35 +240,39 @@ def build_model(config: Config, labels: Sequence[str], dataset: Dataset) -> tupl
 
 
 def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel) -> Collator:
-    """Return the collator of the settings, or padding where the model can't do what it does."""
+    """Return the collator of the settings, or Pad if the model computes other logits with it."""
     collator: Collator = config.collator.build("collator", tokenizer)
     chosen, reason = choose_collator(collator, model, tokenizer)
     if reason:
-        log.warning("warning: %s changes what this model computes: %s; padding", config.collator.name, reason)
+        log.warning("warning: %s changes what this model computes: %s; using pad instead", config.collator.name, reason)
     return chosen
 
 
 def prune_embedding(
     model: PreTrainedModel, features: Features, collator: Collator, tokenizer: Tokenizer, accelerator: Accelerator
 ) -> None:
-    """Let the model train the embeddings alone that occur in training, where that pays and is all the same to it."""
-    if "added_ids" not in vars(type(collator)):  # a collator that doesn't say which subwords it adds may add any
+    """Keep only the embedding rows that training uses, if that saves time and leaves the result unchanged.
+
+    Rows for subwords absent from the training text never receive a gradient, so their final values follow from weight
+    decay alone; `finalize` restores them.
+    """
+    if "added_ids" not in vars(type(collator)):  # the collator may add any subword, so no row can go
         return
     added_ids: Sequence[int] = collator.added_ids  # type: ignore[attr-defined]
     used_ids = np.union1d(features.used_ids, [*added_ids, *tokenizer.all_special_ids])
     feature = features[int(np.argmin(features.atoms.lengths))]
-    # One process decides: weights of other shapes on another one would never add up.
+    # One process decides for all: gradients of different shapes could not be summed.
     if collectives.broadcast_from_main(accelerator, lambda: is_prunable(model, used_ids, feature, collator, tokenizer)):
         prune(model, used_ids)
         log.info(
-            "the training text has %d of the model's %d subwords: their embeddings are trained, all others only decay, "
-            "as they would anyway",
+            "the training text uses %d of the model's %d subwords: only their embeddings are trained; the others get "
+            "no gradient and only decay",
             len(used_ids), model.get_input_embeddings().num_embeddings,
         )  # fmt: skip
 
 
 def best_metric_of(config: Config, evaluator: Evaluator) -> str:
-    """Return the metric that decides which weights are best. Raises ConfigError unless the evaluator has it."""
+    """Return the metric that decides which weights are best. Raises ConfigError if the evaluator has no such metric."""
     name = config.train.best_metric or evaluator.main_metric
     numbers = [n for n, v in evaluator.metrics(Counter()).items() if isinstance(v, int | float)]
     if name not in numbers:
@@ -270,7 +282,3 @@ def best_metric_of(config: Config, evaluator: Evaluator) -> str:
             f"{setting}: found {name!r}{plugins.did_you_mean(name, numbers)}, expected one of {', '.join(numbers)}"
         )
     return name
-
-
-def _num_long(atoms: BatchUnits) -> int:
-    return int((np.diff(atoms.offsets) > 1).sum())

@@ -1,4 +1,4 @@
-"""How far a training has come; what of it a checkpoint keeps."""
+"""The progress of a training, and the part of it that checkpoints keep."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class State:
         return {name: getattr(self, name) for name in KEPT}
 
     @staticmethod
-    def from_dict(found: Any, source: object) -> State:
-        """Return the state that a checkpoint kept. Raises CheckpointError for values that no run would have written."""
-        if not isinstance(found, dict) or found.keys() != KEPT.keys() or not all(
-            isinstance(found[name], kind) for name, kind in KEPT.items()
+    def from_dict(progress: Any, source: object) -> State:
+        """Return the state from a checkpoint. Raises CheckpointError if a value is missing or has the wrong type."""
+        if not isinstance(progress, dict) or progress.keys() != KEPT.keys() or not all(
+            isinstance(progress[name], kind) for name, kind in KEPT.items()
         ):  # fmt: skip
-            raise CheckpointError(f"{source}: its progress is {shorten(found)}, not what nerloop writes")
-        return State(**found, saved=found["step"])
+            raise CheckpointError(f"{source}: its progress is {shorten(progress)}, not what nerloop writes")
+        return State(**progress, saved=progress["step"])
 
     def is_patience_over(self, patience: int | None) -> bool:
-        """Whether early stopping has waited long enough for a better evaluation; `patience` None never ends."""
+        """Whether `patience` evaluations in a row were not the best so far; None never stops early."""
         return patience is not None and self.evaluations_without_best >= patience
 
     def note_evaluation(self, step: int, value: float, *, greater_is_better: bool) -> bool:
-        """Take the main metric of an evaluation and return whether it is the best so far; of equals the first is."""
+        """Record the main metric of an evaluation; return whether it is the best so far. Ties keep the earlier one."""
         self.evaluated = step
         is_best = self.best is None or (value > self.best if greater_is_better else value < self.best)
         self.evaluations_without_best += 1

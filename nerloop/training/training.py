@@ -1,4 +1,4 @@
-"""A training, ready to go: what the loop is given."""
+"""The Training: everything that the loop needs, built by setup.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 
 @dataclass(eq=False)
 class Training:
-    """A training, ready to go: everything that the loop is given."""
+    """Everything that the loop needs: settings, data, plan, model, optimizer and plugins."""
 
     config: Config
     labels: tuple[str, ...]
@@ -37,8 +37,8 @@ class Training:
     tokenizer: Tokenizer
     adaptation: Adaptation
     weights: Weights
-    model: Any  # the weights that compute, as accelerate prepared them
-    optimizer: Any  # likewise
+    model: Any  # the compute weights, as accelerate prepared them
+    optimizer: Any  # as accelerate prepared it
     objective: Objective  # with its trained parameters, if it has any
     step: TrainStep
     collator: Collator
@@ -46,10 +46,10 @@ class Training:
     predictor: Predictor
     features: Sequence[Feature]  # of the training split
     examples: Sequence[Example]  # of the training split
-    splits: Mapping[str, Split]  # the others
+    splits: Mapping[str, Split]  # validation and test, if given
     plan: Plan
     num_steps: int
-    best_metric: str  # of the validation split; it decides which weights are best
+    best_metric: str  # the validation metric that decides which weights are best
     fingerprints: Mapping[str, str]  # of the data, by split
 
     @property
@@ -59,17 +59,17 @@ class Training:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What besides the settings must be equal for a run to be resumed."""
+        """Values that must be the same for a run to be resumed, in addition to the settings."""
         return {"precision": self.precision, "fingerprints": self.fingerprints, "labels": list(self.labels)}
 
     @property
     def computed_on(self) -> dict[str, Any]:
-        """What must be equal for a resumed run to end with the same bits."""
+        """Values that must be the same for a resumed run to end with bit-identical weights."""
         return computed_on(self.accelerator)
 
     @property
     def patience(self) -> int | None:
-        """Evaluations without a better one before the training stops; None: never."""
+        """Number of evaluations without a new best after which training stops; None: never."""
         return self.config.train.early_stopping_patience
 
     @property
@@ -82,7 +82,7 @@ class Training:
         return dropout_seed(self.config.train.seed, step, self.accelerator.process_index)
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step, from 0."""
+        """Return the learning rate of a step (counted from 0)."""
         t = self.config.train
         peak = self.config.learning_rate
         return learning_rate(
@@ -90,25 +90,26 @@ class Training:
         )
 
     def weight_of(self, batch: Step) -> float:
-        """Return what the loss of a batch is divided by: its labelled subwords, unless the objective weighs them."""
+        """Return the divisor of a batch's summed loss: its labelled subwords, or the objective's own weight of them."""
         weigh = getattr(self.objective, "weight", None)
         if weigh is None:
             return max(1, batch.num_labelled)
         return float(sum(weigh(self.features[i].labels) for i in batch.features)) or 1.0
 
     def collate(self, indices: Sequence[int]) -> MicroBatch:
-        """Return the micro-batch of some training features; of none, a dummy row that has no labels."""
+        """Return the micro-batch of some training features; for no features, a dummy row without labels."""
         if indices:
             return self.collator([self.features[i] for i in indices])
+        # Every process must run the same number of forwards, because DDP synchronises in the backward pass.
         shortest = self.features[int(np.argmin(self.plan.atoms.lengths))]
         return self.collator([replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))])
 
     def num_subwords(self, indices: Sequence[int]) -> int:
-        """Return the subwords of some training features."""
+        """Return the number of subwords of some training features."""
         return int(self.plan.atoms.lengths[list(indices)].sum())
 
     def check_finite(self, first_bad: int) -> None:
-        """Raise TrainingError, naming sentences, where `first_bad` is a step (from 0) whose gradient is not finite."""
+        """Raise TrainingError, naming the sentences of step `first_bad`, unless it is -1: all gradients were finite."""
         if first_bad >= 0:
             features = self.plan[first_bad].features
             locations = dict.fromkeys(self.examples[e].location for f in features for e in self.features[f].examples)

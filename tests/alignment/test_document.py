@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerloop.alignment.all import All
-from nerloop.alignment.document import Document, what_stands_alone
+from nerloop.alignment.document import Document, describe_lone_sentences
 from nerloop.alignment.first import First
 from nerloop.alignment.subwords import subwords_of
 from nerloop.batching.plan import BatchUnits, Plan
@@ -194,13 +194,13 @@ def test_a_step_takes_windows_until_it_holds_batch_size_sentences(wordpiece):
     assert sum(plan[i].num_labelled for i in range(7)) == 0
 
 
-def test_what_stands_alone():
-    assert what_stands_alone(0, 2, "the input") == ""
-    assert what_stands_alone(0, 0, "the input") == ""
-    assert what_stands_alone(1, 1, "the input") == (
-        "no documents are known in the input, so each sentence stands alone in its window: documents come with "
+def test_describe_lone_sentences():
+    assert describe_lone_sentences(0, 2, "the input") == ""
+    assert describe_lone_sentences(0, 0, "the input") == ""
+    assert describe_lone_sentences(1, 1, "the input") == (
+        "no documents are known in the input, so each sentence gets a window of its own: documents come with "
         "-DOCSTART- lines or document ids"
     )
-    assert what_stands_alone(1, 3, "the train split") == (
-        "1 of 3 sentences of the train split belong to no known document and stand alone"
+    assert describe_lone_sentences(1, 3, "the train split") == (
+        "1 of 3 sentences of the train split belong to no known document and get windows of their own"
     )

@@ -104,7 +104,7 @@ def test_a_rule_of_ones_own_is_found_and_checked(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert list(rule_of("my_rules.halves")("abcd")) == [[(0, 2), (2, 4)]]
     with pytest.raises(
-        PluginError, match=r"^data.tokenizer my_rules.wrong: found token \(1, 3\) behind 2 in a text of 4"
+        PluginError, match=r"^data.tokenizer my_rules.wrong: found token \(1, 3\) after offset 2 in a text of 4"
     ):
         rule_of("my_rules.wrong")("abcd")
     with pytest.raises(PluginError, match=r"^data.tokenizer my_rules.broken: ZeroDivisionError: .*, on 'abcd'"):

@@ -232,8 +232,8 @@ def test_what_is_no_file_of_settings_is_told_in_one_line(message, text, expected
         (["--train.weight_decay", "1" * 400], "found a number that is too large for its setting"),
         (["--train.epochs", "argument --" * 10_000], "train.epochs: found 'argument --argument"),
         (["--data.train", "caf\udce9"], r"data.train: found 'caf\udce9', expected text that UTF-8 can hold"),
-        (["--alignment", "builtins.str"], "alignment: builtins.str is written in C and tells no options"),
-        (["--decoding", "builtins.bytes"], "decoding: builtins.bytes is written in C and tells no options"),
+        (["--alignment", "builtins.str"], "alignment: builtins.str is written in C and has no signature"),
+        (["--decoding", "builtins.bytes"], "decoding: builtins.bytes is written in C and has no signature"),
         (["--alignment", "x." * 5000 + "Y"], "alignment: can't import 'x.x.x."),
     ],
 )  # fmt: skip

@@ -151,7 +151,7 @@ def test_a_model_of_random_weights(wordpiece):
         (lambda folder: (folder / "model.safetensors").write_bytes(b"garbage"),
          "model.name_or_path {}: can't load the model: "),
         (lambda folder: [p.unlink() for p in folder.glob("tokenizer*")],
-         "model.name_or_path {}: found a tokenizer of 5 entries, so its files are not beside the model; expected"),
+         "model.name_or_path {}: found a tokenizer of 5 entries, so its files are missing; expected"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"),
          "model.name_or_path {}: can't load the tokenizer: "),
     ],
@@ -198,7 +198,7 @@ def test_weights_that_are_missing_are_told(saved, said):
     rename_weights(saved, lambda name: "" if "layer.1.output" in name else name)
     load(saved)
     assert said() == [
-        "warning: 4 tensors of the model are not in its files and start anew: "
+        "warning: 4 tensors of the model are not in its files and are initialised: "
         "bert.encoder.layer.1.output.LayerNorm.bias"
     ]
 
@@ -246,7 +246,7 @@ def test_a_slow_tokenizer_is_refused(encoder):
         load_tokenizer(settings(encoder))
     assert str(caught.value) == (
         f"model.name_or_path {encoder}: its tokenizer (CanineTokenizer) is not a fast one, which nerloop needs to know "
-        "which subword belongs to which token; expected a tokenizer.json beside the model"
+        "which subword belongs to which token; expected a tokenizer.json next to the model"
     )
 
 

@@ -18,7 +18,7 @@ from nerloop.optim.master_weights import Weights
 from nerloop.optim.optimizer import build_optimizer, clip
 from nerloop.optim.pruned_embedding import is_prunable, prune, pruned, restore
 from nerloop.run import atomic, checkpoint
-from nerloop.training import setup as task
+from nerloop.training import setup as training_setup
 from nerloop.types import Feature
 
 USED = np.array([0, 1, 2, 3, 4, 11, 12, 40, 299])  # of 300; 0 is BERT's padding
@@ -290,11 +290,11 @@ def test_what_collators_fill_in_is_used_too_and_it_is_said_once(make_model, word
     wordpiece.pad_token = None
     assert sorted(wordpiece.all_special_ids) == [1, 2, 3, 4]
     model = make_model("bert")
-    task.prune_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
+    training_setup.prune_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
     assert pruned(model)[0].used_ids.tolist() == [0, 1, 2, 3, 4, 9, 10]
     assert [(r.levelno, r.getMessage()) for r in caplog.records if "embeddings" in r.getMessage()] == [
-        (logging.INFO, "the training text has 7 of the model's 300 subwords: their embeddings are trained, all others "
-                       "only decay, as they would anyway")
+        (logging.INFO, "the training text uses 7 of the model's 300 subwords: only their embeddings are trained; the "
+                       "others get no gradient and only decay")
     ]  # fmt: skip
 
 
@@ -302,7 +302,9 @@ def test_the_main_process_decides_for_all(make_model, wordpiece, monkeypatch):
     found = []
     for decided in (True, False):
         model = make_model("bert")
-        monkeypatch.setattr(task.collectives, "broadcast_from_main", lambda _, decide, decided=decided: decided)
-        task.prune_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
+        monkeypatch.setattr(
+            training_setup.collectives, "broadcast_from_main", lambda _, decide, decided=decided: decided
+        )
+        training_setup.prune_embedding(model, FEATURES, Pad(wordpiece), wordpiece, make_accelerator("no"))
         found.append(len(pruned(model)))
     assert found == [1, 0]

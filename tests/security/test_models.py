@@ -66,10 +66,10 @@ def test_weights_that_are_a_pickle_of_more_than_tensors_are_one_line(saved, trap
         load(saved)
     assert not mark.exists()
     assert str(caught.value) == (
-        f"model.name_or_path {saved}: can't load the model: its weights are a pickle of more than tensors, "
-        "which is not read; expected model.safetensors"
+        f"model.name_or_path {saved}: can't load the model: its weights are a pickle that holds more than tensors, "
+        "which may run code; expected model.safetensors"
     )
-    with pytest.raises(ModelError, match="a pickle of more than tensors"):
+    with pytest.raises(ModelError, match="a pickle that holds more than tensors"):
         load_saved(ModelSettings(name_or_path=str(saved)), load_tokenizer(ModelSettings(name_or_path=str(saved))))
     assert not mark.exists()
 
@@ -217,7 +217,7 @@ def test_a_model_can_not_have_kernels_of_the_hub_fetched_and_run(saved, edit, ca
     model = load(saved)
     assert model.config._attn_implementation == "sdpa"
     assert [r.message for r in caplog.records if r.name == "nerloop.model.load" and r.levelname == "WARNING"] == [
-        f"warning: config.json asks for the attention '{name}', which may be code of the hub; torch's own is taken"
+        f"warning: config.json asks for the attention '{name}', which may be code of the hub; using torch's own"
     ]
 
 

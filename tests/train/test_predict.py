@@ -160,7 +160,7 @@ def test_predict_takes_text_up_to_a_blank_line_for_a_document(documents, monkeyp
     source = Path(documents.run.dir, "no_documents.jsonl")
     source.write_text('{"tokens": ["Hi"]}\n{"tokens": ["Bye"]}\n', encoding="utf-8")
     assert windows_of(b"", str(source)) == [(0,), (1,)]
-    assert "warning: no documents are known in the input, so each sentence stands alone" in capsys.readouterr().err
+    assert "warning: no documents are known in the input, so each sentence gets a window" in capsys.readouterr().err
 
 
 def test_a_training_without_documents_says_so_of_each_split(config, capsys):

@@ -1,4 +1,4 @@
-"""brat's folders: a text in each .txt, its annotations beside it in a .ann of the same name."""
+"""Read folders of brat: each .txt file is a text; the .ann file of the same name holds its annotations."""
 
 from __future__ import annotations
 
@@ -16,46 +16,52 @@ from nerloop.errors import DataError, shorten
 from nerloop.types import Span
 
 SKIPPED = "RENAM*#"
-"""First letters of lines without a span: relations, events, normalisations, attributes, equivalences, notes."""
+"""First characters of lines that are no spans: relations, events, normalisations, attributes, equivalences, notes."""
 ENTITY = re.compile(r"(\S+) (\d{1,12} \d{1,12}(?:;\d{1,12} \d{1,12})*)")
 
 
 def brat_files(path: str) -> list[str]:
-    """Return the .txt and .ann files of a folder and of those within it, sorted. Raises DataError where one lacks."""
-    found = []
+    """Return the .txt and .ann files of a folder and its subfolders, sorted. Raises DataError if it can't be read."""
+    paths = []
+
+    def fail(error: OSError) -> None:  # os.walk skips unreadable folders by default, which would lose their texts
+        raise error
+
     with file_errors(path):
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=fail):
             folders.sort()
-            found += [os.path.join(folder, name) for name in names if name.endswith((".txt", ".ann"))]
-    return sorted(found)
+            paths += [os.path.join(folder, name) for name in names if name.endswith((".txt", ".ann"))]
+    return sorted(paths)
 
 
 def read_brat(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
-    """Yield the texts of a folder with the spans of their T lines, sorted by the files' names.
+    """Yield the texts of a folder, sorted by file name, with the spans of their T lines.
 
-    A text without .ann was not annotated; an empty .ann says that there is nothing. Raises DataError with file:line.
+    A text without a .ann file was not annotated. An empty .ann file means that it has no entities. Raises DataError
+    with file:line.
     """
     files = brat_files(path) if Path(path).is_dir() else [path]
-    there = set(files)
+    existing = set(files)
     for name in files:
         text_name = str(Path(name).with_suffix(".txt"))
         if name.endswith(".ann"):
-            if text_name not in there:
-                raise DataError(f"{name}: found no {Path(text_name).name} beside it, expected the text it annotates")
+            if text_name not in existing:
+                raise DataError(f"{name}: found no {Path(text_name).name} next to it, expected the text it annotates")
             continue
         annotations = str(Path(name).with_suffix(".ann"))
         text = read_whole(name)
         spans = None
-        if options.with_tags and (annotations in there or Path(annotations).is_file()):
+        if options.with_tags and (annotations in existing or Path(annotations).is_file()):
             spans = tuple(_read_spans(annotations, text, options, warnings))
         yield TextRecord(text, spans, name, name, is_file=True)
 
 
 def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Span]:
-    """Yield the spans of a .ann file in code points of its text."""
-    pieces: list[Slice] = []
-    types: list[tuple[str, int]] = []  # and the number of pieces, by entity
-    where: list[str] = []
+    """Yield the spans of a .ann file, in code points of its text."""
+    # Whether offsets count code points or UTF-16 units is decided for the whole file, so first collect all of them.
+    pieces: list[Slice] = []  # of all entities; a discontinuous entity has several
+    types: list[tuple[str, int]] = []  # by entity: type and number of pieces
+    where: list[str] = []  # by entity
     for number, line in open_lines(path):
         at = f"{path}:{number}"
         if not line.strip() or line[0] in SKIPPED:
@@ -83,7 +89,7 @@ def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnin
 
 
 def _slices(borders: list[tuple[int, ...]], stated: str) -> list[Slice]:
-    """Return the pieces of an entity with the text of each; brat writes them one after the other, spaces between."""
+    """Return the pieces of an entity with their texts. brat writes the texts in one field, separated by spaces."""
     if not stated:
         return [Slice(start, end) for start, end in borders]
     if len(borders) == 1:
@@ -92,16 +98,18 @@ def _slices(borders: list[tuple[int, ...]], stated: str) -> list[Slice]:
     for start, end in borders:
         slices.append(Slice(start, end, stated[at : at + end - start]))
         at += end - start + 1
+    # If the lengths don't add up, the offsets count something else than code points; leave the texts out.
     return slices if at == len(stated) + 1 else [Slice(start, end) for start, end in borders]
 
 
 def _locate(
     text: str, pieces: list[Slice], path: str, where: list[str], types: list[tuple[str, int]], options: ReadOptions
 ) -> list[tuple[int, int]]:
-    """Return the pieces in code points; where that fails, the error names the line of the first wrong one."""
+    """Return the pieces in code points. If that fails, the error names the line of the first wrong piece."""
     try:
         return to_code_points(text, [], path, unit=options.offsets, others=pieces)[1]
     except DataError:
+        # The error above names only the file. Convert the pieces one by one to find the line.
         lines = [at for at, (_, number) in zip(where, types) for _ in range(number)]
         for at, piece in zip(lines, pieces):
             to_code_points(text, [], at, unit=options.offsets, others=[piece])

@@ -1,4 +1,4 @@
-"""CoNLL-type files: a token a line with its tag in a column, a blank line between sentences."""
+"""Read CoNLL-like files: one token a line, its tag in a column, a blank line between sentences."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from nerloop.types import Example
 
 DOCUMENT = "-DOCSTART-"
 MAX_HEAD_LINES = 1_000
-"""Lines at the head of a file that decide whether tabs alone split its columns."""
+"""Number of first lines that decide whether only tabs split the columns."""
 
 
 def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
-    """Yield the sentences of a file of columns. Spaces and tabs split columns; nothing else does.
+    """Yield the sentences of a file of columns. Only spaces and tabs split columns.
 
-    Tabs alone split them where all rows have the same number of tabs, but not the same number of fields between spaces
-    and tabs. Cells may then be empty or contain spaces.
+    If all rows have the same number of tabs, but different numbers of fields between spaces and tabs, only tabs split
+    columns. Cells may then be empty or contain spaces.
 
     `token_column` and `tag_column` are indices from 0 (negative: from the end; default: first and last), or names in a
     header line. Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token.
-    Comments are skipped: lines before a sentence that start with "#" and whose last field is no tag. Without tags, a
-    comment is a "#" and further fields whose number differs from that of the columns. Raises DataError with file:line.
+
+    Comments are skipped: lines before a sentence that start with "#" and whose last field is no tag. When tags are not
+    read, a comment is a line whose first field is "#", unless it has as many fields as there are columns. Raises
+    DataError with file:line.
     """
     with_tags, labels = options.with_tags, options.labels
     tokens: list[str] = []
@@ -39,9 +41,9 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
     tabs_split = _do_tabs_split(text for _, text in head)
     is_tabbed = False  # whether the first row has one tab between any two columns
     header_due = token_index is None or tag_index is None
-    usual = 0 if with_tags else _columns_of_first_row(path)
+    expected_columns = 0 if with_tags else _columns_of_first_row(path)
     for number, text in lines:
-        if "\r" in text:  # else whole rows would be read as columns between token and tag
+        if "\r" in text:  # a file of old Mac line ends would be read as one row of many columns
             raise DataError(
                 f"{path}:{number}: found a CR within the line, expected LF or CRLF at its end. Convert the file first."
             )
@@ -55,7 +57,11 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
             continue
         if tabs_split and "\t" in text:
             fields = [cell.strip(" ") for cell in text.split("\t")]
-        elif not tokens and fields[0].startswith("#") and _is_comment(fields, labels, with_tags, num_columns or usual):
+        elif (
+            not tokens
+            and fields[0].startswith("#")
+            and _is_comment(fields, labels, with_tags, num_columns or expected_columns)
+        ):
             continue
         if header_due:
             token_index = _find_column(options.token_column, fields, 0, f"{path}:{number}")
@@ -68,8 +74,9 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
             first_line, num_columns = number, len(fields)
             is_tabbed = text.count("\t") == num_columns - 1
             _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
+        # Some rows of a tab-separated file may have an empty cell, or one with spaces.
         if is_tabbed and len(fields) != num_columns and text.count("\t") == num_columns - 1:
-            fields = text.split("\t")  # a cell that is empty, or has spaces in it
+            fields = text.split("\t")
         if len(fields) != num_columns:
             raise DataError(
                 f"{path}:{number}: {_count(len(fields))} where line {first_line} has {num_columns}: {shorten(text)}. "
@@ -95,7 +102,7 @@ def _split(text: str) -> list[str]:
 
 
 def _do_tabs_split(lines: Iterable[str]) -> bool:
-    """Return whether all these lines have the same number of tabs, but not the same number of fields."""
+    """Return whether all lines have the same number of tabs, but not the same number of fields."""
     shapes = set()
     for text in lines:
         fields = _split(text)
@@ -106,7 +113,7 @@ def _do_tabs_split(lines: Iterable[str]) -> bool:
 
 
 def _with_hint(error: DataError, fields: list[str], labels: Sequence[str] | None) -> DataError:
-    """Return the error about the last column of a row; it names the other columns that hold a tag."""
+    """Return the error about the last column of a row, with a hint at other columns that hold tags."""
     others = [str(i) for i, cell in enumerate(fields[1:-1], start=1) if _is_tag(cell, labels)]
     return DataError(f"{error}. Is it column {' or '.join(others)} (from 0)? Set data.tag_column") if others else error
 
@@ -120,16 +127,16 @@ def _is_tag(cell: str, labels: Sequence[str] | None) -> bool:
 
 
 def _columns_of_first_row(path: str) -> int:
-    """Return the number of columns of the first line that can't be a comment, 0 if there is none."""
+    """Return the number of columns of the first line that can't be a comment, or 0 if there is none."""
     rows = (_split(text) for _, text in open_lines(path))
     return next((len(fields) for fields in rows if fields and fields[0] not in (DOCUMENT, "#")), 0)
 
 
 def _is_comment(fields: list[str], labels: Sequence[str] | None, with_tags: bool, num_columns: int) -> bool:
-    if not with_tags:  # nothing else tells comments from tokens here: rather read a comment than lose a token
+    if not with_tags:  # comment and token look alike here: it is better to read a comment than to lose a token
         return fields[0] == "#" and len(fields) not in (1, num_columns)
     if not _is_tag(fields[-1], labels):
-        # "#Paris b-loc" among rows of two columns is a token whose tag is misspelt; "# newdoc" is a comment
+        # In a file of two columns, "#Paris b-loc" is a token with a misspelt tag, but "# newdoc" is a comment.
         return fields[0] == "#" or len(fields) != num_columns
     return len(fields) == 1  # such as "#O": there is no column for a token
 
@@ -150,7 +157,7 @@ def _find_column(column: str | None, header: list[str], default: int, where: str
 
 
 def find_column(column: str, header: list[str], where: str) -> int:
-    """Return the index of a column that is given by name or by index. Raises DataError for an unknown name."""
+    """Return the index of a column, given by name or index. Raises DataError for an unknown name."""
     if (index := _index(column, 0)) is not None:
         return index
     if column not in header:

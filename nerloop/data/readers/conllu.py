@@ -1,4 +1,4 @@
-"""CoNLL-U: ten columns, entities in MISC (`name=B-PER`, `NER=B-PER`, or a key of your own) or in a column."""
+"""Read CoNLL-U: ten columns; entities are in MISC (`name=B-PER`, `NER=B-PER`, or another key) or in a column."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ WORD, NO_WORD = re.compile(r"\d{1,9}"), re.compile(r"\d{1,9}[-.]\d{1,9}")
 def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a CoNLL-U (or CoNLL-U Plus) file.
 
-    Tokens are the words of the FORM column: multiword tokens (1-2), whose words follow, and empty nodes (3.1) are left
-    out. `tag_column` is a column's index or name (also of `# global.columns`), else a key of MISC, "name", "NER" or
-    "ner" by default; a word without that key is outside. `# newdoc` begins a document. Sentences whose words, one after
-    the other and with nothing but white space between them, are their `# text` have offsets: into that where documents
-    are not known, else into the text of the document, a line a sentence. Raises DataError with file:line.
+    Tokens are the words in the FORM column. Multiword tokens (1-2) are skipped, since their words follow; so are empty
+    nodes (3.1). `tag_column` is the index or name of a column (also one of `# global.columns`), or a key of MISC. By
+    default it is the key "name", "NER" or "ner". A word without that key is outside.
+
+    `# newdoc` begins a document. A sentence has offsets if its `# text` consists of its words and white space. They
+    count from the start of its document, whose text has one line a sentence; without documents, from the start of its
+    `# text`. Raises DataError with file:line.
     """
     columns = COLUMNS
     tokens: list[str] = []
@@ -35,16 +37,16 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
     start_line = 0
     document = ""
     raw_text = ""
-    line_start = 0  # of the sentence in the text of its document
+    line_start = 0  # offset of the sentence in the text of its document
     was_found = not options.with_tags
-    brackets = ""  # where the first are, which are no tags
+    brackets = ""  # place and text of the first coreference brackets, which are no tags
     for number, text in open_lines(path):
         where = f"{path}:{number}"
         if not text.strip(" \t"):
             if tokens:
                 offsets = _offsets(tokens, raw_text, line_start)
                 yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
-                if document:  # where the words are not found in it, the words with spaces between stand for the text
+                if document:  # if `# text` doesn't match, the line is the words with spaces between them
                     line_start += len(raw_text if offsets else " ".join(tokens)) + 1
             tokens, tags, raw_text = [], [], ""
             continue
@@ -90,34 +92,34 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
 
 
 def _offsets(tokens: Sequence[str], text: str, start: int) -> tuple[tuple[int, int], ...]:
-    """Return where tokens stand in a text that begins at `start`, () unless they and white space are all of it."""
-    found, at = [], 0
+    """Return the offsets of tokens in a text that begins at `start`, or () unless it is only tokens and white space."""
+    offsets, at = [], 0
     for token in tokens:
         at = len(text) - len(text[at:].lstrip())
         if not token or not text.startswith(token, at):
             return ()
-        found.append((start + at, start + at + len(token)))
+        offsets.append((start + at, start + at + len(token)))
         at += len(token)
-    return () if text[at:].strip() else tuple(found)
+    return () if text[at:].strip() else tuple(offsets)
 
 
 def _column(name: str, columns: Sequence[str], where: str) -> int:
     by_lower_case = {c.lower(): c for c in columns}
-    found = find_column(by_lower_case.get(name.lower(), name), list(columns), where)
-    if not -len(columns) <= found < len(columns):
-        raise DataError(f"{where}: found column {found}, but a line has {len(columns)} (counted from 0)")
-    return found
+    index = find_column(by_lower_case.get(name.lower(), name), list(columns), where)
+    if not -len(columns) <= index < len(columns):
+        raise DataError(f"{where}: found column {index}, but a line has {len(columns)} (counted from 0)")
+    return index
 
 
 def _tag_of(fields: Sequence[str], columns: Sequence[str], name: str | None, where: str) -> str | None:
-    """Return the tag of a word, None where it says nothing of entities."""
+    """Return the tag of a word, or None if the line holds no tag."""
     is_column = name is not None and (
         re.fullmatch(r"-?\d{1,9}", name) or name.lower() in [c.lower() for c in columns] or "MISC" not in columns
     )
     if is_column:
         assert name is not None
-        found = fields[_column(name, columns, where)]
-        return None if found == "*" else OUTSIDE if found == "_" else found
+        tag = fields[_column(name, columns, where)]
+        return None if tag == "*" else OUTSIDE if tag == "_" else tag
     if "MISC" not in columns:
         raise DataError(f"{where}: found columns {' '.join(columns)}; set data.tag_column to the one with entities")
     misc = dict(item.partition("=")[::2] for item in fields[columns.index("MISC")].split("|"))

@@ -1,4 +1,4 @@
-"""JSON lines, or one JSON array: an object a sentence, with a list of tokens and a list of tags."""
+"""Read JSON lines or a JSON array: one object a sentence, with a list of tokens and a list of tags."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DOCUMENT_COLUMNS = ("document_id", "doc_id", "document")
 def read_jsonl(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a file of JSON lines.
 
-    Without names, the token column is "tokens" or "words", the tag column "ner_tags", "tags", "labels" or "ner". Blank
-    lines are skipped. Raises DataError with file:line.
+    By default the token column is "tokens" or "words", and the tag column is "ner_tags", "tags", "labels" or "ner".
+    Blank lines are skipped. Raises DataError with file:line.
     """
     for number, text in open_lines(path):
         if text.strip(" \t\r"):
@@ -50,22 +50,22 @@ def _example(record: Any, options: ReadOptions, path: str, where: str) -> Exampl
 
 
 def document_of(record: Mapping[str, Any], path: str) -> str | None:
-    """Return the id of the document that a record names as its own, None where it names none."""
-    found = next((record[name] for name in DOCUMENT_COLUMNS if name in record), None)
-    if isinstance(found, bool) or not isinstance(found, str | int) or len(str(found)) > LONGEST_ID:
+    """Return the id of a record's document, or None if it names none."""
+    document = next((record[name] for name in DOCUMENT_COLUMNS if name in record), None)
+    if isinstance(document, bool) or not isinstance(document, str | int) or len(str(document)) > LONGEST_ID:
         return None
-    return f"{path}#{found}"
+    return f"{path}#{document}"
 
 
 def pick_column(
     name: str | None, usual: Sequence[str], columns: Sequence[str] | dict[str, Any], setting: str, where: str
 ) -> str:
-    """Return the name of a column: the one asked for, else the first usual one there is. Raises DataError for none."""
-    found = [name] if name is not None else list(usual)
-    if (column := next((c for c in found if c in columns), None)) is not None:
+    """Return the name of a column: `name`, or by default the first of `usual` in `columns`. Raises DataError."""
+    wanted = [name] if name is not None else list(usual)
+    if (column := next((c for c in wanted if c in columns), None)) is not None:
         return column
     near = did_you_mean(name, columns) if name is not None else ""
     raise DataError(
-        f"{where}: found no column {' or '.join(map(shorten, found))}{near}; "
+        f"{where}: found no column {' or '.join(map(shorten, wanted))}{near}; "
         f"set {setting} to one of: {shorten_message(', '.join(map(str, columns)))}"
     )

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: tasks with their annotations."""
+"""Read Label Studio's JSON export: tasks with their annotations."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 
 OTHER_TEXTS = ("hypertextlabels", "paragraphlabels", "timeserieslabels")
-"""Types of regions whose offsets don't count the characters of a plain text."""
+"""Types of regions whose offsets are not characters of a plain text."""
 
 
 def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
-    """Yield the texts of tasks with the regions of one annotation each.
+    """Yield the texts of tasks, each with the regions of one annotation.
 
-    Of several annotations, the one that is marked as ground truth, else the first. Cancelled annotations, drafts,
-    predictions, relations and regions that are no labels of text are left out; a task without annotation was not
-    annotated. The text is `data.text` or the only text of `data`; `token_column` names another, `tag_column` the
-    `from_name` of the labels where a task has several kinds. Raises DataError with file:line.
+    Of several annotations the ground truth is used, else the first one. Cancelled annotations, drafts, predictions,
+    relations, and regions that are no labels of text are left out. A task without annotations was not annotated.
+
+    The text is `data.text` or the only text in `data`; `token_column` names another one. If a task has several kinds of
+    labels, `tag_column` is the `from_name` of those to read. Raises DataError with file:line.
     """
     for where, task in read_values(path):
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
@@ -39,18 +40,18 @@ def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -
 
 
 def _annotation_of(task: Mapping[str, Any], where: str, warnings: ReadWarnings) -> Mapping[str, Any] | None:
-    """Return the annotation that is gold, None where there is none."""
-    found = task.get("annotations", task.get("completions", []))  # completions: before version 1.0
-    if not isinstance(found, list) or not all(isinstance(a, dict) for a in found):
-        raise DataError(f"{where}: 'annotations' is {shorten(found)}, expected a list of objects")
-    whole = [a for a in found if not a.get("was_cancelled") and not a.get("skipped")]
-    if len(whole) < len(found):
+    """Return the gold annotation of a task, or None if it has none."""
+    annotations = task.get("annotations", task.get("completions", []))  # completions: before version 1.0
+    if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
+        raise DataError(f"{where}: 'annotations' is {shorten(annotations)}, expected a list of objects")
+    finished = [a for a in annotations if not a.get("was_cancelled") and not a.get("skipped")]
+    if len(finished) < len(annotations):
         warnings.add("tasks with cancelled annotations, which are left out", where)
-    if not whole:
+    if not finished:
         return None
-    if len(whole) > 1:
-        warnings.add("tasks with several annotations: the ground truth is taken, else the first one", where)
-    gold: Mapping[str, Any] = next((a for a in whole if a.get("ground_truth")), whole[0])
+    if len(finished) > 1:
+        warnings.add("tasks with several annotations: the ground truth is used, else the first one", where)
+    gold: Mapping[str, Any] = next((a for a in finished if a.get("ground_truth")), finished[0])
     return gold
 
 

@@ -1,4 +1,4 @@
-"""Read the predictions.*.jsonl that nerloop wrote about texts, as texts with character spans."""
+"""Read predictions.*.jsonl files of nerloop back, as texts with character spans."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nerloop.tags import to_spans
 from nerloop.types import Example, Span
 
 MAX_GAP = 1_000_000
-"""Characters between two tokens, above which the offsets can't be those of a text."""
+"""Maximum number of characters between two tokens; larger gaps mean that the offsets are wrong."""
 MAX_RECORDS = 100
-"""Sentences that are looked at until one tells that these are predictions."""
+"""Number of sentences that `is_predictions` looks at."""
 
 
 def is_predictions(path: str) -> bool:
-    """Return whether a file of JSON lines has predictions of sentences that come from texts."""
+    """Return whether a file of JSON lines holds predictions for sentences of texts."""
     first = (value for _, value in itertools.islice(read_values(path), MAX_RECORDS))
     return any(isinstance(value, dict) and {"tokens", "tags", "offsets", "document"} <= value.keys() for value in first)
 
@@ -29,8 +29,9 @@ def is_predictions(path: str) -> bool:
 def read_predictions(path: str) -> Iterator[TextRecord]:
     """Yield the documents of a predictions file; spaces and line breaks fill the gaps between tokens.
 
-    A sentence of no known document is a text by itself. One without offsets (CoNLL-U has such) continues the document
-    before it, with spaces between its tokens. Raises DataError with file:line for anything that nerloop doesn't write.
+    A sentence without a document is a text by itself. A sentence without offsets, as some of CoNLL-U, continues the
+    document of the sentence before, with spaces between its tokens. Raises DataError with file:line for anything that
+    nerloop doesn't write.
     """
     for document, group in itertools.groupby(_sentences_of(path), key=lambda pair: pair[1].document):
         text, spans, location = "", [], ""
@@ -41,12 +42,13 @@ def read_predictions(path: str) -> Iterator[TextRecord]:
                 example = replace(example, offsets=tuple(places))
             if example.offsets and example.offsets[0][0] < len(text):
                 raise DataError(
-                    f"{where}: found offset {example.offsets[0][0]} behind {len(text)} of the same document"
+                    f"{where}: found offset {example.offsets[0][0]} after offset {len(text)} of the same document"
                 )
             for i, (token, (start, _)) in enumerate(zip(example.tokens, example.offsets)):
                 gap = start - len(text)
                 if gap > MAX_GAP:
                     raise DataError(f"{where}: found a gap of {gap} characters between two tokens, expected a text")
+                # The gap before a sentence begins with the line break that ended the one before.
                 text += ("\n" + " " * (gap - 1) if gap and text and i == 0 else " " * gap) + token
             spans += in_characters(example.tags, example.offsets)
         yield TextRecord(text, tuple(spans), location, document)
@@ -59,7 +61,7 @@ def lay_out(tokens: Sequence[str], start: int) -> list[Offsets]:
 
 
 def in_characters(tags: Sequence[str], offsets: Sequence[Offsets]) -> list[Span]:
-    """Return the spans of tags in characters, by the offsets of their tokens."""
+    """Return the spans of tags in characters, given the offsets of the tokens."""
     return [Span(offsets[start][0], offsets[end - 1][1], type_) for start, end, type_ in to_spans(tags)]
 
 
@@ -79,7 +81,7 @@ def _sentence_of(value: Any, where: str) -> Example:
         borders = [at for offset in offsets for at in offset]
         fits = [end - start for start, end in offsets] == list(map(len, tokens)) and borders == sorted(borders)
         if not (fits or not offsets) or len(tags) != len(tokens):
-            raise ValueError("tokens, tags and offsets don't go together")
+            raise ValueError("tokens, tags and offsets don't match")
         return Example(tokens, tags, where, str(value["document"] if offsets else ""), offsets)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
-        raise DataError(f"{where}: not what nerloop writes into predictions: {shorten(str(error))}") from error
+        raise DataError(f"{where}: not a prediction that nerloop wrote: {shorten(str(error))}") from error

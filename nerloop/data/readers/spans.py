@@ -1,4 +1,4 @@
-"""Texts with character spans as JSON: Prodigy's and doccano's records, and spaCy's pairs."""
+"""Read texts with character spans from JSON: records of Prodigy and doccano, and pairs of spaCy."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ REFUSED = ("reject", "ignore")
 def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the records of JSON lines, or of one JSON array: an object each, with a text and its spans.
 
-    Spans are objects with start (or start_offset), end (end_offset) and label, or triples [start, end, label], under
-    "spans", "entities", "label" or "labels"; the columns' names say otherwise. A record or span that was rejected or
-    ignored (Prodigy's `answer`) is not gold; a record without spans that was accepted, or that Label Studio has an
-    annotation of, has none. Raises DataError with file:line.
+    Spans are objects with start (or start_offset), end (or end_offset) and label, or triples [start, end, label]. They
+    are under "spans", "entities", "label" or "labels", unless `tag_column` names another key. A record or span that was
+    rejected or ignored (Prodigy's `answer`) is not gold. A record without spans was annotated, and has no entities, if
+    it has an answer or an `annotation_id` of Label Studio. Raises DataError with file:line.
     """
     for where, value in read_values(path):
         if not isinstance(value, dict):
@@ -37,11 +37,13 @@ def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
             warnings.add("records that were rejected or ignored are left out", where)
             continue
         if options.with_tags and value.get("_is_binary"):
-            warnings.add("records answer about one span each (Prodigy's binary view) and may have more entities", where)
+            warnings.add(
+                "records are answers about a single span (Prodigy's binary view) and may have more entities", where
+            )
         stated = _spans_of(value, options.tag_column, where, warnings) if options.with_tags else None
         tokens = _tokens_of(value, where)
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
-        # spaCy's tokenizer, which Prodigy's tokens are of, makes tokens of white space, too; no format of columns does.
+        # Prodigy's tokens come from spaCy's tokenizer, which makes tokens of white space, too. Leave these out.
         places = [place for place in places if text[slice(*place)].strip()]
         if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
             raise DataError(f"{where}: found 'tokens' that overlap or go back, expected them from left to right")
@@ -49,7 +51,7 @@ def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
 
 
 def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: ReadWarnings) -> list[Stated] | None:
-    """Return the spans of a record, None of one that nobody annotated."""
+    """Return the spans of a record, or None if nobody annotated it."""
     is_annotated = any(column in record for column in ("answer", "annotation_id"))
     if name is None and is_annotated and not any(column in record for column in SPAN_COLUMNS):
         return []
@@ -58,13 +60,13 @@ def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: Re
         raise DataError(
             f"{where}: found spans in {filled[0]!r} and in {filled[1]!r}; set data.tag_column to one of them"
         )
-    found = record[filled[0] if filled else pick_column(name, SPAN_COLUMNS, record, "data.tag_column", where)]
-    if found is None:
+    spans = record[filled[0] if filled else pick_column(name, SPAN_COLUMNS, record, "data.tag_column", where)]
+    if spans is None:
         return None
-    if not isinstance(found, list):
-        raise DataError(f"{where}: found the spans {shorten(found)}, expected a list of them")
+    if not isinstance(spans, list):
+        raise DataError(f"{where}: found the spans {shorten(spans)}, expected a list of them")
     stated = []
-    for i, span in enumerate(found):
+    for i, span in enumerate(spans):
         if isinstance(span, dict) and span.get("answer") in REFUSED:
             warnings.add("spans that were rejected or ignored are left out", f"{where}: span {i + 1}")
         else:
@@ -73,12 +75,12 @@ def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: Re
 
 
 def _has_spans(value: Any) -> bool:
-    """Whether these are spans; doccano has texts' own labels, which are names, under the same columns."""
+    """Whether a value is a list of spans. doccano also uses these keys for labels of whole texts: names."""
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict | list) for item in value)
 
 
 def as_span(value: Any, where: str, warnings: ReadWarnings) -> Stated:
-    """Return a span that is written as an object or a triple. Raises DataError, starting with `where`."""
+    """Return a span, given as an object or a triple. Raises DataError, starting with `where`."""
     if isinstance(value, list) and len(value) >= 3:
         start, end, label = value[:3]
         text = None
@@ -95,18 +97,18 @@ def as_span(value: Any, where: str, warnings: ReadWarnings) -> Stated:
 
 
 def _tokens_of(record: Mapping[str, Any], where: str) -> list[Slice]:
-    """Return the tokens that a record brings along, none unless they say where they stand."""
+    """Return the tokens in a record, [] unless they have offsets."""
     tokens = record.get("tokens")
     if not isinstance(tokens, list) or not tokens or not all(isinstance(token, dict) for token in tokens):
         return []
-    found = []
+    slices = []
     for i, token in enumerate(tokens):
         at = f"{where}: token {i + 1}"
         text = token.get("text")
         if text is not None and not isinstance(text, str):
             raise DataError(f"{at}: its 'text' is {shorten(text)}, expected a text")
-        found.append(Slice(as_offset(token.get("start"), at), as_offset(token.get("end"), at), text))
-    return found
+        slices.append(Slice(as_offset(token.get("start"), at), as_offset(token.get("end"), at), text))
+    return slices
 
 
 def _spacy_records(path: str) -> Iterator[tuple[str, Any]]:
@@ -119,15 +121,15 @@ def _spacy_records(path: str) -> Iterator[tuple[str, Any]]:
 
 
 def is_annotator_file(value: Any) -> bool:
-    """Whether a JSON value is the whole of what the NER annotator for spaCy writes: all records in one object."""
+    """Whether a JSON value is a file of the NER annotator for spaCy: one object that holds all records."""
     return isinstance(value, dict) and all(isinstance(value.get(name), list) for name in ("classes", "annotations"))
 
 
 def read_spacy(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
-    """Yield the records of spaCy's training data as JSON: an array or a line each.
+    """Yield the records of spaCy's training data as JSON: one array, or a record a line.
 
-    A record is [text, {"entities": [[start, end, label], ...]}]; entities that are null or missing were not annotated.
-    They may be the "annotations" of an object with "classes". Raises DataError with file:line.
+    A record is [text, {"entities": [[start, end, label], ...]}]. If entities are null or missing, it was not annotated.
+    The records may also be in an object with "classes" and "annotations". Raises DataError with file:line.
     """
     name = options.tag_column or "entities"
     for where, value in _spacy_records(path):

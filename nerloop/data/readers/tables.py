@@ -1,4 +1,4 @@
-"""CSV and Parquet: a sentence a row with lists of tokens and tags, or (CSV) a token a row."""
+"""Read CSV and Parquet: one sentence a row, with lists of tokens and tags; in CSV also one token a row."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ LONGEST_CELL = 1 << 27
 
 
 def read_csv(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
-    """Yield the sentences of a CSV file, its fields parted by commas, semicolons or tabs.
+    """Yield the sentences of a CSV file. Commas, semicolons or tabs separate its fields.
 
-    Cells that hold lists (JSON's or Python's) are a sentence each. Else a row is a token, and a sentence ends at an
-    empty row, or where the column "sentence #", "sentence_id", "sent_id" or "sentence" names another one (empty cells
-    name none). Columns go by the names of the first row; with indices for both, and a tag in it, that row is data.
+    If cells hold lists (of JSON or Python), each row is a sentence. Otherwise each row is a token. A sentence then ends
+    at an empty row, or where the column "sentence #", "sentence_id", "sentence_number", "sent_id" or "sentence" changes
+    (empty cells don't count).
+
+    The first row names the columns. If both columns are given as indices and the first row holds a tag, it is data.
     Raises DataError with file:line.
     """
     rows = _csv_rows(path)
@@ -117,7 +119,7 @@ def _is_header(row: list[str], tag_index: int | None, options: ReadOptions) -> b
 
 
 def _as_list(cell: str) -> list[Any] | None:
-    """Return the list that a cell holds, None where it holds none: '["A"]', "['A' , 'b']" -> lists, "[" -> None."""
+    """Return the list in a cell, or None: '["A"]' and "['A', 'b']" are lists, "[" is none."""
     text = cell.strip()
     if not (text.startswith("[") and text.endswith("]")) or len(text) < 2:
         return None
@@ -137,9 +139,10 @@ def _sentence(rows: Sequence[tuple[int, str, str | None]], path: str) -> Iterato
 
 
 def read_parquet(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
-    """Yield the sentences of a Parquet file, a row each.
+    """Yield the sentences of a Parquet file, one a row.
 
-    Integer tags go by `labels`, else by the names that `datasets` wrote into the file. Raises DataError with file:row.
+    Integer tags are indices into `labels`, or into the names that `datasets` wrote into the file. Raises DataError with
+    file:row.
     """
     import pyarrow
     from pyarrow import parquet
@@ -168,7 +171,7 @@ def read_parquet(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
 
 def _class_names(metadata: Any, column: str) -> list[str] | None:
-    """Return the names of a ClassLabel column, which `datasets` keeps as JSON beside the schema."""
+    """Return the names of a ClassLabel column, which `datasets` writes as JSON into the schema's metadata."""
     try:
         info = json.loads((metadata or {})[b"huggingface"])
         feature = info["info"]["features"][column]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from nerloop.data import ReadOptions, format_of, read_files
+from nerloop.data.readers.brat import brat_files
 from nerloop.errors import DataError
 from nerloop.types import Span
 
@@ -72,7 +75,22 @@ def test_an_empty_ann_says_that_there_is_nothing():
 def test_annotations_without_their_text_are_refused():
     write("Anna")
     Path("b/z.ann").write_text("")
-    assert message() == "b/z.ann: found no z.txt beside it, expected the text it annotates"
+    assert message() == "b/z.ann: found no z.txt next to it, expected the text it annotates"
+
+
+def test_an_unreadable_subfolder_is_refused(monkeypatch):
+    write("Anna")
+    Path("b/closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"^b: can't be read: Permission denied$"):
+        brat_files("b")
 
 
 def test_a_discontinuous_span_is_read_as_its_hull_or_skipped(caplog):

@@ -65,7 +65,7 @@ def test_of_several_annotators_the_ground_truth_counts_else_the_first(caplog):
     with caplog.at_level(logging.WARNING):
         assert read(task(first, second)) == GOLD
         assert read(task(second, {**first, "ground_truth": True})) == GOLD
-    assert "1 tasks with several annotations: the ground truth is taken, else the first one" in caplog.text
+    assert "1 tasks with several annotations: the ground truth is used, else the first one" in caplog.text
 
 
 def test_an_empty_result_is_gold_and_no_annotation_is_not():

@@ -234,8 +234,8 @@ def test_answers_about_one_span_are_told(caplog):
     with caplog.at_level(logging.WARNING):
         read({**SHAPES["prodigy"], "_is_binary": True})
     assert caplog.messages == [
-        "warning: x.jsonl: 1 records answer about one span each (Prodigy's binary view) and may have more entities: "
-        "x.jsonl:1"
+        "warning: x.jsonl: 1 records are answers about a single span (Prodigy's binary view) and may have more "
+        "entities: x.jsonl:1"
     ]
 
 
