@@ -138,7 +138,7 @@ def test_print_config_read_back_gives_an_equal_configuration(tmp_path):
         [sys.executable, "-m", "nerloop.train", "--print_config=comments"], capture_output=True, text=True, check=True
     )
     (tmp_path / "c.yaml").write_text(printed.stdout)
-    assert len(yaml.safe_load(printed.stdout)) == 8
+    assert len(yaml.safe_load(printed.stdout)) == 10
     assert parse(["--config", str(tmp_path / "c.yaml")]) == parse([])
 
 
