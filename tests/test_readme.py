@@ -6,6 +6,7 @@ the same. A ```python block whose first line is `# name.py` is saved under that 
 """
 
 import ast
+import json
 import math
 import os
 import re
@@ -181,6 +182,13 @@ def folder(tmp_path_factory, files, tiny_model) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     for split, name in (("train", "train"), ("validation", "dev"), ("test", "test"), ("test", "new")):
         (folder / f"{name}.conll").write_bytes(Path(files[split]).read_bytes())
+    value = {"start": 0, "end": 4, "text": "Anna", "labels": ["PER"]}
+    result = [{"type": "labels", "from_name": "label", "to_name": "text", "value": value}]
+    task = {"id": 1, "data": {"text": "Anna flew to Paris."}, "annotations": [{"id": 1, "result": result}]}
+    (folder / "export.json").write_text(json.dumps([task]))
+    (folder / "annotated").mkdir()
+    (folder / "annotated" / "a.txt").write_text("Anna flew to Paris.")
+    (folder / "annotated" / "a.ann").write_text("T1\tPER 0 4\tAnna\n")
     links = {"launch": ROOT / "launch", "tests": ROOT / "tests"}
     links["bert-base-cased"] = Path(tiny_model)  # a folder wins over the hub's model of that name
     for name, target in links.items():
