@@ -107,7 +107,7 @@ def predict(arguments: argparse.Namespace) -> None:
     ):
         log.warning("warning: %s", problem)
     release_log()
-    decoding = next(iter(predictor.decodings))
+    decoding = predictor.main_decoding
     has_gold = known.num_tokens > 0 and known.tags.total() == known.num_tokens
     if arguments.metrics and not has_gold and is_main:
         print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)

@@ -64,14 +64,16 @@ def loop(training: Training, state: State, run: Run, monitor: Monitor, session: 
     training.model.train()  # evaluation restores this mode when it is done
     while True:  # one turn more than there are steps, so the last evaluation and checkpoint run here, too
         is_stopping = session.interruption.is_agreed()
-        if is_stopping or training.is_evaluation_due(state.step) or training.is_save_due(state.step):
+        is_evaluation_due = state.step > state.evaluated and training.is_evaluation_due(state.step)
+        is_save_due = training.is_save_due(state.step)  # always after the last step
+        if is_stopping or is_evaluation_due or is_save_due:
             monitor.flush()  # log a step's metrics before its evaluation and checkpoint
-        if state.step > state.evaluated and training.is_evaluation_due(state.step):
+        if is_evaluation_due:
             with monitor.paused():
                 evaluate(training, state, run, monitor)
         state.seconds = time.perf_counter() - clock
         is_last = state.step == training.num_steps or state.is_patience_over(training.patience)
-        if state.step > state.saved and (is_last or is_stopping or training.is_save_due(state.step)):
+        if state.step > state.saved and (is_last or is_stopping or is_save_due):
             with monitor.paused():
                 save(training, state, run, monitor)
         if is_last:
@@ -85,9 +87,8 @@ def loop(training: Training, state: State, run: Run, monitor: Monitor, session: 
         torch.manual_seed(training.dropout_seed(state.step))
         lr = training.learning_rate(state.step)
         weight = training.weight_of(batch)
-        scale = (
-            accelerator.num_processes / weight
-        )  # DDP averages gradients over the processes; multiplying by their number gives the sum
+        # DDP averages gradients over the processes; multiplying by their number gives the sum.
+        scale = accelerator.num_processes / weight
         micro_batches = batch.micro_batches[accelerator.process_index]
         loss_sum = torch.zeros((), device=accelerator.device, dtype=training.weights.master.dtype)
         for i, indices in enumerate(micro_batches):
