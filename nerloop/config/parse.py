@@ -252,7 +252,7 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
 
 
 def _check_text(config: Config, sources: dict[str, str]) -> None:
-    """Raise ConfigError for text that can't be the name of a file or stand in one: NUL, lone surrogates."""
+    """Raise ConfigError for text that can't be a file name or file content: NUL, lone surrogates."""
     for name, value in config.to_flat().items():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):

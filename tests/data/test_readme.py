@@ -1,4 +1,4 @@
-"""The code of nerloop/data/README.md, as it stands there: a reader, and its line in the table."""
+"""The Python code of nerloop/data/README.md, run as written: a reader, and its line in the table."""
 
 from __future__ import annotations
 

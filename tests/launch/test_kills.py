@@ -61,7 +61,7 @@ def test_the_chains_have_every_point_and_ten_random_moments():
 
 
 def test_every_point_is_reached_by_what_nerloop_writes(tmp_path):
-    """A point that no code passes would let a chain wait in vain, or test nothing."""
+    """If no code passed a point, a chain of kills would wait for it forever, or test nothing."""
     code = (
         "import sys\n"
         f"sys.path.insert(0, {str(Path(faulty.__file__).parent)!r})\n"
