@@ -43,7 +43,7 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
         code = command() or 0
         sys.stdout.flush()
     except NerloopError as error:
-        message, code = f"nerloop: error: {error}", error.exit_code
+        message, code = error_lines(error), error.exit_code
     except KeyboardInterrupt:
         message, code = STOPPED, Interrupted.exit_code
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
@@ -53,6 +53,11 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
         print(message, file=sys.stderr)
     if code:
         sys.exit(code)
+
+
+def error_lines(error: NerloopError) -> str:
+    """Return what a command says of an error: a line, or one for each of several bad records."""
+    return "\n".join(f"nerloop: error: {line}" for line in str(error).split("\n"))
 
 
 def print_report(text: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nerloop import cli
-from nerloop.data import ReadOptions, format_of
+from nerloop.data import ReadOptions, format_of, read_records
 from nerloop.data.formats import format_named
 from nerloop.data.lines import file_errors
 from nerloop.data.read_warnings import ReadWarnings
@@ -54,17 +54,18 @@ def convert(arguments: argparse.Namespace) -> None:
     source, target = arguments.input, arguments.output
     if os.path.exists(target) and os.path.samefile(source, target):
         raise DataError(f"{target}: is the input, expected another name for the output")
-    options, warnings = ReadOptions.of(arguments), ReadWarnings()
+    options = ReadOptions.of(arguments)
+    warnings = ReadWarnings.of(options)
     name = format_of(source, options)
     # Either texts with their spans as they are, which may be nested, or sentences.
     records: Iterable[TextRecord] | None = None
     examples: Iterable[Example] = ()
     if name == "jsonl" and is_predictions(source):
         records = read_predictions(source)
-    elif (format_ := format_named(name)).has_texts:
-        records = (r for r in format_.read(source, options, warnings) if isinstance(r, TextRecord))
+    elif format_named(name).has_texts:
+        records = (r for r in read_records(source, options, warnings) if isinstance(r, TextRecord))
     else:
-        examples = read_examples(format_.read(source, options, warnings), options, warnings)
+        examples = read_examples(read_records(source, options, warnings), options, warnings)
     if arguments.to == "conll":
         sentences = examples if records is None else read_examples(records, options, warnings)
         _write_file(target, conll_lines((example, [example.tags]) for example in sentences))

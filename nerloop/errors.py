@@ -10,6 +10,8 @@ NerloopError            exit code 2: bad input, found before any training time i
   Interrupted           exit code 130: a signal stopped the run, which can be gone on with
 """
 
+from collections.abc import Sequence
+
 
 class NerloopError(Exception):
     """Base of every error that nerloop raises for its user; the message is one line, whatever was found."""
@@ -26,6 +28,17 @@ class ConfigError(NerloopError):
 
 class DataError(NerloopError):
     """Input data that can't be read; starts with file:line where there is one."""
+
+
+class BadRecordsError(DataError):
+    """Several records of one file that can't be read: a line each."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        super().__init__(messages[0])
+        self.messages = tuple(map(printable, messages))
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages)
 
 
 class PluginError(NerloopError):

@@ -194,7 +194,7 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except NerloopError as error:
         if collectives.is_local_main():
-            print(f"nerloop: error: {error}", file=sys.stderr)
+            print(cli.error_lines(error), file=sys.stderr)
         sys.exit(error.exit_code)
     except RuntimeError as error:
         if not collectives.is_lost_peer(error):

@@ -62,6 +62,12 @@ class DataSettings:
     """which one of nested or overlapping character spans is kept"""
     discontinuous: Literal["hull", "skip"] = "hull"
     """what to do with a brat span of several pieces"""
+    encoding: str = "utf-8"
+    """of the files, such as latin-1"""
+    token_prefix: str | None = None
+    """prefix to remove from every token, such as en:"""
+    on_bad_record: Literal["stop", "skip"] = "stop"
+    """what a sentence or record that can't be read does: end the reading, or get left out and listed"""
     cache_dir: str | None = None
     """folder that caches data read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
 

@@ -12,11 +12,11 @@ from nerloop.data.detect import format_of
 from nerloop.data.formats import format_named
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings, log
-from nerloop.data.records import read_examples
-from nerloop.errors import DataError
+from nerloop.data.records import TextRecord, read_examples
+from nerloop.errors import BadRecordsError, DataError
 from nerloop.types import Example
 
-__all__ = ["ReadOptions", "format_of", "iterate_files", "read_files"]
+__all__ = ["ReadOptions", "format_of", "iterate_files", "read_files", "read_records"]
 
 
 def read_files(
@@ -64,12 +64,26 @@ def iterate_files(
     Raises DataError as `read_files` does, when it reaches the mistake.
     """
     for path in paths:
-        found, is_empty = ReadWarnings(), True
-        format_ = format_named(format_of(path, options))
-        for example in read_examples(format_.read(path, options, found), options, found):
+        found, is_empty = ReadWarnings.of(options), True
+        for example in read_examples(read_records(path, options, found), options, found):
             is_empty = False
             yield example
         warnings += found.lines(path)
         if is_empty:
             left_out = f" ({found.summary})" if found.counts else ""
             raise DataError(f"{path}: found no sentence{left_out}, expected at least one. Is this the right file?")
+
+
+def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example | TextRecord]:
+    """Yield what the reader of a file's format does: its sentences, or its texts with character spans.
+
+    Raises DataError as `read_files` does; bad records are told together at the end of the file, or at the tenth.
+    """
+    format_ = format_named(format_of(path, options))
+    try:
+        yield from format_.read(path, options, warnings)
+    except BadRecordsError:
+        raise
+    except DataError as error:  # nothing after it can be read
+        warnings.errors.append(error)
+    warnings.finish()

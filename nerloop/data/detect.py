@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from nerloop.data.checks import as_tag
 from nerloop.data.formats import FORMATS
 from nerloop.data.json_stream import is_array, values_in
-from nerloop.data.lines import decoded_lines, file_errors
+from nerloop.data.lines import decoded_lines, opened
 from nerloop.data.options import ReadOptions
 from nerloop.data.readers.brat import brat_files
 from nerloop.data.readers.columns import DOCUMENT
@@ -44,7 +44,7 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     if SUFFIXES.get(suffix, "conll") != "conll":
         return SUFFIXES[suffix]
     try:
-        with file_errors(path), open(path, "rb") as file:
+        with opened(path, options.encoding) as file:
             return _format_in(file, path, suffix, options)
     except _AmbiguousError:
         raise

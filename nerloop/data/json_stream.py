@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from nerloop.data.checks import shorten_message
-from nerloop.data.lines import decoded_lines, file_errors
+from nerloop.data.lines import decoded_lines, opened
 from nerloop.errors import DataError, shorten
 
 BLOCK = 1 << 20
@@ -21,13 +21,13 @@ HEAD = 4096  # bytes
 SEPARATOR = re.compile(r"[ \t\r\n]*")
 
 
-def read_values(path: str) -> Iterator[tuple[str, Any]]:
+def read_values(path: str, encoding: str = "utf-8") -> Iterator[tuple[str, Any]]:
     """Yield file:line and value of each JSON value of a file: the elements of an array, or one value a line.
 
     If several elements begin on one line, all but the first are numbered: "x.json:1 (record 2)". If a file begins with
     an array whose first element is a string, each line is a value, as spaCy writes it. Raises DataError with file:line.
     """
-    with file_errors(path), open(path, "rb") as file:
+    with opened(path, encoding) as file:
         yield from values_in(file, path)
 
 

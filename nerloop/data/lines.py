@@ -1,8 +1,10 @@
-"""Read the lines of a text file with their numbers; anything but UTF-8 is an error that names the line."""
+"""Open files and read their lines with numbers; what is not in the stated encoding is an error that names the line."""
 
 from __future__ import annotations
 
+import codecs
 import itertools
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +14,45 @@ from nerloop.errors import DataError, shorten
 
 T = TypeVar("T")
 
+BLOCK = 1 << 20
 MAX_NAME = 500
 """Characters of a file's name up to which a message shows all of it."""
 
 
-def open_lines(path: str) -> Iterator[tuple[int, str]]:
+def open_lines(path: str, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and the text of each line. Lines end at \\n or \\r\\n and nowhere else.
 
-    Raises DataError if the file can't be opened, is not UTF-8, or contains NUL bytes.
+    Raises DataError if the file can't be opened, is not in that encoding, or contains NUL bytes.
+    """
+    with opened(path, encoding) as file:
+        yield from decoded_lines(file, path)
+
+
+@contextmanager
+def opened(path: str, encoding: str = "utf-8") -> Iterator[BinaryIO]:
+    """Open a file and give its content in UTF-8; one in another encoding is converted into a temporary file first.
+
+    Raises DataError if the file can't be opened or is not in that encoding (UTF-8 is checked by those who decode).
     """
     with file_errors(path), open(path, "rb") as file:
-        yield from decoded_lines(file, path)
+        if codecs.lookup(encoding).name == "utf-8":
+            yield file
+            return
+        with tempfile.TemporaryFile() as converted:
+            number = 1
+            decoder = codecs.getincrementaldecoder(encoding)()
+            while True:
+                block = file.read(BLOCK)
+                try:
+                    text = decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{path}:{number}: after this line, found bytes that are not {encoding}") from error
+                converted.write(text.encode("utf-8", "surrogatepass"))
+                number += text.count("\n")
+                if not block:
+                    break
+            converted.seek(0)
+            yield converted
 
 
 def decoded_lines(file: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
@@ -73,9 +103,9 @@ def file_errors(path: str) -> Iterator[None]:
         raise DataError(f"{path if len(path) < MAX_NAME else shorten(path)}: can't be read: {reason}") from error
 
 
-def read_whole(path: str) -> str:
+def read_whole(path: str, encoding: str = "utf-8") -> str:
     """Return the text of a file, its line ends as they are. Raises DataError as `open_lines` does, with file:line."""
-    with file_errors(path), open(path, "rb") as file:
+    with opened(path, encoding) as file:
         raw = file.read().removeprefix(b"\xef\xbb\xbf")
     try:
         text = raw.decode("utf-8")

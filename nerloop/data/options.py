@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -18,7 +19,7 @@ def _setting(default: Any, help: str, choices: Sequence[str] = (), *, is_of_file
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Every option of the readers. All but `with_tags` are the settings `data.*` and flags of the commands.
+    """Every option of the readers. Those with a help text are the settings `data.*` and flags of the commands.
 
     A new option is a field here, a setting of the same name in `nerloop.config.schema.DataSettings`, and its use in a
     reader: `of`, the flags in `nerloop.cli`, the key of the cache and the saved model take the names from here.
@@ -34,14 +35,25 @@ class ReadOptions:
         "outermost", "which of nested or overlapping spans is kept", ("outermost", "innermost", "error")
     )
     discontinuous: str = _setting("hull", "how a brat span of several pieces is read", ("hull", "skip"))
+    encoding: str = _setting("utf-8", "encoding of the files, such as latin-1", is_of_files=True)
+    token_prefix: str | None = _setting(None, "prefix to remove from every token, such as en:", is_of_files=True)
+    on_bad_record: str = _setting(
+        "stop", "what a sentence or record that can't be read does", ("stop", "skip"), is_of_files=True
+    )
     with_tags: bool = True
     """Whether gold tags are read. Without them, records that nobody annotated are read as well."""
+    for_prediction: bool = False
+    """Whether the files are to be tagged: text without tags is expected, and examples keep what leads back to it."""
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:
             value, known = getattr(self, setting.name), setting.metadata["choices"]
             if known and value not in known:
                 raise DataError(f"data.{setting.name}: found {shorten(value)}, expected one of {', '.join(known)}")
+        try:
+            codecs.lookup(self.encoding)
+        except (LookupError, ValueError) as error:
+            raise DataError(f"data.encoding: found {shorten(self.encoding)}, expected one such as latin-1") from error
 
     @staticmethod
     def of(values: Any) -> ReadOptions:
@@ -63,7 +75,8 @@ class ReadOptions:
         for name, value in values.items():
             if name not in names:
                 raise DataError(f"found {shorten(name)}{did_you_mean(str(name), names)}, expected a read option")
-            is_text = isinstance(value, str) or (value is None and name in ("token_column", "tag_column"))
+            may_be_none = next(setting.default is None for setting in SETTINGS if setting.name == name)
+            is_text = isinstance(value, str) or (value is None and may_be_none)
             is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
             if not (is_list or value is None if name == "labels" else is_text):
                 expected = "a list of texts" if name == "labels" else "a text"

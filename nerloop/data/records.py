@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,6 +33,8 @@ class TextRecord:
     document: str
     tokens: tuple[Offsets, ...] = ()
     is_file: bool = False
+    hulls: frozenset[Span] = frozenset()  # those of `spans` that are the hulls of discontinuous ones
+    source: Mapping[str, Any] | None = None  # for predictions: what leads back, such as the id of a task
 
 
 def as_offset(value: Any, where: str) -> int:
@@ -191,14 +193,26 @@ def _describe(record: TextRecord, span: Span) -> str:
     return f"{span.type} {shorten(record.text[span.start : span.end], 40)} at {span.start}"
 
 
+def _without_prefix(example: Example, prefix: str) -> Example:
+    return replace(example, tokens=tuple(token.removeprefix(prefix) for token in example.tokens))
+
+
 def read_examples(
     records: Iterable[Example | TextRecord], options: ReadOptions, warnings: ReadWarnings
 ) -> Iterator[Example]:
-    """Yield what a reader gives, texts cut into sentences; with tags, only those texts that somebody annotated."""
+    """Yield what a reader gives, texts cut into sentences; with tags, only those texts that somebody annotated.
+
+    A text that can't be cut as the options ask is a bad record.
+    """
     for record in records:
         if isinstance(record, Example):
-            yield record
+            yield _without_prefix(record, options.token_prefix) if options.token_prefix else record
         elif options.with_tags and record.spans is None:
             warnings.add("records that nobody annotated are left out", record.location)
         else:
-            yield from cut(record, options, warnings)
+            try:
+                examples = list(cut(record, options, warnings))
+            except DataError as error:
+                warnings.bad_record(error)
+            else:
+                yield from examples

@@ -15,6 +15,7 @@ from nerloop.data.options import SETTINGS
 from nerloop.errors import DataError
 
 NAMES = ["format", "token_column", "tag_column", "labels", "tokenizer", "offsets", "overlaps", "discontinuous"]
+NAMES += ["encoding", "token_prefix", "on_bad_record"]
 
 
 def flags(*argv: str, **options) -> argparse.Namespace:
@@ -63,7 +64,8 @@ def test_options_go_into_json_and_back():
     values = options.to_dict()
     assert values == {
         "format": "auto", "token_column": "1", "tag_column": None, "labels": ["O", "B-X"], "tokenizer": "words",
-        "offsets": "auto", "overlaps": "outermost", "discontinuous": "skip",
+        "offsets": "auto", "overlaps": "outermost", "discontinuous": "skip", "encoding": "utf-8",
+        "token_prefix": None, "on_bad_record": "stop",
     }  # fmt: skip
     assert ReadOptions.from_dict(values) == ReadOptions(labels=["O", "B-X"], token_column="1", discontinuous="skip")
     assert ReadOptions.from_dict({}) == ReadOptions()

@@ -158,3 +158,24 @@ def test_real_files_have_the_counts_that_are_told_of_them(
 def test_real_files_are_iob2(data_folder, name):
     examples, _ = read_files([str(data_folder / name)])
     assert scheme_of(TagCounts.of(examples).pairs)[0] is Scheme.IOB2
+
+
+def test_an_encoding_is_read_as_it_says(tmp_path):
+    for encoding in ("latin-1", "utf-16", "cp1252"):
+        path = tmp_path / f"{encoding}.conll"
+        path.write_bytes("Zürich B-LOC\r\nträumt O\r\n".encode(encoding))
+        examples, _ = read_files([str(path)], ReadOptions(encoding=encoding))
+        assert [e.tokens for e in examples] == [("Zürich", "träumt")]
+    with pytest.raises(DataError, match="expected UTF-8"):
+        read_files([str(tmp_path / "latin-1.conll")])
+    with pytest.raises(DataError, match=r"latin-1.conll:1: after this line, found bytes that are not ascii"):
+        read_files([str(tmp_path / "latin-1.conll")], ReadOptions(encoding="ascii"))
+    with pytest.raises(DataError, match="data.encoding: found 'klingon', expected one such as latin-1"):
+        ReadOptions(encoding="klingon")
+
+
+def test_a_prefix_of_every_token_is_removed(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("en:London B-LOC\nen:a:b O\n")
+    examples, _ = read_files([str(path)], ReadOptions(token_prefix="en:"))
+    assert examples[0].tokens == ("London", "a:b")

@@ -282,7 +282,8 @@ def test_predict_reads_as_the_training_did_unless_told_otherwise(config, monkeyp
     folder = Path(config.run.dir, "model")
     assert json.loads((folder / "nerloop.json").read_text())["data"] == {
         "format": "auto", "token_column": None, "tag_column": "label", "labels": ["O"], "tokenizer": "words",
-        "offsets": "utf16", "overlaps": "outermost", "discontinuous": "hull",
+        "offsets": "utf16", "overlaps": "outermost", "discontinuous": "hull", "encoding": "utf-8",
+        "token_prefix": None, "on_bad_record": "stop",
     }  # fmt: skip
     arguments = predict_module._arguments(["--model", str(folder), "x.jsonl", "--labels", "O", "B-Q"])
     found = predict_module.read_options(arguments, SavedModel.read(folder).read_options)

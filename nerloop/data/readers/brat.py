@@ -49,7 +49,7 @@ def read_brat(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterat
                 raise DataError(f"{name}: found no {Path(text_name).name} next to it, expected the text it annotates")
             continue
         annotations = str(Path(name).with_suffix(".ann"))
-        text = read_whole(name)
+        text = read_whole(name, options.encoding)
         spans = None
         if options.with_tags and (annotations in existing or Path(annotations).is_file()):
             spans = tuple(_read_spans(annotations, text, options, warnings))
@@ -62,7 +62,7 @@ def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnin
     pieces: list[Slice] = []  # of all entities; a discontinuous entity has several
     types: list[tuple[str, int]] = []  # by entity: type and number of pieces
     where: list[str] = []  # by entity
-    for number, line in open_lines(path):
+    for number, line in open_lines(path, options.encoding):
         at = f"{path}:{number}"
         if not line.strip() or line[0] in SKIPPED:
             continue

@@ -37,11 +37,11 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
     first_line = start_line = num_columns = 0
     token_index, tag_index = _index(options.token_column, 0), _index(options.tag_column, -1)
     document = ""  # until the first -DOCSTART-
-    head, lines = look_ahead(open_lines(path), MAX_HEAD_LINES)
+    head, lines = look_ahead(open_lines(path, options.encoding), MAX_HEAD_LINES)
     tabs_split = _do_tabs_split(text for _, text in head)
     is_tabbed = False  # whether the first row has one tab between any two columns
     header_due = token_index is None or tag_index is None
-    expected_columns = 0 if with_tags else _columns_of_first_row(path)
+    expected_columns = 0 if with_tags else _columns_of_first_row(path, options.encoding)
     for number, text in lines:
         if "\r" in text:  # a file of old Mac line ends would be read as one row of many columns
             raise DataError(
@@ -126,9 +126,9 @@ def _is_tag(cell: str, labels: Sequence[str] | None) -> bool:
     return True
 
 
-def _columns_of_first_row(path: str) -> int:
+def _columns_of_first_row(path: str, encoding: str) -> int:
     """Return the number of columns of the first line that can't be a comment, or 0 if there is none."""
-    rows = (_split(text) for _, text in open_lines(path))
+    rows = (_split(text) for _, text in open_lines(path, encoding))
     return next((len(fields) for fields in rows if fields and fields[0] not in (DOCUMENT, "#")), 0)
 
 

@@ -40,7 +40,7 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
     line_start = 0  # offset of the sentence in the text of its document
     was_found = not options.with_tags
     brackets = ""  # place and text of the first coreference brackets, which are no tags
-    for number, text in open_lines(path):
+    for number, text in open_lines(path, options.encoding):
         where = f"{path}:{number}"
         if not text.strip(" \t"):
             if tokens:

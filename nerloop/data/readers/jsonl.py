@@ -26,7 +26,7 @@ def read_jsonl(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
     By default the token column is "tokens" or "words", and the tag column is "ner_tags", "tags", "labels" or "ner".
     Blank lines are skipped. Raises DataError with file:line.
     """
-    for number, text in open_lines(path):
+    for number, text in open_lines(path, options.encoding):
         if text.strip(" \t\r"):
             where = f"{path}:{number}"
             yield _example(parse(text, where), options, path, where)
@@ -34,7 +34,7 @@ def read_jsonl(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
 
 def read_json(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a JSON file that holds an array of such objects. Raises DataError with file:line."""
-    for where, record in read_values(path):
+    for where, record in read_values(path, options.encoding):
         yield _example(record, options, path, where)
 
 

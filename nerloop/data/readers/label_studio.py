@@ -26,7 +26,7 @@ def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -
     The text is `data.text` or the only text in `data`; `token_column` names another one. If a task has several kinds of
     labels, `tag_column` is the `from_name` of those to read. Raises DataError with file:line.
     """
-    for where, task in read_values(path):
+    for where, task in read_values(path, options.encoding):
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise DataError(
                 f"{where}: found {shorten(task)}, expected a task of Label Studio's JSON export with 'data'"

@@ -28,7 +28,7 @@ def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
     rejected or ignored (Prodigy's `answer`) is not gold. A record without spans was annotated, and has no entities, if
     it has an answer or an `annotation_id` of Label Studio. Raises DataError with file:line.
     """
-    for where, value in read_values(path):
+    for where, value in read_values(path, options.encoding):
         if not isinstance(value, dict):
             raise DataError(f"{where}: found {shorten(value)}, expected an object such as {{'text': ..., 'spans': []}}")
         text_name = pick_column(options.token_column, TEXT_COLUMNS, value, "data.token_column", where)
@@ -111,8 +111,8 @@ def _tokens_of(record: Mapping[str, Any], where: str) -> list[Slice]:
     return slices
 
 
-def _spacy_records(path: str) -> Iterator[tuple[str, Any]]:
-    for where, value in read_values(path):
+def _spacy_records(path: str, options: ReadOptions) -> Iterator[tuple[str, Any]]:
+    for where, value in read_values(path, options.encoding):
         if is_annotator_file(value):
             for number, record in enumerate(value["annotations"], start=1):
                 yield f"{where} (record {number})", record
@@ -132,7 +132,7 @@ def read_spacy(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
     The records may also be in an object with "classes" and "annotations". Raises DataError with file:line.
     """
     name = options.tag_column or "entities"
-    for where, value in _spacy_records(path):
+    for where, value in _spacy_records(path, options):
         if value is None:  # exports of the NER annotator for spaCy have some
             warnings.add("records that nobody annotated are left out", where)
             continue

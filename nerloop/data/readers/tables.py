@@ -34,7 +34,7 @@ def read_csv(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterato
     The first row names the columns. If both columns are given as indices and the first row holds a tag, it is data.
     Raises DataError with file:line.
     """
-    rows = _csv_rows(path)
+    rows = _csv_rows(path, options.encoding)
     first = next(rows, None)
     if first is None:
         return
@@ -71,8 +71,8 @@ def read_csv(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterato
     yield from _sentence(sentence, path)
 
 
-def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    lines = open_lines(path)
+def _csv_rows(path: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    lines = open_lines(path, encoding)
     first = next(((number, text) for number, text in lines if text.strip()), None)
     if first is None:
         return
