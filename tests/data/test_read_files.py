@@ -170,7 +170,7 @@ def test_an_encoding_is_read_as_it_says(tmp_path):
         read_files([str(tmp_path / "latin-1.conll")])
     with pytest.raises(DataError, match=r"latin-1.conll:1: after this line, found bytes that are not ascii"):
         read_files([str(tmp_path / "latin-1.conll")], ReadOptions(encoding="ascii"))
-    with pytest.raises(DataError, match="data.encoding: found 'klingon', expected one such as latin-1"):
+    with pytest.raises(DataError, match=r"data\.encoding: found 'klingon', expected one such as latin-1"):
         ReadOptions(encoding="klingon")
 
 
