@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nerloop.data.checks import as_tag
+from nerloop.data.escapes import DOCUMENT
 from nerloop.data.formats import FORMATS
 from nerloop.data.json_stream import is_array, values_in
 from nerloop.data.lines import decoded_lines, opened
 from nerloop.data.options import ReadOptions
 from nerloop.data.readers.brat import brat_files
-from nerloop.data.readers.columns import DOCUMENT
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
 from nerloop.data.readers.jsonl import TAG_COLUMNS, TOKEN_COLUMNS
 from nerloop.data.readers.spans import SPAN_COLUMNS, TEXT_COLUMNS, is_annotator_file
