@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nerloop.data.checks import TagStyle, as_tag
 from nerloop.data.column_layout import Layout, count
-from nerloop.data.column_layout import find_column as find_column  # other readers take it from here
+from nerloop.data.column_layout import find_column as find_column  # readers of tables take it from here
 from nerloop.data.escapes import DOCUMENT, unescape
 from nerloop.data.lines import open_lines
 from nerloop.data.options import ReadOptions
