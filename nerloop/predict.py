@@ -118,7 +118,7 @@ def predict(arguments: argparse.Namespace) -> None:
             write_lines, _output_format(arguments, source.options), decoding, with_documents=not source.is_plain
         )
         chunks = in_chunks(source.read(), predictor.alignment)
-        is_shown = False
+        is_shown = source.is_plain
         # By the main process alone: standard input can be read once.
         while chunk := collectives.broadcast_from_main(accelerator, lambda: next(chunks, [])):
             if not is_shown:

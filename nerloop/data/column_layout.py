@@ -251,7 +251,8 @@ def _look_through(path: str, options: ReadOptions) -> Layout:
         elif fields[0].startswith("#") and split.is_comment(text):
             continue
         elif fields[0].startswith("#") and not in_sentence:
-            _add(maybe_comments, number, fields, is_first=True, follows_unread=True)
+            if len(fields) > 1 or not options.with_tags:
+                _add(maybe_comments, number, fields, is_first=True, follows_unread=True)
             follows_unread = True
         elif not by_width and not header and (
             is_named or is_header(fields, options.labels, with_tags=options.with_tags)

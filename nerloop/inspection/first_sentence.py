@@ -21,7 +21,7 @@ def first_sentences(examples: Sequence[Example]) -> list[Example]:
     """Return the first sentence and, if it has no span, the first of the next ones that has some."""
     head = list(itertools.islice(examples, MAX_SENTENCES))
     with_spans = next((example for example in head if to_spans(example.tags)), None)
-    return [example for i, example in enumerate(head) if i == 0 or example is with_spans]
+    return head[:1] + ([with_spans] if with_spans is not None and with_spans is not head[0] else [])
 
 
 def describe_sentence(example: Example) -> str:
