@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nerloop.data.checks import as_tag
+from nerloop.data.escapes import DOCUMENT
+from nerloop.data.folders import COLUMN_FORMATS, files_of, is_brat, is_folder
 from nerloop.data.formats import FORMATS
 from nerloop.data.json_stream import is_array, values_in
-from nerloop.data.lines import decoded_lines, opened
+from nerloop.data.lines import decoded_lines, look_ahead, opened
 from nerloop.data.options import ReadOptions
-from nerloop.data.readers.brat import brat_files
-from nerloop.data.readers.columns import DOCUMENT
+from nerloop.data.readers.conll2012 import MAX_ROWS, is_conll2012
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
 from nerloop.data.readers.jsonl import TAG_COLUMNS, TOKEN_COLUMNS
 from nerloop.data.readers.spans import SPAN_COLUMNS, TEXT_COLUMNS, is_annotator_file
@@ -37,8 +38,10 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     if options.format != "auto":
         return options.format
     suffix = Path(path).suffix.lower()
-    if _is_folder(path):
-        return "brat" if brat_files(path) else "conll"
+    if (files := files_of(path, options)) != [path]:
+        return _common_format(path, files, options)
+    if is_folder(path):
+        return "brat" if is_brat(path, options) else "conll"
     if suffix == ".ann":
         raise DataError(f"{path}: found a file of brat's, expected its folder with .txt and .ann files")
     if SUFFIXES.get(suffix, "conll") != "conll":
@@ -56,11 +59,16 @@ class _AmbiguousError(DataError):
     """A file that fits two formats."""
 
 
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+def _common_format(path: str, files: Sequence[str], options: ReadOptions) -> str:
+    """Return the format of all files of a folder or pattern. Raises DataError for more than one, and for texts."""
+    by_format = {format_of(file, options): file for file in reversed(files)}
+    if len(by_format) > 1:
+        found = " and ".join(f"{name} ({file})" for name, file in sorted(by_format.items()))
+        raise DataError(f"{path}: found files in {found}, expected one format; name the files that belong together")
+    (name,) = by_format
+    if name not in COLUMN_FORMATS:
+        raise DataError(f"{path}: found {len(files)} files of {name}, expected columns; name one file after the other")
+    return name
 
 
 def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> str:
@@ -72,8 +80,11 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
     first = next(lines, "")
     if may_be_json and _is_json(first):
         return _json_format(file, path, options)
-    if _is_conllu(chain([first], lines)):
+    head, _ = look_ahead(chain([first], lines), MAX_ROWS)
+    if _is_conllu(iter(head)):
         return "conllu"
+    if is_conll2012(head):
+        return "conll2012"
     return "csv" if may_be_json and _is_csv(first) else "conll"
 
 

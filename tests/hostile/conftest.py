@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nerloop.errors import NerloopError
+from nerloop.data.read_warnings import MAX_LISTED
+from nerloop.errors import BadRecordsError, NerloopError
 
 LONGEST_MESSAGE = 1000
 PLAIN = ("Anna", "lives", "in", "New", "York", ".")
@@ -85,11 +86,14 @@ def attempt() -> Callable[..., Any]:
         try:
             return action()
         except NerloopError as error:
-            message = str(error)
-            assert message.splitlines() == [message], "one line"
+            found = error
+        messages = found.messages if isinstance(found, BadRecordsError) else (str(found),)
+        assert str(found).split("\n") == list(messages), "one line each"
+        assert len(messages) <= MAX_LISTED
+        for message in messages:
             assert message.isprintable()
             assert len(message) <= LONGEST_MESSAGE
             assert not starts or message.startswith(starts), message
-            return error
+        return found
 
     return run
