@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from nerloop.data.checks import as_tag
 from nerloop.data.formats import FORMATS
+from nerloop.data.json_records import MAX_RECORDS, TOKENS, formats_of, unwrapped
 from nerloop.data.json_stream import is_array, values_in
 from nerloop.data.lines import decoded_lines, opened
 from nerloop.data.options import ReadOptions
 from nerloop.data.readers.brat import brat_files
 from nerloop.data.readers.columns import DOCUMENT
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
-from nerloop.data.readers.jsonl import TAG_COLUMNS, TOKEN_COLUMNS
-from nerloop.data.readers.spans import SPAN_COLUMNS, TEXT_COLUMNS, is_annotator_file
 from nerloop.errors import DataError
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 """Suffixes of several formats; the records tell which one."""
-MAX_RECORDS = 100
-"""Records of a JSON file that are looked at until one tells the format."""
 
 
 def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: B008 (frozen)
@@ -69,16 +66,16 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
     if may_be_json and (suffix in JSON_SUFFIXES or is_array(file)):
         return _json_format(file, path, options)
     lines = (text for _, text in decoded_lines(file, path) if text.strip(" \t"))
-    first = next(lines, "")
-    if may_be_json and _is_json(first):
+    first, second = next(lines, ""), next(lines, "")
+    if may_be_json and _is_json(f"{first}\n{second}"):
         return _json_format(file, path, options)
-    if _is_conllu(chain([first], lines)):
+    if _is_conllu(chain([first, second], lines)):
         return "conllu"
     return "csv" if may_be_json and _is_csv(first) else "conll"
 
 
-def _is_json(line: str) -> bool:
-    return re.match(r"[ \t]*({\s*[\"}]|\[[ \t]*\")", line) is not None  # "{ O" is a token with its tag
+def _is_json(text: str) -> bool:
+    return re.match(r"[ \t]*({\s*[\"}]|\[[ \t]*\")", text) is not None  # "{ O" is a token with its tag
 
 
 def _is_conllu(lines: Iterator[str]) -> bool:
@@ -103,8 +100,10 @@ def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:
     """Return the format of the first record that fits exactly one. Raises DataError if all that fit any fit two."""
     tokens = "json" if is_array(file) else "jsonl"
     ambiguous = None
-    for where, value in islice(values_in(file, path), MAX_RECORDS):
-        found = _formats_of(value, tokens, options)
+    values = values_in(file, path, on_error=lambda _: None)  # the reader will tell
+    records = chain.from_iterable(unwrapped(value, where, options) for where, value in values)
+    for where, value in islice(records, MAX_RECORDS):
+        found = [tokens if name == TOKENS else name for name in formats_of(value, options)]
         if len(found) == 1:
             return found[0]
         if found and ambiguous is None:
@@ -113,38 +112,3 @@ def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:
         return tokens
     where, found = ambiguous
     raise _AmbiguousError(f"{where}: can be read as {' and as '.join(found)}; set data.format to one of them")
-
-
-def _formats_of(value: Any, tokens: str, options: ReadOptions) -> list[str]:
-    """Return the formats that a JSON value fits; `tokens` is the one of records with tokens and tags."""
-    if isinstance(value, list):
-        return ["spacy"] if len(value) == 2 and isinstance(value[0], str) else []
-    if not isinstance(value, dict):
-        return []
-    if is_annotator_file(value):
-        return ["spacy"]
-    if isinstance(value.get("data"), dict) and ("annotations" in value or "completions" in value):
-        return ["label_studio"]
-    found = []
-    if _has_tokens(value, options):
-        found.append(tokens)
-    texts = TEXT_COLUMNS if options.token_column is None else (options.token_column,)
-    spans = SPAN_COLUMNS if options.tag_column is None else (options.tag_column,)
-    if any(isinstance(value.get(name), str) for name in texts):
-        has_spans = any(_is_list_of(value.get(name), dict | list) for name in spans) or "answer" in value
-        # A text without spans counts too, unless the record has tokens.
-        if has_spans or not any(isinstance(value.get(name), list) for name in TOKEN_COLUMNS):
-            found.append("doccano" if "label" in value or "entities" in value or "labels" in value else "prodigy")
-    return found
-
-
-def _has_tokens(value: Mapping[str, Any], options: ReadOptions) -> bool:
-    tokens = TOKEN_COLUMNS if options.token_column is None else (options.token_column,)
-    tags = TAG_COLUMNS if options.tag_column is None else (options.tag_column,)
-    has_tags = any(_is_list_of(value.get(name), str | int) for name in tags)
-    has_text = any(isinstance(value.get(name), str) for name in TEXT_COLUMNS)
-    return any(_is_list_of(value.get(name), str) for name in tokens) and (has_tags or not has_text)
-
-
-def _is_list_of(value: Any, kind: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value[:3])

@@ -11,7 +11,7 @@ from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.brat import read_brat
 from nerloop.data.readers.columns import read_columns
 from nerloop.data.readers.conllu import read_conllu
-from nerloop.data.readers.jsonl import read_json, read_jsonl
+from nerloop.data.readers.jsonl import read_jsonl
 from nerloop.data.readers.label_studio import read_label_studio
 from nerloop.data.readers.spans import read_spacy, read_spans
 from nerloop.data.readers.tables import read_csv, read_parquet
@@ -45,7 +45,7 @@ FORMATS: dict[str, Format] = {
     "conll": Format(read_columns, (".conll", ".bio", ".iob", ".iob2", ".tsv")),
     "conllu": Format(read_conllu, (".conllu", ".conllup")),
     "jsonl": Format(read_jsonl),
-    "json": Format(read_json),
+    "json": Format(read_jsonl),
     "csv": Format(read_csv, (".csv",)),
     "parquet": Format(read_parquet, (".parquet", ".pq")),
     "prodigy": Format(read_spans, has_texts=True),

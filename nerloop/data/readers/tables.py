@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nerloop.data.checks import as_example, as_tag, shorten_message
+from nerloop.data.column_names import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.data.lines import file_errors, open_lines
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.columns import find_column
-from nerloop.data.readers.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.errors import DataError
 from nerloop.types import Example
 
