@@ -69,9 +69,9 @@ def find_texts(records: Iterable[Mapping[str, Any]], where: str) -> str | None:
     return found[0] if found else None
 
 
-def has_words(values: Sequence[str]) -> bool:
+def has_words(values: Sequence[Any]) -> bool:
     """Return whether most of some values are texts: several words, and not an id, a date or a number."""
-    return sum(map(is_text, values)) * 2 > len(values)
+    return sum(isinstance(value, str) and is_text(value) for value in values) * 2 > len(values)
 
 
 def is_text(value: str) -> bool:

@@ -17,6 +17,8 @@ from nerloop.data.options import ReadOptions
 from nerloop.data.readers.brat import brat_files
 from nerloop.data.readers.columns import DOCUMENT
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
+from nerloop.data.readers.tables import is_csv_of_texts, is_parquet_of_texts
+from nerloop.data.table_layout import is_named_tsv
 from nerloop.errors import DataError
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
@@ -38,8 +40,11 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
         return "brat" if brat_files(path) else "conll"
     if suffix == ".ann":
         raise DataError(f"{path}: found a file of brat's, expected its folder with .txt and .ann files")
-    if SUFFIXES.get(suffix, "conll") != "conll":
-        return SUFFIXES[suffix]
+    named = SUFFIXES.get(suffix, "conll")
+    if named in HAVE_TEXTS:
+        return _of_table(named, path, options)
+    if named != "conll":
+        return named
     try:
         with opened(path, options.encoding) as file:
             return _format_in(file, path, suffix, options)
@@ -47,6 +52,9 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
         raise
     except DataError:
         return "jsonl" if suffix in JSON_SUFFIXES else "conll"
+
+
+HAVE_TEXTS = {"csv": is_csv_of_texts, "parquet": is_parquet_of_texts}
 
 
 class _AmbiguousError(DataError):
@@ -71,7 +79,16 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
         return _json_format(file, path, options)
     if _is_conllu(chain([first, second], lines)):
         return "conllu"
-    return "csv" if may_be_json and _is_csv(first) else "conll"
+    is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and is_named_tsv(first)
+    return _of_table("csv", path, options) if is_table else "conll"
+
+
+def _of_table(name: str, path: str, options: ReadOptions) -> str:
+    """Return the format of a CSV or Parquet file: of texts or of tokens. If that can't be told, the reader will say."""
+    try:
+        return f"{name}_texts" if HAVE_TEXTS[name](path, options) else name
+    except DataError:
+        return name
 
 
 def _is_json(text: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nerloop.errors import NerloopError
+from nerloop.errors import BadRecordsError, NerloopError
 
 LONGEST_MESSAGE = 1000
 PLAIN = ("Anna", "lives", "in", "New", "York", ".")
@@ -85,11 +85,13 @@ def attempt() -> Callable[..., Any]:
         try:
             return action()
         except NerloopError as error:
-            message = str(error)
-            assert message.splitlines() == [message], "one line"
-            assert message.isprintable()
-            assert len(message) <= LONGEST_MESSAGE
-            assert not starts or message.startswith(starts), message
+            text = str(error)
+            messages = error.messages if isinstance(error, BadRecordsError) else (text,)
+            assert text.splitlines() == list(messages), "one line, or one a bad record"
+            for message in messages:
+                assert message.isprintable()
+                assert len(message) <= LONGEST_MESSAGE
+                assert not starts or message.startswith(starts), message
             return error
 
     return run

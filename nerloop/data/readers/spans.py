@@ -79,7 +79,7 @@ class SpanReader:
             warnings.add(
                 "records are answers about a single span (Prodigy's binary view) and may have more entities", where
             )
-        if value.get("relations"):
+        if isinstance(value.get("relations"), list) and value["relations"]:
             warnings.lose("records with relations", where)
         stated = _spans_of(value, options.tag_column, where, warnings) if options.with_tags else None
         tokens = _tokens_of(value, where)
