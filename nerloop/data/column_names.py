@@ -13,11 +13,11 @@ from nerloop.plugins import did_you_mean
 TOKEN_COLUMNS = ("tokens", "words")
 TAG_COLUMNS = ("ner_tags", "tags", "labels", "ner")
 TEXT_COLUMNS = ("text", "data")
-SPAN_COLUMNS = ("spans", "entities", "label", "labels")
+SPAN_COLUMNS = ("spans", "entities", "label", "labels", "annotations", "annotation")
 DOCUMENT_COLUMNS = ("document_id", "doc_id", "document")
 USUAL_TEXTS = (
     "text", "sentence", "content", "body", "tweet", "review", "abstract", "comment", "message", "description",
-    "article", "post", "utterance", "paragraph", "full_text", "tweet_text", "review_text", "raw_text",
+    "article", "document", "post", "utterance", "paragraph", "full_text", "tweet_text", "review_text", "raw_text",
 )  # fmt: skip
 """Names of columns with texts, without regard to case. A title stands next to the text more often than alone."""
 LONGEST_ID = 200

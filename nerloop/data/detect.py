@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nerloop.data.checks import as_tag
+from nerloop.data.foreign import RefusedError, refuse_bytes, refuse_header, refuse_record
 from nerloop.data.formats import FORMATS
 from nerloop.data.json_records import MAX_RECORDS, TOKENS, formats_of, unwrapped
 from nerloop.data.json_stream import is_array, values_in
@@ -19,9 +20,11 @@ from nerloop.data.readers.columns import DOCUMENT
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
 from nerloop.data.readers.tables import is_csv_of_texts, is_parquet_of_texts
 from nerloop.data.table_layout import is_named_tsv
-from nerloop.errors import DataError
+from nerloop.errors import DataError, shorten
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
+MAX_HEAD = 4096
+"""Bytes at the beginning of a file that tell formats which are not read."""
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 """Suffixes of several formats; the records tell which one."""
 
@@ -41,6 +44,7 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     if suffix == ".ann":
         raise DataError(f"{path}: found a file of brat's, expected its folder with .txt and .ann files")
     named = SUFFIXES.get(suffix, "conll")
+    _refuse_foreign(path)
     if named in HAVE_TEXTS:
         return _of_table(named, path, options)
     if named != "conll":
@@ -48,7 +52,7 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     try:
         with opened(path, options.encoding) as file:
             return _format_in(file, path, suffix, options)
-    except _AmbiguousError:
+    except (_AmbiguousError, RefusedError):
         raise
     except DataError:
         return "jsonl" if suffix in JSON_SUFFIXES else "conll"
@@ -59,6 +63,17 @@ HAVE_TEXTS = {"csv": is_csv_of_texts, "parquet": is_parquet_of_texts}
 
 class _AmbiguousError(DataError):
     """A file that fits two formats."""
+
+
+def _refuse_foreign(path: str) -> None:
+    """Raise DataError for a file of a format that is recognised by its first bytes, but not read."""
+    try:
+        with opened(path) as file:
+            head = file.read(MAX_HEAD)
+    except DataError:  # its reader will say why it can't be opened
+        return
+    refuse_bytes(head, path)
+    refuse_header(head[:200].decode("utf-8", "replace").removeprefix("\ufeff"), path)
 
 
 def _is_folder(path: str) -> bool:
@@ -72,6 +87,7 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
     """Return the format of an open file whose suffix leaves several. Raises DataError for content that is not text."""
     may_be_json = suffix not in SUFFIXES
     if may_be_json and (suffix in JSON_SUFFIXES or is_array(file)):
+        _refuse_columns(file, path)
         return _json_format(file, path, options)
     lines = (text for _, text in decoded_lines(file, path) if text.strip(" \t"))
     first, second = next(lines, ""), next(lines, "")
@@ -81,6 +97,23 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
         return "conllu"
     is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and is_named_tsv(first)
     return _of_table("csv", path, options) if is_table else "conll"
+
+
+def _refuse_columns(file: BinaryIO, path: str) -> None:
+    """Raise DataError if the first line of a file that should be JSON is a token with its tag."""
+    first = next((text for _, text in decoded_lines(file, path) if text.strip()), "")
+    file.seek(0)
+    fields = first.split()
+    if len(fields) > 1 and not _is_json(first) and _is_tag(fields[-1]):
+        raise RefusedError(f"{path}: found columns, not JSON: {shorten(first)}; set data.format to conll")
+
+
+def _is_tag(cell: str) -> bool:
+    try:
+        as_tag(cell, None, "")
+    except DataError:
+        return False
+    return True
 
 
 def _of_table(name: str, path: str, options: ReadOptions) -> str:
@@ -101,11 +134,7 @@ def _is_conllu(lines: Iterator[str]) -> bool:
     fields = next(rows, "").split("\t")
     if len(fields) != len(COLUMNS) or not (WORD.fullmatch(fields[0]) or NO_WORD.fullmatch(fields[0])):
         return False
-    try:
-        as_tag(fields[-1], None, "")
-    except DataError:
-        return True
-    return False
+    return not _is_tag(fields[-1])
 
 
 def _is_csv(line: str) -> bool:
@@ -118,8 +147,7 @@ def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:
     tokens = "json" if is_array(file) else "jsonl"
     ambiguous = None
     values = values_in(file, path, on_error=lambda _: None)  # the reader will tell
-    records = chain.from_iterable(unwrapped(value, where, options) for where, value in values)
-    for where, value in islice(records, MAX_RECORDS):
+    for where, value in islice(_records_in(values, options), MAX_RECORDS):
         found = [tokens if name == TOKENS else name for name in formats_of(value, options)]
         if len(found) == 1:
             return found[0]
@@ -129,3 +157,16 @@ def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:
         return tokens
     where, found = ambiguous
     raise _AmbiguousError(f"{where}: can be read as {' and as '.join(found)}; set data.format to one of them")
+
+
+def _records_in(values: Iterator[tuple[str, Any]], options: ReadOptions) -> Iterator[tuple[str, Any]]:
+    """Yield the records among JSON values. Raises DataError for one of a format that is recognised but not read."""
+    for where, value in values:
+        refuse_record(value, where)
+        for at, record in unwrapped(value, where, options):
+            if record is not value:
+                refuse_record(record, at)
+            elif isinstance(record, dict) and not formats_of(record, options):
+                for inner in record.values():  # records of no format that is read were not unwrapped
+                    refuse_record(inner[0] if isinstance(inner, list) and inner else None, where)
+            yield at, record

@@ -65,6 +65,7 @@ def formats_of(value: Any, options: ReadOptions) -> list[str]:
     spans = SPAN_COLUMNS if options.tag_column is None else (options.tag_column,)
     if _has_text(value, options):
         has_spans = any(_is_list_of(value.get(name), dict | list) for name in spans) or "answer" in value
+        has_spans = has_spans or has_ubiai_spans(value)
         # A text without spans counts too, unless the record has tokens.
         if has_spans or not any(isinstance(value.get(name), list) for name in TOKEN_COLUMNS):
             found.append("doccano" if "label" in value or "entities" in value or "labels" in value else "prodigy")
@@ -86,6 +87,12 @@ def _has_tokens(value: Mapping[str, Any], options: ReadOptions) -> bool:
     has_tags = any(_is_list_of(value.get(name), str | int) for name in tags)
     has_text = any(isinstance(value.get(name), str) for name in TEXT_COLUMNS)
     return any(_is_list_of(value.get(name), str) for name in tokens) and (has_tags or not has_text)
+
+
+def has_ubiai_spans(record: Mapping[str, Any]) -> bool:
+    """Return whether the "tokens" of a record are spans: UBIAI calls them so."""
+    tokens = record.get("tokens")
+    return isinstance(tokens, list) and bool(tokens) and all(isinstance(t, dict) and "entityLabel" in t for t in tokens)
 
 
 def _is_list_of(value: Any, kind: Any, at_least: int = 0) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nerloop.data.column_names import SPAN_COLUMNS, TEXT_COLUMNS, find_texts, pick_column
-from nerloop.data.json_records import MAX_RECORDS, formats_of, read_records
+from nerloop.data.json_records import MAX_RECORDS, formats_of, has_ubiai_spans, read_records
 from nerloop.data.lines import look_ahead
 from nerloop.data.offsets import Slice, Stated, to_code_points
 from nerloop.data.options import ReadOptions
@@ -17,6 +17,7 @@ from nerloop.data.records import TextRecord, as_offset, as_text, as_type
 from nerloop.errors import DataError, shorten
 
 STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
+LABELS = ("label", "tag", "type", "entityLabel")  # the second is LightTag's, the last UBIAI's
 REFUSED = ("reject", "ignore")
 
 
@@ -81,8 +82,8 @@ class SpanReader:
             )
         if isinstance(value.get("relations"), list) and value["relations"]:
             warnings.lose("records with relations", where)
+        tokens = [] if has_ubiai_spans(value) else _tokens_of(value, where)
         stated = _spans_of(value, options.tag_column, where, warnings) if options.with_tags else None
-        tokens = _tokens_of(value, where)
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
         # Prodigy's tokens come from spaCy's tokenizer, which makes tokens of white space, too. Leave these out.
         places = [place for place in places if text[slice(*place)].strip()]
@@ -109,6 +110,8 @@ class SpanReader:
 
 def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: ReadWarnings) -> list[Stated] | None:
     """Return the spans of a record, or None if nobody annotated it."""
+    if name is None and has_ubiai_spans(record):
+        name = "tokens"
     is_annotated = any(column in record for column in ("answer", "annotation_id"))
     if name is None and is_annotated and not any(column in record for column in SPAN_COLUMNS):
         return []
@@ -146,8 +149,9 @@ def as_span(value: Any, where: str, warnings: ReadWarnings) -> Stated:
     elif isinstance(value, dict):
         start, end = (next((value[n] for n in names if n in value), None) for names in (STARTS, ENDS))
         labels = value.get("labels")
-        label = value.get("label", labels[0] if isinstance(labels, list) and labels else None)
-        text = value.get("text")
+        first = labels[0] if isinstance(labels, list) and labels else None
+        label = next((value[name] for name in LABELS if name in value), first)
+        text = value.get("text", value.get("value"))
     else:
         raise DataError(f"{where}: found {shorten(value)}, expected start, end and label, as an object or a triple")
     if text is not None and not isinstance(text, str):

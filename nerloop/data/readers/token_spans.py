@@ -46,9 +46,11 @@ def _gliner_sentences(options: ReadOptions, warnings: ReadWarnings, found: tuple
     for other in ("relations", "clusters", "events"):
         if record.get(other):
             warnings.lose(f"records with {other}", where)
-    lists = spans if is_document else [spans]
-    if options.with_tags and len(lists) != len(sentences):
-        raise DataError(f"{where}: found {len(sentences)} sentences but {len(lists)} lists of spans, expected as many")
+    lists: list[Any] = (spans or []) if is_document else [spans]
+    if options.with_tags and (len(lists) != len(sentences) or not all(isinstance(found, list) for found in lists)):
+        raise DataError(
+            f"{where}: found {shorten(spans)}, expected a list of spans for each of {len(sentences)} sentences"
+        )
     document = f"{where}" if is_document else ""
     examples, begin = [], 0
     for i, tokens in enumerate(sentences):
@@ -106,7 +108,7 @@ def _spacy_sentences(options: ReadOptions, warnings: ReadWarnings, found: tuple[
             words = [token.get("orth") if isinstance(token, dict) else token for token in tokens]
             example = as_example(words, None, None, at, ("orth", None), where)
             if options.with_tags:
-                tags = [token.get("ner") for token in tokens]
+                tags = [token["ner"] if isinstance(token, dict) and "ner" in token else None for token in tokens]
                 if None in tags or UNKNOWN_TAG in tags:
                     what = "nobody tagged" if None in tags else "have an unknown tag (-)"
                     warnings.add(f"sentences that {what} are left out", at)
