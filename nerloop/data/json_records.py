@@ -77,6 +77,8 @@ def _has_text(value: Mapping[str, Any], options: ReadOptions) -> bool:
         return isinstance(value.get(options.token_column), str)
     if any(isinstance(value.get(name), str) for name in TEXT_COLUMNS):
         return True
+    if any(_is_list_of(value.get(name), str, at_least=1) for name in TOKEN_COLUMNS):
+        return False  # what else is text, such as the name of a document, says something about the tokens
     texts = {name.lower() for name, text in value.items() if isinstance(text, str)}
     return not texts.isdisjoint(USUAL_TEXTS) or any(is_text(t) for t in value.values() if isinstance(t, str))
 

@@ -18,7 +18,7 @@ from nerloop.errors import DataError, shorten
 BLOCK = 1 << 20
 SLACK = 1000  # characters: an error earlier than this before the end of the buffer is not just an unfinished value
 HEAD = 4096  # bytes
-STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 SEPARATOR = re.compile(r"[ \t\r\n]*")
 
 
@@ -114,7 +114,7 @@ def _lines_of_value(
 
 def _depth(text: str) -> tuple[int, str]:
     """Return by how many brackets a line goes deeper, and its last character, strings aside ('"': one is open)."""
-    rest = STRING.sub("0", text).rstrip()
+    rest = (STRING.sub("0", text) if '"' in text else text).rstrip()
     opened, closed = rest.count("{") + rest.count("["), rest.count("}") + rest.count("]")
     return opened - closed, '"' if '"' in rest else rest[-1:]
 

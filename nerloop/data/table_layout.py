@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -92,14 +92,8 @@ def layout_of(table: Table, options: ReadOptions) -> Layout:
         return _with_columns(table, options, token, has_header=_has_header(table, options))
     if not is_known and any(_is_tag(cell, options) for cell in table.header):
         return _by_content(table, options, has_header=False)
-    if (
-        not is_known
-        and (at := next((i for i, cell in enumerate(table.header) if _is_long_text(cell)), None)) is not None
-    ):
-        raise DataError(
-            f"{table.where}: found {shorten(table.header[at])} in the first row, expected the names of the columns; "
-            f"add a row of names such as text, or set data.token_column to {at}"
-        )
+    if not is_known and any(map(_is_long_text, table.header)):
+        return _without_names(table, options)
     if (name := next((name for name in WORD_COLUMNS if name in names), None)) is not None:
         return _with_columns(table, options, names[name])
     if (text := find_texts(table.records(), table.where)) is not None:
@@ -114,7 +108,7 @@ def _with_columns(table: Table, options: ReadOptions, token: int, *, has_header:
     """Return the layout of a table whose column of tokens or texts is known."""
     cells, names = table.column(token), table.names
     if _are_lists(cells):
-        return Layout(Rows.LISTS, token, _tag_column(table, options), None, has_header)
+        return Layout(Rows.LISTS, token, _tag_column(table, options) if options.with_tags else None, None, has_header)
     tag = _tag_column(table, options, is_optional=True)
     are_tags = tag is not None and _are_tags(table.column(tag), options)
     if tag is not None and not are_tags and (note := _note_on_words_and_tags(table, token, tag, options)):
@@ -138,6 +132,16 @@ def _of_texts(table: Table, options: ReadOptions, token: int, has_header: bool) 
         )
     note = "" if options.token_column is not None else f"column {shorten(table.header[token])} is read as the text"
     return Layout(Rows.TEXT, token, spans if options.with_tags else None, None, has_header, note)
+
+
+def _without_names(table: Table, options: ReadOptions) -> Layout:
+    """Return the layout of a table whose first row has a text where a name should be: it is data like all others."""
+    rows = [row for row in (table.header, *table.rows) if len(row) == len(table.header)]
+    text = find_texts(({str(i): cell for i, cell in enumerate(row)} for row in rows), table.where)
+    if text is None:
+        return _by_content(table, options, has_header=False)
+    layout = _with_columns(table, options, int(text), has_header=False)
+    return replace(layout, note=f"column {text} (from 0) is read as the text, the first row as data")
 
 
 def _by_content(table: Table, options: ReadOptions, *, has_header: bool) -> Layout:

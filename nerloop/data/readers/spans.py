@@ -17,7 +17,7 @@ from nerloop.data.records import TextRecord, as_offset, as_text, as_type
 from nerloop.errors import DataError, shorten
 
 STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
-LABELS = ("label", "tag", "type", "entityLabel")  # the second is LightTag's, the last UBIAI's
+LABELS = ("label", "tag", "type", "entity_type", "entityLabel")  # the second is LightTag's, the last UBIAI's
 REFUSED = ("reject", "ignore")
 
 

@@ -151,14 +151,18 @@ def test_texts_without_gold_are_no_training_data():
 
 
 def test_texts_without_a_header_are_not_lost():
-    text = "1,Anna met Bo in Oslo\n2,Bo left\n"
-    assert message(text, with_tags=False) == (
-        "x.csv:1: found 'Anna met Bo in Oslo' in the first row, expected the names of the columns; add a row of names "
-        "such as text, or set data.token_column to 1"
+    for options in ({}, {"token_column": "1"}):
+        found = texts("1,Anna met Bo in Oslo\n2,Bo left\n", **options)
+        assert [r.text for r in found] == ["Anna met Bo in Oslo", "Bo left"]
+        assert found[1].source == {"format": "csv", "record": {"0": "2", "1": "Bo left"}}
+    assert [r.text for r in texts("Anna met Bo in Oslo\nBo left\n")] == ["Anna met Bo in Oslo", "Bo left"]
+    assert message("Anna Li met Bo,Bo left Oslo yesterday\n", with_tags=False) == (
+        "x.csv:1: texts may be in '0' or in '1'; set data.token_column to one"
     )
-    found = texts(text, token_column="1")
-    assert [r.text for r in found] == ["Anna met Bo in Oslo", "Bo left"]
-    assert found[1].source == {"format": "csv", "record": {"0": "2", "1": "Bo left"}}
+
+
+def test_lists_without_tags():
+    assert [e.tags for e in texts("tokens,tags\n['a' 'b'],[3 0]\n")] == [()]
 
 
 @pytest.mark.parametrize("cell", ['[{"start": 0, "end": 4, "label": "PER"}]', "[(0, 4, 'PER')]", '[[0, 4, "PER"]]'])
@@ -304,3 +308,22 @@ def test_a_token_a_row_of_parquet():
     assert [(e.tokens, e.tags) for e in read_files(["x.parquet"])[0]] == [
         (("Anna", "left"), ("B-PER", "O")), (("Bo",), ("O",)),
     ]  # fmt: skip
+
+
+def test_what_datasets_writes_is_read_as_it_was():
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    tokens = [["EU", "rejects", "O'Neill", '"', "call"], ["Bo"], ["word"] * 60]
+    tags = [[3, 0, 1, 0, 0], [1], [0] * 60]
+    rows = Dataset.from_dict({"id": ["0", "1", "2"], "tokens": tokens, "pos_tags": tags, "ner_tags": tags})
+    labels = ["O", "B-PER", "I-PER", "B-ORG"]
+    expected = [(tuple(t), tuple(labels[i] for i in g)) for t, g in zip(tokens, tags)]
+    rows.to_csv("x.csv")
+    rows.to_json("x.jsonl")
+    rows.to_json("x.json", lines=False)
+    rows.to_json("indented.json", lines=False, indent=2)
+    rows.to_parquet("x.parquet")
+    for name in ("x.csv", "x.jsonl", "x.json", "indented.json", "x.parquet"):
+        examples = read_files([name], ReadOptions(labels=labels))[0]
+        assert [(e.tokens, e.tags) for e in examples] == expected, name
