@@ -19,7 +19,7 @@ from nerloop.data.readers.brat import brat_files
 from nerloop.data.readers.columns import DOCUMENT
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
 from nerloop.data.readers.tables import is_csv_of_texts, is_parquet_of_texts
-from nerloop.data.table_layout import is_named_tsv
+from nerloop.data.table_layout import has_usual_names
 from nerloop.errors import DataError, shorten
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
@@ -95,7 +95,7 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
         return _json_format(file, path, options)
     if _is_conllu(chain([first, second], lines)):
         return "conllu"
-    is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and is_named_tsv(first)
+    is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and _is_tsv_table(first, path, options)
     return _of_table("csv", path, options) if is_table else "conll"
 
 
@@ -114,6 +114,14 @@ def _is_tag(cell: str) -> bool:
     except DataError:
         return False
     return True
+
+
+def _is_tsv_table(first: str, path: str, options: ReadOptions) -> bool:
+    """Return whether a .tsv file is a table rather than columns: its first row has usual names, or cells hold texts."""
+    cells = first.split("\t")
+    if len(cells) == 1 or any(_is_tag(cell.strip()) for cell in cells):
+        return False
+    return has_usual_names(cells) or _of_table("csv", path, options) == "csv_texts"
 
 
 def _of_table(name: str, path: str, options: ReadOptions) -> str:

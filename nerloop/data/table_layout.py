@@ -256,8 +256,6 @@ def _is_long_text(cell: Any) -> bool:
     return isinstance(cell, str) and is_text(cell) and len(cell.split()) >= MIN_WORDS_OF_TEXT
 
 
-def is_named_tsv(header: str) -> bool:
-    """Return whether a line names the columns of a table with tabs: a usual name of tokens or texts, and no tag."""
-    cells = [cell.strip().lower() for cell in header.split("\t")]
-    is_named = not {*WORD_COLUMNS, *USUAL_TEXTS}.isdisjoint(cells)
-    return is_named and len(cells) > 1 and not any(_is_tag(cell.strip(), ReadOptions()) for cell in header.split("\t"))
+def has_usual_names(cells: Sequence[str]) -> bool:
+    """Return whether a row names a column of tokens or texts."""
+    return not {*WORD_COLUMNS, *USUAL_TEXTS}.isdisjoint(cell.strip().lower() for cell in cells)

@@ -227,8 +227,12 @@ def test_a_table_with_tabs_and_a_header_is_one():
     Path("x.tsv").write_text('sentence_id\tword\ttag\n1\tEU\tB-ORG\n1\t"\tO\n2\tBo\tO\n')
     assert format_of("x.tsv") == "csv"
     assert [e.tokens for e in read_files(["x.tsv"])[0]] == [("EU", '"'), ("Bo",)]
-    Path("x.tsv").write_text("text\tO\nEU\tB-ORG\n")
-    assert format_of("x.tsv") == "conll"
+    for columns in ("text\tO\nEU\tB-ORG\n", "EU\trejects\n\nBo\tleft\n", "New York\tB-LOC\nSan Jose\tB-LOC\n", "EU\n"):
+        Path("x.tsv").write_text(columns)
+        assert format_of("x.tsv") == "conll"
+    for table in ("nr\tlyrics\n7\tAnna left\n", "7\tAnna met Bo in Oslo\n"):
+        Path("x.tsv").write_text(table)
+        assert format_of("x.tsv") == "csv_texts"
 
 
 def test_a_table_of_tokens_without_borders_is_told(caplog):
