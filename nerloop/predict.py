@@ -88,6 +88,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from nerloop.evaluation import tables as report
     from nerloop.evaluation.predictor import Split
     from nerloop.evaluation.tagger import load_predictor
+    from nerloop.inspection.first_sentence import describe_sentence
     from nerloop.run import malloc
     from nerloop.run.logging import release_log, set_up_logging
 
@@ -117,8 +118,12 @@ def predict(arguments: argparse.Namespace) -> None:
             write_lines, _output_format(arguments, source.options), decoding, with_documents=not source.is_plain
         )
         chunks = in_chunks(source.read(), predictor.alignment)
+        is_shown = source.is_plain
         # By the main process alone: standard input can be read once.
         while chunk := collectives.broadcast_from_main(accelerator, lambda: next(chunks, [])):
+            if not is_shown:
+                log.info("as it was read: %s", describe_sentence(replace(chunk[0], tags=())))
+            is_shown = True
             # Features without labels: gold tags may be none of the model's.
             split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
             found = predictor.tag_in_order(
@@ -209,7 +214,7 @@ def _output_format(arguments: argparse.Namespace, options: ReadOptions) -> str:
         return str(arguments.output_format)
     if not arguments.files or arguments.format == "text":
         return "conll"
-    is_columns = format_of(arguments.files[0], options) in ("conll", "conllu")
+    is_columns = format_of(arguments.files[0], options) in ("conll", "conllu", "conll2012")
     return "conll" if is_columns else "jsonl"
 
 

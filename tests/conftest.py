@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from nerloop import demo
 from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
-from nerloop.data.writers import escape
+from nerloop.data.escapes import escape
 from nerloop.types import Example
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once

@@ -48,6 +48,7 @@ def test_json(run):
     assert found["splits"][1] == {
         "path": "test.conll", "split": "test", "taken_as_split": "by its name", "sentences": 1, "tokens": 2, "spans": 1,
         "spans_per_type": {"LOC": 1}, "tags": {"B-LOC": 1, "O": 1}, "documents": 0, "scheme": "IOB2",
+        "first_sentences": [{"location": "test.conll:1", "tokens": ["x", "Rome"], "spans": [[1, 2, "LOC"]]}],
         "tags_against_scheme": 0, "tokens_per_sentence": {"50": 2, "90": 2, "95": 2, "99": 2, "100": 2},
         "tokens_per_span": {"1": 1},
     }  # fmt: skip

@@ -20,8 +20,8 @@ LAYERS = [
     {"data", "alignment", "batching", "collators", "kernels", "decoding", "evaluators", "objectives"},
     {"model", "optim", "distributed"},
     {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
-    {"training"},
-    {"train", "predict", "convert", "inspect"},
+    {"training", "experiments"},
+    {"train", "compare", "predict", "convert", "inspect"},
 ]
 
 # Third party -> the folders and files that may import it.
@@ -35,7 +35,8 @@ DOORS = {
     "tensorboard": {"run/tracking.py"},
     "torch.utils.tensorboard": {"run/tracking.py"},
     "tokenizers": {"demo", "model/load.py"},  # model: a tokenizer that ignores add_prefix_space is mended
-    "tqdm": {"run"},
+    "scipy": {"experiments/statistics.py"},
+    "tqdm": {"run", "experiments/runner.py"},
     "yaml": {"config", "run"},
 }
 

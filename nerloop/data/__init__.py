@@ -9,6 +9,7 @@ from dataclasses import asdict
 from nerloop.data.arrow_cache import Cache, digest_of
 from nerloop.data.cached_examples import examples_key, store_examples
 from nerloop.data.detect import format_of
+from nerloop.data.folders import COLUMN_FORMATS, check_layouts, files_of, is_pattern
 from nerloop.data.formats import format_named
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings, log
@@ -32,15 +33,16 @@ def read_files(
     missing, has no sentence, or is not in its format.
     """
     warnings: list[str] = []
-    if cache is None or not all(map(os.path.exists, paths)):  # the reader's message for a missing file is better
+    files = [file for path in paths for file in (files_of(path, options) if is_pattern(path) else [path])]
+    if cache is None or not all(map(os.path.exists, files)):  # the reader's message for a missing file is better
         examples: Sequence[Example] = list(iterate_files(paths, options, warnings=warnings))
-        digest = digest_of(paths)
+        digest = digest_of(files)
     else:
-        digest = cache.digest(paths)
+        digest = cache.digest(files)
 
         def read() -> Iterator[Example]:
             yield from iterate_files(paths, options, warnings=warnings)
-            if cache.digest(paths) != digest:
+            if cache.digest(files) != digest:
                 raise DataError(f"{paths[0]}: changed while it was read; start again when it is whole")
 
         # The key has the paths as they were given, since examples say where they come from.
@@ -79,9 +81,13 @@ def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
     Raises DataError as `read_files` does; bad records are told together at the end of the file, or at the tenth.
     """
-    format_ = format_named(format_of(path, options))
     try:
-        yield from format_.read(path, options, warnings)
+        name = format_of(path, options)
+        files = files_of(path, options) if name in COLUMN_FORMATS else [path]
+        if len(files) > 1 and name == "conll":
+            check_layouts(files, options)
+        for file in files:
+            yield from format_named(name).read(file, options, warnings)
     except BadRecordsError:
         raise
     except DataError as error:  # nothing after it can be read

@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError, shorten
-from nerloop.tags import split_tag
+from nerloop.tags import OUTSIDE, STYLES, split_tag
 from nerloop.types import Example
 
+MAX_TYPES = 100
+"""Different types up to which tags may be without prefixes; a column with more is something else."""
+LOOK_AHEAD = 1_000
+"""First records of a file that tell whether its tags have prefixes."""
 
-def as_tag(value: Any, labels: Sequence[str] | None, where: str) -> str:
+
+@dataclass(frozen=True, slots=True)
+class TagStyle:
+    """How the tags of a file are written; `warnings` gets what is read as another tag."""
+
+    is_bare: bool = False  # no prefixes: "PER" for B-PER and I-PER
+    warnings: ReadWarnings | None = None
+
+    @staticmethod
+    def of_lists(lists: Iterable[Any], names: Sequence[str] | None, warnings: ReadWarnings) -> TagStyle:
+        """Return the style of the tags in some lists, the first ones of a file; what is no list of tags is ignored.
+
+        `names` are those of integer tags.
+        """
+        values: Counter[str] = Counter()
+        for tags in lists:
+            for tag in tags if isinstance(tags, list | tuple) else ():
+                if isinstance(tag, str):
+                    values[tag] += 1
+                elif isinstance(tag, int) and names and 0 <= tag < len(names):
+                    values[names[tag]] += 1
+        return TagStyle(are_bare(values), warnings)
+
+
+def are_bare(values: Mapping[str, int]) -> bool:
+    """Return whether values, with the count of each, are "O" and types without prefixes: {"O": 9, "PER": 2}.
+
+    Never if one of them has a prefix, or something that looks like a misspelt one ("B_PER", "PER-B"). Types have two or
+    more characters; they repeat, or most of the values are "O".
+    """
+    types = [value for value in values if value != OUTSIDE]
+    total = sum(values.values())
+    return (
+        0 < len(types) <= MAX_TYPES
+        and OUTSIDE in values
+        and (2 * values[OUTSIDE] > total or 4 * len(types) < total)
+        and all(re.fullmatch(r"[^\W\d_][\w.:/&+-]*[\w+]", type_) for type_ in types)
+        and not any(re.search(r"^.{1,2}[^\w]|^.{1,2}_|[-_][BIOESLUMW]$", type_) for type_ in types)
+    )
+
+
+def as_tag(value: Any, labels: Sequence[str] | None, where: str, style: TagStyle = TagStyle()) -> str:
     """Return a tag as a string; whole numbers (also written as text) are looked up in `labels`.
 
+    Prefixes of BILOU and BMES become those of BIOES: "U-PER" -> "S-PER". Without prefixes, "PER" becomes "I-PER".
     Raises DataError, starting with `where`, for what is no tag.
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
@@ -26,18 +76,32 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str) -> str:
                 f"{where}: found tag {shorten(value)}, expected 0 to {len(labels) - 1}: data.labels has no more"
             )
         tag = labels[int(value)]
+    tag = _with_prefix(str(tag), where, style)
     try:
-        split_tag(str(tag))
+        split_tag(tag)
     except ValueError as error:
         raise DataError(f"{where}: {shorten_message(str(error))}") from error
-    if _has_surrogate(str(tag)):
+    if _has_surrogate(tag):
         raise DataError(f"{where}: found {shorten(tag)}: half a surrogate pair is no character")
-    return str(tag)
+    return tag
+
+
+def _with_prefix(tag: str, where: str, style: TagStyle) -> str:
+    """Return a tag with the prefix that nerloop has for it, and count it if it had another one or none."""
+    if style.is_bare and tag != OUTSIDE:
+        found, what = f"I-{tag}", "tags without prefixes are read with I-, so spans of one type that touch are one"
+    elif tag[1:2] == "-" and tag[0] in STYLES:
+        found, what = STYLES[tag[0]] + tag[1:], "tags of BILOU or BMES are read as those of BIOES"
+    else:
+        return tag
+    if style.warnings is not None:
+        style.warnings.add(what, f"{where} {shorten(tag, 40)} as {shorten(found, 40)}")
+    return found
 
 
 def as_example(
     tokens: Any, tags: Any, labels: Sequence[str] | None, where: str, names: tuple[str, str | None],
-    document: str = "",
+    document: str = "", style: TagStyle = TagStyle(),
 ) -> Example:  # fmt: skip
     """Return the example of a record's two lists, without tags where these have no name.
 
@@ -55,7 +119,7 @@ def as_example(
         raise DataError(f"{where}: {tag_name!r} is {shorten(tags)}, expected a list of tags")
     if len(tokens) != len(tags):
         raise DataError(f"{where}: {len(tokens)} in {token_name!r} but {len(tags)} in {tag_name!r}; expected as many")
-    gold = tuple(as_tag(t, labels, f"{where}: {tag_name}[{i}]") for i, t in enumerate(tags))
+    gold = tuple(as_tag(t, labels, f"{where}: {tag_name}[{i}]", style) for i, t in enumerate(tags))
     return Example(tuple(tokens), gold, where, document)
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nerloop.data.checks import as_tag
+from nerloop.data.escapes import DOCUMENT
+from nerloop.data.folders import COLUMN_FORMATS, files_of, is_brat, is_folder
 from nerloop.data.foreign import RefusedError, refuse_bytes, refuse_header, refuse_record
 from nerloop.data.formats import FORMATS
 from nerloop.data.json_records import MAX_RECORDS, TOKENS, formats_of, unwrapped
 from nerloop.data.json_stream import is_array, values_in
-from nerloop.data.lines import decoded_lines, opened
+from nerloop.data.lines import decoded_lines, look_ahead, opened
 from nerloop.data.options import ReadOptions
-from nerloop.data.readers.brat import brat_files
-from nerloop.data.readers.columns import DOCUMENT
+from nerloop.data.readers.conll2012 import MAX_ROWS, is_conll2012
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
 from nerloop.data.readers.tables import is_csv_of_texts, is_parquet_of_texts
-from nerloop.data.table_layout import has_usual_names
+from nerloop.data.table_layout import has_sentence_ids
 from nerloop.errors import DataError, shorten
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
@@ -39,8 +40,10 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     if options.format != "auto":
         return options.format
     suffix = Path(path).suffix.lower()
-    if _is_folder(path):
-        return "brat" if brat_files(path) else "conll"
+    if (files := files_of(path, options)) != [path]:
+        return _common_format(path, files, options)
+    if is_folder(path):
+        return "brat" if is_brat(path, options) else "conll"
     if suffix == ".ann":
         raise DataError(f"{path}: found a file of brat's, expected its folder with .txt and .ann files")
     named = SUFFIXES.get(suffix, "conll")
@@ -76,11 +79,16 @@ def _refuse_foreign(path: str) -> None:
     refuse_header(head[:200].decode("utf-8", "replace").removeprefix("\ufeff"), path)
 
 
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+def _common_format(path: str, files: Sequence[str], options: ReadOptions) -> str:
+    """Return the format of all files of a folder or pattern. Raises DataError for more than one, and for texts."""
+    by_format = {format_of(file, options): file for file in reversed(files)}
+    if len(by_format) > 1:
+        found = " and ".join(f"{name} ({file})" for name, file in sorted(by_format.items()))
+        raise DataError(f"{path}: found files in {found}, expected one format; name the files that belong together")
+    (name,) = by_format
+    if name not in COLUMN_FORMATS:
+        raise DataError(f"{path}: found {len(files)} files of {name}, expected columns; name one file after the other")
+    return name
 
 
 def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> str:
@@ -93,8 +101,11 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
     first, second = next(lines, ""), next(lines, "")
     if may_be_json and _is_json(f"{first}\n{second}"):
         return _json_format(file, path, options)
-    if _is_conllu(chain([first, second], lines)):
+    head, _ = look_ahead(chain([first, second], lines), MAX_ROWS)
+    if _is_conllu(iter(head)):
         return "conllu"
+    if is_conll2012(head):
+        return "conll2012"
     is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and _is_tsv_table(first, path, options)
     return _of_table("csv", path, options) if is_table else "conll"
 
@@ -117,11 +128,11 @@ def _is_tag(cell: str) -> bool:
 
 
 def _is_tsv_table(first: str, path: str, options: ReadOptions) -> bool:
-    """Return whether a .tsv file is a table rather than columns: its first row has usual names, or cells hold texts."""
+    """Return whether a .tsv file is a table rather than columns: it has a column of sentence ids, or of texts."""
     cells = first.split("\t")
     if len(cells) == 1 or any(_is_tag(cell.strip()) for cell in cells):
         return False
-    return has_usual_names(cells) or _of_table("csv", path, options) == "csv_texts"
+    return has_sentence_ids(cells) or _of_table("csv", path, options) == "csv_texts"
 
 
 def _of_table(name: str, path: str, options: ReadOptions) -> str:

@@ -10,6 +10,7 @@ from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.brat import read_brat
 from nerloop.data.readers.columns import read_columns
+from nerloop.data.readers.conll2012 import read_conll2012
 from nerloop.data.readers.conllu import read_conllu
 from nerloop.data.readers.docbin import read_docbin
 from nerloop.data.readers.jsonl import read_jsonl
@@ -46,6 +47,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "conll": Format(read_columns, (".conll", ".bio", ".iob", ".iob2", ".tsv")),
     "conllu": Format(read_conllu, (".conllu", ".conllup")),
+    "conll2012": Format(read_conll2012, (".gold_conll", ".v4_gold_conll", ".auto_conll", ".v4_auto_conll")),
     "jsonl": Format(read_jsonl),
     "json": Format(read_jsonl),
     "csv": Format(read_csv, (".csv",)),

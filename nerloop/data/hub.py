@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,10 @@ from typing import Any
 from nerloop.data import ReadOptions
 from nerloop.data.arrow_cache import Cache
 from nerloop.data.cached_examples import examples_key, store_examples
-from nerloop.data.checks import as_example, shorten_message
+from nerloop.data.checks import LOOK_AHEAD, TagStyle, as_example, shorten_message
 from nerloop.data.column_names import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.data.dataset import Dataset
+from nerloop.data.read_warnings import ReadWarnings, log
 from nerloop.errors import DataError, shorten
 from nerloop.types import Example
 
@@ -122,14 +124,19 @@ def _check_names(path: Path, names: Sequence[Any], what: str) -> None:
 
 
 def _examples(rows: Any, where: str, options: ReadOptions) -> Iterator[Example]:
-    columns = list(rows.features)
+    columns, found = list(rows.features), ReadWarnings()
     tokens = pick_column(options.token_column, TOKEN_COLUMNS, columns, "data.token_column", where)
     tags = pick_column(options.tag_column, TAG_COLUMNS, columns, "data.tag_column", where)
     names = getattr(getattr(rows.features[tags], "feature", None), "names", None)  # ClassLabel has them
+    first = (row[tags] for row in _rows(rows, [tags], where))
+    style = TagStyle.of_lists(itertools.islice(first, LOOK_AHEAD), options.labels or names, found)
     documents = [name for name in DOCUMENT_COLUMNS if name in columns and name not in (tokens, tags)]
     for i, row in enumerate(_rows(rows, [tokens, tags, *documents], where)):
         document = document_of(row, where) or ""
-        yield as_example(row[tokens], row[tags], options.labels or names, f"{where}:{i + 1}", (tokens, tags), document)
+        at, labels = f"{where}:{i + 1}", options.labels or names
+        yield as_example(row[tokens], row[tags], labels, at, (tokens, tags), document, style)
+    for line in found.lines(where):
+        log.warning("%s", line)
 
 
 def _rows(rows: Any, columns: list[str], where: str) -> Iterator[dict[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from nerloop.data.checks import as_tag, shorten_message
+from nerloop.data.checks import are_bare, as_tag, shorten_message
 from nerloop.data.column_names import (
     SPAN_COLUMNS,
     TAG_COLUMNS,
@@ -207,8 +208,10 @@ def _are_lists(cells: Sequence[Any]) -> bool:
 
 
 def _are_tags(cells: Sequence[Any], options: ReadOptions) -> bool:
-    """Return whether all cells are tags, or numbers of tags. A column of "O" alone is one, too."""
-    return bool(cells) and all(isinstance(cell, str | int) and _is_tag(cell, options) for cell in cells)
+    """Return whether all cells are tags, numbers of tags, or types without prefixes. A column of "O" alone is one."""
+    if not cells or not all(isinstance(cell, str | int) for cell in cells):
+        return False
+    return all(_is_tag(cell, options) for cell in cells) or are_bare(Counter(str(cell).strip() for cell in cells))
 
 
 def _is_tag(cell: Any, options: ReadOptions) -> bool:
@@ -226,7 +229,7 @@ def _note_on_words_and_tags(table: Table, token: int, tag: int, options: ReadOpt
         values = [split_cell(cell, "") for cell in cells]
     except DataError:
         return ""
-    if not cells or not all(_are_tags(tags, options) for tags in values):
+    if not cells or not _are_tags([tag for tags in values for tag in tags], options):
         return ""
     word, tags = (shorten(table.header[i]) for i in (token, tag))
     return f"column {word} is cut at spaces, since {tags} holds tags of words"
@@ -256,6 +259,7 @@ def _is_long_text(cell: Any) -> bool:
     return isinstance(cell, str) and is_text(cell) and len(cell.split()) >= MIN_WORDS_OF_TEXT
 
 
-def has_usual_names(cells: Sequence[str]) -> bool:
-    """Return whether a row names a column of tokens or texts."""
-    return not {*WORD_COLUMNS, *USUAL_TEXTS}.isdisjoint(cell.strip().lower() for cell in cells)
+def has_sentence_ids(cells: Sequence[str]) -> bool:
+    """Return whether a row names a column of tokens and one of sentence ids."""
+    names = {cell.strip().lower() for cell in cells}
+    return not names.isdisjoint(WORD_COLUMNS) and not names.isdisjoint(SENTENCE_COLUMNS)

@@ -6,20 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nerloop.data.readers.columns import DOCUMENT
+from nerloop.data.escapes import DOCUMENT, escape
 from nerloop.data.records import TextRecord
 from nerloop.types import Example
-
-ESCAPES = {"\\": "\\\\", " ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\ufeff": "\\b"}
-
-
-def escape(token: str) -> str:
-    r"""Return a token as columns can hold it: "New York" -> r"New\sYork", "" -> r"\e".
-
-    \s is a space, \t a tab, \n and \r line ends, \0 NUL, \b a byte order mark, \e an empty token, \\ a backslash. A
-    token that is -DOCSTART- gets a \ before it.
-    """
-    return f"\\{token}" if token == DOCUMENT else "".join(ESCAPES.get(c, c) for c in token) or "\\e"
 
 
 def conll_lines(

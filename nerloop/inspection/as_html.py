@@ -173,16 +173,15 @@ def _lengths(inspection: Inspection) -> str:
 
 def _examples(part: Part, hues: dict[str, int]) -> str:
     chosen = example_sentences(part)
-    if not chosen:
-        return "<p>No sentence has an entity.</p>"
-    return "".join(
+    none = "" if part.statistics.total_spans else "<p>No sentence has an entity.</p>"
+    return none + "".join(
         f'<div class="example"><code>{text(part.examples[i].location)}</code>{tagged(part.examples[i], hues)}</div>'
         for i in chosen
     )
 
 
 def example_sentences(part: Part) -> list[int]:
-    """Return a few sentences of a part, in order: the first of each type, then the first with an entity."""
+    """Return a few sentences of a part, in order: the first one, that of each type, then the first with an entity."""
     first = [place.sentence for place in part.statistics.first_of_type.values()]
     with_entities = (int(i) for i in part.statistics.num_spans.nonzero()[0][: 2 * MOST_EXAMPLES])
-    return sorted(list(dict.fromkeys([*first, *with_entities]))[:MOST_EXAMPLES])
+    return sorted(list(dict.fromkeys([*range(min(1, len(part.examples))), *first, *with_entities]))[:MOST_EXAMPLES])

@@ -11,6 +11,7 @@ from nerloop.config import DataSettings
 from nerloop.data.options import SETTINGS
 from nerloop.errors import printable
 from nerloop.inspection.finding import Finding, Severity, count_of, enumerate_some
+from nerloop.inspection.first_sentence import describe_sentence, first_sentences
 from nerloop.inspection.inspection import PERCENTILES, Inspection, percentiles
 from nerloop.inspection.parts import Part
 
@@ -28,6 +29,7 @@ def as_text(inspection: Inspection) -> str:
         sections.append(_scheme(inspection))
     if inspection.parts:
         sections.append(_lengths(inspection))
+        sections.append(_first_sentences(inspection.parts))
     sections.append(_summary(inspection))
     sections += [_finding(finding) for finding in inspection.findings]
     return "\n\n".join(sections) + "\n"
@@ -79,6 +81,11 @@ def _sizes(parts: Sequence[Part]) -> str:
     ]
     hint = "; --train, --validation and --test say otherwise" if guessed else ""
     return table(rows, 2) + "".join(f"\n{line}" for line in guessed) + hint
+
+
+def _first_sentences(parts: Sequence[Part]) -> str:
+    lines = [f"{part.split} {describe_sentence(e)}" for part in parts for e in first_sentences(part.examples)]
+    return "\n".join(["as it was read (a bar parts two tokens):", *(f"  {line}" for line in lines)])
 
 
 def _types(inspection: Inspection) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 
 from nerloop.inspection.finding import Finding, Severity
 from nerloop.inspection.findings import errors_first, find_all
+from nerloop.inspection.first_sentence import MAX_LENGTH, MAX_SPANS, MAX_TOKENS, first_sentences
 from nerloop.inspection.parts import Part, by_split
 from nerloop.inspection.subwords import Limit
 from nerloop.inspection.tagging import total_pairs
-from nerloop.tags import Scheme, scheme_of
+from nerloop.tags import Scheme, scheme_of, to_spans
 
 PERCENTILES = (50, 90, 95, 99, 100)
 
@@ -92,6 +93,14 @@ def _part_to_json(part: Part) -> dict[str, Any]:
         "documents": statistics.num_documents,
         "scheme": str(scheme),
         "tags_against_scheme": against,
+        "first_sentences": [
+            {
+                "location": example.location,
+                "tokens": [token[:MAX_LENGTH] for token in example.tokens[:MAX_TOKENS]],
+                "spans": [[start, end, type_] for start, end, type_ in to_spans(example.tags)][:MAX_SPANS],
+            }
+            for example in first_sentences(part.examples)
+        ],
         "tokens_per_sentence": percentiles(statistics.lengths),
         "tokens_per_span": {str(n): count for n, count in sorted(statistics.span_lengths.items())},
     }

@@ -60,7 +60,7 @@ def excerpt(tokens: Sequence[str], limit: int = 60) -> str:
 
 def is_line_per_token(paths: Sequence[str], options: ReadOptions = ReadOptions()) -> bool:  # noqa: B008 (frozen)
     """Return whether each token has a line of its own in all of these files."""
-    return {format_of(path, options) for path in paths} == {"conll"}
+    return {format_of(path, options) for path in paths} <= {"conll", "conll2012"} and bool(paths)
 
 
 def by_split(parts: Sequence[Part]) -> dict[str, list[Part]]:

@@ -14,6 +14,7 @@ from nerloop.data.tag_counts import TagCounts
 from nerloop.inspection.as_text import counts_line, inspect_command
 from nerloop.inspection.finding import Severity
 from nerloop.inspection.findings import find_all
+from nerloop.inspection.first_sentence import describe_sentence, first_sentences
 from nerloop.inspection.parts import Part, is_line_per_token
 from nerloop.inspection.statistics import Statistics
 from nerloop.tags import scheme_of
@@ -45,6 +46,9 @@ def inspect_splits(dataset: Dataset, settings: DataSettings) -> SplitReport:
         report = inspect_counts(dataset)
     info, warnings = [*report.info, f"tags are {dataset.scheme}"], list(report.warnings)
     if settings.dataset is not None or settings.files():
+        for split, examples in dataset.splits.items():
+            shown = first_sentences(examples) if split == "train" else examples[:1]
+            info += [f"{split} as it was read: {describe_sentence(example)}" for example in shown]
         info.append(f"more on the data: {inspect_command(settings)}")
     if "validation" not in dataset.splits:
         warnings.append("no validation split: no best model and no early stopping, the last weights are kept")

@@ -24,8 +24,8 @@ class FolderLock:
     def __init__(self) -> None:
         self._descriptor: int | None = None
 
-    def take(self, folder: Path, *, wait_seconds: float = 0.0) -> None:
-        """Lock the folder of a run, which must exist.
+    def take(self, folder: Path, *, wait_seconds: float = 0.0, file: Path = LOCK) -> None:
+        """Lock the folder of a run, which must exist; `file` is the file in it that is locked.
 
         Raises ConfigError if another process still holds the lock after `wait_seconds`. Without support for such locks
         (Windows, some network storage) it logs a warning and goes on.
@@ -35,7 +35,7 @@ class FolderLock:
         except ImportError:  # Windows
             log.warning("warning: no lock on this system; see that no other run uses %s", folder)
             return
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(folder / file, os.O_RDWR | os.O_CREAT, 0o666)
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
@@ -57,12 +57,21 @@ class FolderLock:
             self._descriptor = descriptor
             return
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a child process has to inherit to hold the lock, too."""
+        return () if self._descriptor is None else (self._descriptor,)
+
     def __enter__(self) -> FolderLock:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock back, if it was taken."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):  # a file system without locks
                 import fcntl

@@ -248,3 +248,11 @@ def test_a_cache_gives_the_same_examples_and_is_filled_once(save, tmp_path):
         found = read_hub(name, cache=cache)
         assert ({s: list(e) for s, e in found.splits.items()}, found.fingerprints) == (plain.splits, plain.fingerprints)
     assert len(list(cache.folder.glob("examples-*"))) == 2
+
+
+def test_tags_without_prefixes_are_told_by_the_first_rows(tmp_path, caplog):
+    rows = {"tokens": [["EU", "is", "so"], ["Bonn", "is"]], "ner_tags": [["ORG", "O", "O"], ["LOC", "O"]]}
+    datasets.DatasetDict(train=datasets.Dataset.from_dict(rows)).save_to_disk(tmp_path / "saved")
+    found = read_hub(str(tmp_path / "saved")).splits["train"]
+    assert [e.tags for e in found] == [("I-ORG", "O", "O"), ("I-LOC", "O")]
+    assert "2 tags without prefixes are read with I-" in caplog.messages[0]

@@ -13,7 +13,7 @@ from nerloop.alignment.all import All
 from nerloop.alignment.first import First
 from nerloop.config import Config, DataSettings, ModelSettings, Plugin
 from nerloop.data import ReadOptions, read_files
-from nerloop.data.writers import escape
+from nerloop.data.escapes import escape, unescape
 from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.prediction_files import conll_lines, jsonl_lines, writer, writing_predictions
 from nerloop.evaluation.predictor import Prediction
@@ -106,14 +106,20 @@ def test_the_evaluation_in_tensorboard():
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
-        ("Anna", "Anna"), ("", r"\e"), ("New York", r"New\sYork"), ("\\", r"\\"), (r"\e", r"\\e"),
-        ("a\tb\nc\rd", r"a\tb\nc\rd"),
-        ("a\0b", r"a\0b"), ("\ufeffA", r"\bA"),
-        ("\u00a0", "\u00a0"), ("\u2028", "\u2028"), ("-DOCSTART-", r"\-DOCSTART-"),
+        ("Anna", "Anna"), ("", "␛"), ("New York", r"␛New\sYork"), ("\\", "\\"), (r"\e", r"\e"), (r"\ ", r"␛\\\s"),
+        ("a\tb\nc\rd", r"␛a\tb\nc\rd"), ("␛", "␛␛"), ("a␛", "a␛"),
+        ("a\0b", r"␛a\0b"), ("\ufeffA", r"␛\bA"),
+        ("\u00a0", "\u00a0"), ("\u2028", "\u2028"), ("-DOCSTART-", "␛-DOCSTART-"),
     ],
 )  # fmt: skip
 def test_escape(token, expected):
     assert escape(token) == expected
+    assert unescape(expected) == token
+
+
+@pytest.mark.parametrize("token", ["\\", r"\e", r"C:\temp\new", r"a\sb", "\\\\", "-"])
+def test_backslashes_in_files_of_other_tools_stay_as_they_are(token):
+    assert unescape(token) == token
 
 
 def test_different_tokens_look_different():
@@ -123,7 +129,7 @@ def test_different_tokens_look_different():
 
 def test_conll_lines():
     assert "".join(conll_lines(EXAMPLES, TAGGED, "viterbi")) == (
-        "Anna B-PER B-PER\nlikes O O\nNew\\sYork B-LOC B-LOC\n\\e O I-LOC\n\\\\ O O\n\n\né O O\n\n"
+        "Anna B-PER B-PER\nlikes O O\n␛New\\sYork B-LOC B-LOC\n␛ O I-LOC\n\\ O O\n\n\né O O\n\n"
     )
 
 
@@ -136,8 +142,8 @@ def test_what_is_written_can_be_read(tmp_path):
     tokens = ("\ufeffAnna", "\u2028", "\u00a0", "\x85", "\x0b", "a\tb", "", "a\0b")
     lines = conll_lines([Example(tokens, ("O",) * 8)], [Prediction({"v": ["B-X"] * 8}, np.ones(8))], "v")
     path.write_text("".join(lines), encoding="utf-8")
-    (read,) = read_files([str(path)])[0]
-    assert read.tokens == tuple(escape(token) for token in tokens)
+    (read,) = read_files([str(path)], ReadOptions(tag_column="-1"))[0]
+    assert read.tokens == tokens
     assert read.tags == ("B-X",) * 8
     (gold,) = read_files([str(path)], ReadOptions(tag_column="1"))[0]
     assert gold.tags == ("O",) * 8

@@ -18,7 +18,6 @@ from seqeval.metrics import accuracy_score
 from seqeval.metrics.sequence_labeling import get_entities
 
 from nerloop.data import read_files
-from nerloop.errors import DataError
 from nerloop.evaluators.seqeval import Seqeval, divide, scores
 from nerloop.tags import PREFIXES_OF, to_spans
 
@@ -146,14 +145,12 @@ def test_conlleval_and_ours_agree_but_where_the_table_says():
     assert (num_equal, num_odd) == (2001, 999)
 
 
-@pytest.mark.parametrize("tag", ["L-PER", "U-PER", "M-PER", "W-PER"])
-def test_tags_of_bilou_and_bmes_are_refused_before_they_are_counted(tag, tmp_path):
+@pytest.mark.parametrize(
+    ("tag", "read"), [("L-PER", "E-PER"), ("U-PER", "S-PER"), ("M-PER", "I-PER"), ("W-PER", "S-PER")]
+)
+def test_tags_of_bilou_and_bmes_are_read_as_bioes_before_they_are_counted(tag, read, tmp_path):
     """To conlleval and seqeval L- and U- would be tags like any others, which merge what they should part."""
     assert "L" not in "".join(PREFIXES_OF.values())
     path = tmp_path / "bilou.conll"
     path.write_text(f"Anna B-PER\nSmith {tag}\n")
-    with pytest.raises(DataError) as caught:
-        read_files([str(path)])
-    assert str(caught.value) == (
-        f"{path}:2: '{tag}' is not a tag: expected 'O' or B-, I-, E- or S- and a type, such as 'B-PER'"
-    )
+    assert read_files([str(path)])[0][0].tags == ("B-PER", read)

@@ -11,7 +11,7 @@ from seqeval.metrics import accuracy_score, classification_report, f1_score, pre
 
 from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
 from nerloop.data import read_files
-from nerloop.data.writers import escape
+from nerloop.data.escapes import escape
 from nerloop.tags import Scheme, to_spans
 from nerloop.train import train
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nerloop.data.read_warnings import MAX_LISTED
 from nerloop.errors import BadRecordsError, NerloopError
 
 LONGEST_MESSAGE = 1000
@@ -85,13 +86,14 @@ def attempt() -> Callable[..., Any]:
         try:
             return action()
         except NerloopError as error:
-            text = str(error)
-            messages = error.messages if isinstance(error, BadRecordsError) else (text,)
-            assert text.splitlines() == list(messages), "one line, or one a bad record"
-            for message in messages:
-                assert message.isprintable()
-                assert len(message) <= LONGEST_MESSAGE
-                assert not starts or message.startswith(starts), message
-            return error
+            found = error
+        messages = found.messages if isinstance(found, BadRecordsError) else (str(found),)
+        assert str(found).split("\n") == list(messages), "one line each"
+        assert len(messages) <= MAX_LISTED
+        for message in messages:
+            assert message.isprintable()
+            assert len(message) <= LONGEST_MESSAGE
+            assert not starts or message.startswith(starts), message
+        return found
 
     return run

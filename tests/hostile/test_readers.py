@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from nerloop.data import ReadOptions, read_files
-from nerloop.data.readers.columns import DOCUMENT
+from nerloop.data.escapes import DOCUMENT
 from nerloop.errors import NerloopError
 from nerloop.tags import split_tag
 from nerloop.types import Example

@@ -32,6 +32,10 @@ tags are IOB2, but 1 tag violates it
 tokens a sentence, train    3    3    3    3        3
 tokens a sentence, test     2    2    2    2        2
 
+as it was read (a bar parts two tokens):
+  train train.jsonl:1: Anna | Smith0 | came; spans: PER Anna Smith0
+  test test.jsonl:1: x | Rome; spans: LOC Rome
+
 findings: 0 errors, 3 warnings, 0 info
 
 warning: test.jsonl: tags are IOB1 here, and IOB2 in all files together

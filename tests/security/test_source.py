@@ -22,7 +22,8 @@ FORBIDDEN_CALLS = {
 # What has a good reason to be where it is, and nowhere else.
 ONLY_IN = {
     "importlib.import_module": ("plugins.py",),  # the user's own plugins, by the name that the user gives
-    "subprocess": ("run/environment.py", "kernels/compile.py"),  # git, for environment.json; the compiler
+    # git, for environment.json; the compiler; the trainings of nerloop.compare
+    "subprocess": ("run/environment.py", "kernels/compile.py", "experiments/runner.py"),
     "ctypes": (
         "run/malloc.py",
         "kernels/bindings.py",

@@ -330,7 +330,9 @@ def test_ctrl_c_ends_predict_with_one_line_and_leaves_no_part_of_a_file(model, c
     assert (
         run_predict(monkeypatch, "--model", folder, str(config.data.validation), "--output", str(tmp_path / "o")) == 130
     )
-    assert capsys.readouterr().err == "nerloop: stopped by Ctrl-C\n"
+    shown, stopped = capsys.readouterr().err.splitlines()
+    assert shown.startswith("as it was read: ")
+    assert stopped == "nerloop: stopped by Ctrl-C"
     assert list(tmp_path.glob("o*")) == []
 
 
@@ -343,7 +345,7 @@ def test_plain_text_that_is_taken_for_columns_is_told_how_to_be_read(text, code,
     assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(tmp_path / "out")) == code
     said = capsys.readouterr().err
     assert "notes.txt:1: 'Paris.' is not a tag" in said
-    assert said.endswith("; is this plain text? Then say --format text\n")
+    assert "; is this plain text? Then say --format text\n" in said
 
 
 def test_metrics_of_text_without_gold_tags_are_told_to_be_missing(model, monkeypatch, tmp_path, capsys):

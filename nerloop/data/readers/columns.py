@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from nerloop.data.checks import as_tag
-from nerloop.data.lines import look_ahead, open_lines
+from nerloop.data.checks import TagStyle, as_tag
+from nerloop.data.column_layout import Layout, count
+from nerloop.data.column_layout import find_column as find_column  # readers of tables take it from here
+from nerloop.data.escapes import DOCUMENT, unescape
+from nerloop.data.lines import open_lines
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError, shorten
-from nerloop.plugins import did_you_mean
 from nerloop.types import Example
 
-DOCUMENT = "-DOCSTART-"
-MAX_HEAD_LINES = 1_000
-"""Number of first lines that decide whether only tabs split the columns."""
+MAX_TOKENS = 1_000
+"""Tokens of a sentence from which on the borders of sentences are thought to be missing."""
+
+
+class Row(NamedTuple):
+    """The line of one token."""
+
+    number: int
+    text: str
+    fields: Sequence[str]
 
 
 def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
@@ -24,161 +33,88 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
     If all rows have the same number of tabs, but different numbers of fields between spaces and tabs, only tabs split
     columns. Cells may then be empty or contain spaces.
 
-    `token_column` and `tag_column` are indices from 0 (negative: from the end; default: first and last), or names in a
-    header line. Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token.
+    `token_column` and `tag_column` are indices from 0 (negative: from the end), or names in a header line. What is not
+    given is inferred from the whole file, which is read once more for that (see `nerloop.data.column_roles`). With two
+    indices, rows may have different numbers of fields.
 
-    Comments are skipped: lines before a sentence that start with "#" and whose last field is no tag. When tags are not
-    read, a comment is a line whose first field is "#", unless it has as many fields as there are columns. Raises
-    DataError with file:line.
+    Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token. Comments are skipped:
+    lines before a sentence that start with "#" and don't look like the rows. A sentence with a row that can't be read
+    is a bad record. Raises DataError with file:line if the file as a whole can't be read.
     """
-    with_tags, labels = options.with_tags, options.labels
-    tokens: list[str] = []
-    tags: list[str] = []
-    first_line = start_line = num_columns = 0
-    token_index, tag_index = _index(options.token_column, 0), _index(options.tag_column, -1)
-    document = ""  # until the first -DOCSTART-
-    head, lines = look_ahead(open_lines(path, options.encoding), MAX_HEAD_LINES)
-    tabs_split = _do_tabs_split(text for _, text in head)
-    is_tabbed = False  # whether the first row has one tab between any two columns
-    header_due = token_index is None or tag_index is None
-    expected_columns = 0 if with_tags else _columns_of_first_row(path, options.encoding)
-    for number, text in lines:
-        if "\r" in text:  # a file of old Mac line ends would be read as one row of many columns
-            raise DataError(
-                f"{path}:{number}: found a CR within the line, expected LF or CRLF at its end. Convert the file first."
+    layout = Layout.of(path, options)
+    _report(layout, options, warnings)
+    style = TagStyle(layout.has_bare_tags, warnings)
+    for document, rows in _sentences(path, options, layout):
+        try:
+            yield _example(path, document, rows, layout, style)
+        except DataError as error:
+            warnings.bad_record(error)
+        if len(rows) > MAX_TOKENS:
+            warnings.add(
+                f"sentences of more than {MAX_TOKENS:,} tokens (if the file lacks blank lines between its sentences, "
+                "put them in, or set data.format csv if a column numbers the sentences)",
+                f"{path}:{rows[0].number} {len(rows):,} tokens",
             )
-        fields = _split(text)
+
+
+def _report(layout: Layout, options: ReadOptions, warnings: ReadWarnings) -> None:
+    """Count a header that no option names, and the columns that no example has room for."""
+    if layout.header and all(column is None for column in (options.token_column, options.tag_column)):
+        warnings.add("header lines are skipped", f"{layout.where} {shorten(' '.join(layout.header))}")
+    used = {index % layout.num_columns for index in (layout.token_index, layout.tag_index or 0) if layout.num_columns}
+    for i, column in enumerate(layout.rows.columns):
+        if i not in used and len(column.values) > 1 and not column.counts_up:
+            some = ", ".join(shorten(value, 20) for value, _ in column.values.most_common(3))
+            warnings.lose(
+                "columns besides token and tag are left out", f"column {i} (from 0), with values such as {some}"
+            )
+
+
+def _sentences(path: str, options: ReadOptions, layout: Layout) -> Iterator[tuple[str, list[Row]]]:
+    """Yield document and rows of each sentence."""
+    document = ""  # until the first -DOCSTART-
+    rows: list[Row] = []
+    for number, text in open_lines(path, options.encoding):
+        fields = layout.split(text)
         if not fields or fields[0] == DOCUMENT:
-            if tokens:
-                yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
-            tokens, tags = [], []
+            if rows:
+                yield document, rows
+            rows = []
             if fields:
                 document = f"{path}:{number}"
-            continue
-        if tabs_split and "\t" in text:
-            fields = [cell.strip(" ") for cell in text.split("\t")]
-        elif (
-            not tokens
-            and fields[0].startswith("#")
-            and _is_comment(fields, labels, with_tags, num_columns or expected_columns)
-        ):
-            continue
-        if header_due:
-            token_index = _find_column(options.token_column, fields, 0, f"{path}:{number}")
-            tag_index = _find_column(options.tag_column, fields, -1, f"{path}:{number}")
-            _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
-            first_line, num_columns, header_due = number, len(fields), False
-            is_tabbed = text.count("\t") == num_columns - 1
-            continue
-        if not num_columns:
-            first_line, num_columns = number, len(fields)
-            is_tabbed = text.count("\t") == num_columns - 1
-            _check_columns(fields, token_index, tag_index, with_tags, f"{path}:{number}")
-        # Some rows of a tab-separated file may have an empty cell, or one with spaces.
-        if is_tabbed and len(fields) != num_columns and text.count("\t") == num_columns - 1:
-            fields = text.split("\t")
-        if len(fields) != num_columns:
-            raise DataError(
-                f"{path}:{number}: {_count(len(fields))} where line {first_line} has {num_columns}: {shorten(text)}. "
-                f"Is a column {'missing' if len(fields) < num_columns else 'too many'}?"
-            )
-        assert token_index is not None
-        assert tag_index is not None
-        if not tokens:
-            start_line = number
-        tokens.append(fields[token_index])
-        if with_tags:
+        elif not (number == layout.header_line or layout.is_comment(text, fields, in_sentence=bool(rows))):
+            rows.append(Row(number, text, fields))
+    if rows:
+        yield document, rows
+
+
+def _example(path: str, document: str, rows: Sequence[Row], layout: Layout, style: TagStyle) -> Example:
+    """Return the example of a sentence's rows. Raises DataError about the first row that can't be read."""
+    tokens, tags = [], []
+    token_index, tag_index = layout.token_index, layout.tag_index
+    for row in rows:
+        if len(row.fields) != layout.num_columns:
+            _check_width(row, f"{path}:{row.number}", layout)
+        tokens.append(unescape(row.fields[token_index]))
+        if tag_index is not None:
+            where = f"{path}:{row.number}"
             try:
-                tags.append(as_tag(fields[tag_index], labels, f"{path}:{number}"))
+                tags.append(as_tag(row.fields[tag_index], layout.labels, where, style))
             except DataError as error:
-                raise error if options.tag_column is not None else _with_hint(error, fields, labels) from error
-    if tokens:
-        yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document)
+                raise DataError(f"{error}{layout.hint(row.fields)}") from error
+    return Example(tuple(tokens), tuple(tags), f"{path}:{rows[0].number}", document)
 
 
-def _split(text: str) -> list[str]:
-    fields = [f for f in re.split("[ \t]+", text) if f]
-    return ["", *fields] if fields and text.startswith("\t") else fields
-
-
-def _do_tabs_split(lines: Iterable[str]) -> bool:
-    """Return whether all lines have the same number of tabs, but not the same number of fields."""
-    shapes = set()
-    for text in lines:
-        fields = _split(text)
-        if fields and fields[0] != DOCUMENT and not (fields[0].startswith("#") and "\t" not in text):
-            shapes.add((text.count("\t"), len(fields)))
-    tabs = {num_tabs for num_tabs, _ in shapes}
-    return len(tabs) == 1 and len(shapes) > 1 and tabs != {0}
-
-
-def _with_hint(error: DataError, fields: list[str], labels: Sequence[str] | None) -> DataError:
-    """Return the error about the last column of a row, with a hint at other columns that hold tags."""
-    others = [str(i) for i, cell in enumerate(fields[1:-1], start=1) if _is_tag(cell, labels)]
-    return DataError(f"{error}. Is it column {' or '.join(others)} (from 0)? Set data.tag_column") if others else error
-
-
-def _is_tag(cell: str, labels: Sequence[str] | None) -> bool:
-    try:
-        as_tag(cell, labels, "")
-    except DataError:
-        return False
-    return True
-
-
-def _columns_of_first_row(path: str, encoding: str) -> int:
-    """Return the number of columns of the first line that can't be a comment, or 0 if there is none."""
-    rows = (_split(text) for _, text in open_lines(path, encoding))
-    return next((len(fields) for fields in rows if fields and fields[0] not in (DOCUMENT, "#")), 0)
-
-
-def _is_comment(fields: list[str], labels: Sequence[str] | None, with_tags: bool, num_columns: int) -> bool:
-    if not with_tags:  # comment and token look alike here: it is better to read a comment than to lose a token
-        return fields[0] == "#" and len(fields) not in (1, num_columns)
-    if not _is_tag(fields[-1], labels):
-        # In a file of two columns, "#Paris b-loc" is a token with a misspelt tag, but "# newdoc" is a comment.
-        return fields[0] == "#" or len(fields) != num_columns
-    return len(fields) == 1  # such as "#O": there is no column for a token
-
-
-def _index(column: str | None, default: int) -> int | None:
-    """Return the index of a column, or None for a name, which needs a header line."""
-    if column is None:
-        return default
-    return int(column) if re.fullmatch(r"-?\d{1,9}", column) else None
-
-
-def _find_column(column: str | None, header: list[str], default: int, where: str) -> int:
-    index = _index(column, default)
-    if index is not None:
-        return index
-    assert column is not None
-    return find_column(column, header, where)
-
-
-def find_column(column: str, header: list[str], where: str) -> int:
-    """Return the index of a column, given by name or index. Raises DataError for an unknown name."""
-    if (index := _index(column, 0)) is not None:
-        return index
-    if column not in header:
+def _check_width(row: Row, where: str, layout: Layout) -> None:
+    """Raise DataError for a row of another length than the others, unless it has both columns and may be ragged."""
+    width = len(row.fields)
+    if not layout.is_ragged:
         raise DataError(
-            f"{where}: found no column {shorten(column)}{did_you_mean(column, header)}, "
-            f"expected a header line that names it; found {shorten(' '.join(header))}"
+            f"{where}: {count(width)} where line {layout.rows.first_line} has {layout.num_columns}: "
+            f"{shorten(row.text)}. Is a column {'missing' if width < layout.num_columns else 'too many'}?"
         )
-    return header.index(column)
-
-
-def _check_columns(
-    fields: list[str], token_index: int | None, tag_index: int | None, with_tags: bool, where: str
-) -> None:
-    if with_tags and len(fields) == 1:
-        raise DataError(f"{where}: found one column only, {shorten(fields[0])}, expected a token and a tag")
-    for name, index in (("token", token_index), ("tag", tag_index)):
-        if index is not None and not -len(fields) <= index < len(fields) and (with_tags or name == "token"):
-            raise DataError(
-                f"{where}: data.{name}_column is {index}, but the line has {_count(len(fields))} (counted from 0)"
-            )
-
-
-def _count(num_columns: int) -> str:
-    return f"{num_columns} column{'s' * (num_columns != 1)}"
+    for name, index in (("token", layout.token_index), ("tag", layout.tag_index)):
+        if index is not None and not -width <= index < width:
+            raise DataError(f"{where}: data.{name}_column is {index}, but the line has {count(width)} (counted from 0)")
+    if layout.tag_index is not None and layout.token_index % width == layout.tag_index % width:
+        raise DataError(f"{where}: found one column only, {shorten(row.text)}, expected a token and a tag")

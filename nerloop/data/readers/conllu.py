@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from nerloop.data.checks import as_tag
+from nerloop.data.checks import TagStyle, as_tag
+from nerloop.data.column_layout import find_column
 from nerloop.data.lines import open_lines
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
-from nerloop.data.readers.columns import find_column
 from nerloop.errors import DataError, shorten
 from nerloop.tags import OUTSIDE
 from nerloop.types import Example
@@ -32,25 +33,31 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
     `# text`. Raises DataError with file:line.
     """
     columns = COLUMNS
-    tokens: list[str] = []
-    tags: list[str] = []
-    start_line = 0
+    style = TagStyle(warnings=warnings)
+    rows: list[tuple[str, list[str]]] = []  # place and fields of each word
+    error: DataError | None = None  # about the first row of the sentence that can't be read
     document = ""
     raw_text = ""
     line_start = 0  # offset of the sentence in the text of its document
     was_found = not options.with_tags
     brackets = ""  # place and text of the first coreference brackets, which are no tags
-    for number, text in open_lines(path, options.encoding):
+    for number, text in itertools.chain(open_lines(path, options.encoding), [(0, "")]):  # the last sentence ends, too
         where = f"{path}:{number}"
         if not text.strip(" \t"):
-            if tokens:
-                offsets = _offsets(tokens, raw_text, line_start)
-                yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
-                if document:  # if `# text` doesn't match, the line is the words with spaces between them
-                    line_start += len(raw_text if offsets else " ".join(tokens)) + 1
-            tokens, tags, raw_text = [], [], ""
+            try:
+                if error is not None:
+                    raise error
+                if rows:
+                    example = _example(rows, columns, options, style, document, raw_text, line_start)
+                    yield example
+                    if document:  # if `# text` doesn't match, the line is the words with spaces between them
+                        line_start += len(raw_text if example.offsets else " ".join(example.tokens)) + 1
+            except DataError as found:
+                warnings.bad_record(found)
+                line_start += len(raw_text) + 1
+            rows, error, raw_text = [], None, ""
             continue
-        if text.startswith("#") and not tokens:
+        if text.startswith("#") and not rows and error is None:
             if match := re.match(r"#\s*global\.columns\s*=\s*(.+)", text):
                 columns = match[1].split()
             elif re.match(r"#\s*newdoc\b", text):
@@ -60,24 +67,24 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
             continue
         fields = text.split("\t")
         if len(fields) != len(columns):
-            raise DataError(
+            error = error or DataError(
                 f"{where}: found {len(fields)} fields between tabs, expected {len(columns)}: {shorten(text)}"
             )
+            continue
         if NO_WORD.fullmatch(fields[0]):
             continue
         if columns[0] == "ID" and not WORD.fullmatch(fields[0]):
-            raise DataError(f"{where}: found the ID {shorten(fields[0])}, expected a number such as 7, 7-8 or 7.1")
-        start_line = start_line if tokens else number
-        tokens.append(fields[_column(options.token_column or "FORM", columns, where)])
+            error = error or DataError(
+                f"{where}: found the ID {shorten(fields[0])}, expected a number such as 7, 7-8 or 7.1"
+            )
+            continue
+        if not rows:
+            _column(options.token_column or "FORM", columns, where)  # one that is not there ends the reading
+        rows.append((where, fields))
         if options.with_tags:
-            tag = _tag_of(fields, columns, options.tag_column, where)
-            was_found = was_found or tag is not None
+            was_found = was_found or _tag_of(fields, columns, options.tag_column, where) is not None
             if not (was_found or brackets) and (match := BRACKETS.search(text)):
                 brackets = f"{where}: found {shorten(match[0])}"
-            tags.append(OUTSIDE if tag is None else as_tag(tag, options.labels, where))
-    if tokens:
-        offsets = _offsets(tokens, raw_text, line_start)
-        yield Example(tuple(tokens), tuple(tags), f"{path}:{start_line}", document, offsets)
     if not was_found and brackets:
         raise DataError(
             f"{brackets}: brackets of coreference (CorefUD, GUM), which nest and overlap; expected a tag a word, "
@@ -89,6 +96,20 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
             f"{path}: found no {expected} in the MISC column of any word, expected entities there; "
             "set data.tag_column to their key, or to a column's name"
         )
+
+
+def _example(
+    rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[str], options: ReadOptions, style: TagStyle,
+    document: str, raw_text: str, line_start: int,
+) -> Example:  # fmt: skip
+    """Return the example of a sentence's rows. Raises DataError for what is no tag."""
+    token_index = _column(options.token_column or "FORM", columns, rows[0][0])
+    tokens = tuple(fields[token_index] for _, fields in rows)
+    tags = []
+    for where, fields in rows if options.with_tags else ():
+        tag = _tag_of(fields, columns, options.tag_column, where)
+        tags.append(OUTSIDE if tag is None else as_tag(tag, options.labels, where, style))
+    return Example(tokens, tuple(tags), rows[0][0], document, _offsets(tokens, raw_text, line_start))
 
 
 def _offsets(tokens: Sequence[str], text: str, start: int) -> tuple[tuple[int, int], ...]:

@@ -6,11 +6,11 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nerloop.data.checks import as_example, as_tag, shorten_message
+from nerloop.data.checks import TagStyle, as_example, as_tag, shorten_message
 from nerloop.data.column_names import DOCUMENT_COLUMNS, document_of
 from nerloop.data.lines import file_errors, look_ahead, open_lines
 from nerloop.data.options import ReadOptions
@@ -127,6 +127,7 @@ class _Reader:
         self.names = list(header) if layout.has_header else [str(i) for i in range(len(header))]
         tag = None if layout.tag is None else self.names[layout.tag]
         self.token_name, self.tag_name = self.names[layout.token], tag
+        self.style = TagStyle.of_lists(self._first_tags(), self.labels, self.warnings)
         options = replace(self.options, token_column=self.token_name, tag_column=tag)
         self.spans = SpanReader(options, self.warnings, TextNames(()))
 
@@ -143,6 +144,17 @@ class _Reader:
             return (record for record in self.warnings.each(self._text, filled) if record is not None)
         make: Callable[[Row], Example] = self._lists if self.layout.rows is Rows.LISTS else self._words
         return self.warnings.each(make, filled)
+
+    def _first_tags(self) -> Iterator[list[Any]]:
+        """Yield the tags in the first rows, as far as they can be read."""
+        if self.layout.tag is None or self.layout.rows is Rows.TEXT:
+            return
+        for cell in self.table.column(self.layout.tag):
+            if self.layout.rows is Rows.TOKEN:
+                yield [cell.strip() if isinstance(cell, str) else cell]
+            else:
+                with suppress(DataError):
+                    yield split_cell(cell, "")
 
     @property
     def columns(self) -> set[str]:
@@ -170,7 +182,7 @@ class _Reader:
         cell = None if self.tag_name is None else record[self.tag_name]
         tags = split_cell(cell, where) if isinstance(cell, str) else cell
         document = document_of(record, self.path) or ""
-        return as_example(tokens, tags, self.labels, where, (self.token_name, self.tag_name), document)
+        return as_example(tokens, tags, self.labels, where, (self.token_name, self.tag_name), document, self.style)
 
     def _text(self, found: Row) -> TextRecord | None:
         record, where = self._record(found), found[0]
@@ -221,7 +233,7 @@ class _Reader:
             tokens.append(token)
             if self.tag_name is not None:
                 tag = record[self.tag_name]
-                tags.append(as_tag(tag.strip() if isinstance(tag, str) else tag, self.labels, where))
+                tags.append(as_tag(tag.strip() if isinstance(tag, str) else tag, self.labels, where, self.style))
         return Example(tuple(tokens), tuple(tags), rows[0][0])
 
 

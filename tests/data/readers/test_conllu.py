@@ -111,7 +111,7 @@ def test_it_is_known_by_its_ten_columns():
     lines = ["# text = A", row(1, "A", "NER=B-X")]
     assert tagged(read(*lines, name="x.conll")) == ["A/B-X"]
     assert format_of("x.conll") == "conllu"
-    read(row(1, "A", "B-X"), name="y.conll")
+    read(row(1, "A", "B-X"), row(2, "b", "O"), name="y.conll")
     assert format_of("y.conll") == "conll"
 
 

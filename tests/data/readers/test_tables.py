@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -245,9 +246,9 @@ def test_a_table_of_tokens_without_borders_is_told(caplog):
 
 
 def test_a_bad_row_leaves_out_its_sentence_alone():
-    text = "token,tag\na,O\nb,PER\n\nc,O\n\nd\n"
+    text = "token,tag\na,O\nb,X-PER\n\nc,O\n\nd\n"
     assert message(text).splitlines() == [
-        "x.csv:3: 'PER' is not a tag: expected 'O' or B-, I-, E- or S- and a type, such as 'B-PER'",
+        "x.csv:3: 'X-PER' is not a tag: expected 'O' or B-, I-, E- or S- and a type, such as 'B-PER'",
         "x.csv:7: found 1 fields, expected 2 as in the first row",
     ]
     assert read(text, on_bad_record="skip") == ["c/O"]
@@ -331,3 +332,18 @@ def test_what_datasets_writes_is_read_as_it_was():
     for name in ("x.csv", "x.jsonl", "x.json", "indented.json", "x.parquet"):
         examples = read_files([name], ReadOptions(labels=labels))[0]
         assert [(e.tokens, e.tags) for e in examples] == expected, name
+
+
+@pytest.mark.parametrize("tags", [("PER", "O", "PER", "O", "O"), ("U-PER", "O", "U-PER", "O", "O")])
+def test_tags_of_other_styles_are_read_in_every_shape(tags, caplog):
+    tokens, prefix = ["Anna", "met", "Bo", "in", "Oslo"], "I" if tags[0] == "PER" else "S"
+    record = {"tokens": tokens, "tags": list(tags)}
+    Path("lists.csv").write_text(f'tokens,tags\n"{tokens}","{list(tags)}"\n')
+    Path("words.csv").write_text(f"sentence,tags\n{' '.join(tokens)},{' '.join(tags)}\n")
+    Path("rows.csv").write_text("token,tag\n" + "".join(f"{t},{g}\n" for t, g in zip(tokens, tags)))
+    Path("x.jsonl").write_text(json.dumps(record) + "\n")
+    write_parquet(**{name: [values] for name, values in record.items()})
+    for name in ("lists.csv", "words.csv", "rows.csv", "x.jsonl", "x.parquet"):
+        (example,) = read_files([name])[0]
+        assert (list(example.tokens), example.tags) == (tokens, (f"{prefix}-PER", "O", f"{prefix}-PER", "O", "O")), name
+        assert f"warning: {name}: 2 tags " in caplog.text

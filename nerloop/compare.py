@@ -1,0 +1,202 @@
+"""Is one configuration better than another? `python -m nerloop.compare A.yaml B.yaml --seeds 1..10`.
+
+Exit codes: 0 done, 1 a training failed, 2 bad input (one line on stderr), 130 stopped (the same command goes on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nerloop import cli
+from nerloop.errors import ConfigError, shorten
+
+if TYPE_CHECKING:
+    from nerloop.config import Config
+    from nerloop.experiments.comparison import Configuration
+
+MOST_SEEDS = 1_000
+
+
+def main() -> None:
+    """Parse the command line, train what is missing, compare; leave with the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the runs, as Ctrl-C does
+    arguments = _arguments(sys.argv[1:])
+    cli.run_command(lambda: compare(arguments))
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nerloop.compare",
+        description="Train configurations over several seeds and tell their differences from luck. "
+        "Flags after -- are settings for all of them, such as -- --train.epochs 5.",
+    )
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="settings files (YAML) of nerloop.train")
+    parser.add_argument("--seeds", default="1..5", help="such as 1..10 or 1,2,5 (default: 1..5)")
+    parser.add_argument("--dir", default="runs/compare", help="folder of the runs; several machines may share it")
+    parser.add_argument(
+        "--runs", nargs="+", metavar="PATTERN", default=[],
+        help="compare finished runs instead: a pattern of folders for each configuration, such as 'runs/a-*'",
+    )  # fmt: skip
+    parser.add_argument("--folds", type=int, metavar="K", help="cross-validate on the training file with K parts")
+    parser.add_argument("--jobs", type=int, help="runs at a time (none: one a GPU, or one on all cores)")
+    parser.add_argument("--json", metavar="FILE", help="write the comparison as JSON (-: to standard output)")
+    parser.add_argument("--html", metavar="FILE", help="write the comparison as a page")
+    ours, _, shared = _split(list(argv))
+    arguments = parser.parse_args(ours)
+    arguments.shared = shared
+    return arguments
+
+
+def _split(argv: list[str]) -> tuple[list[str], str, list[str]]:
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], "--", argv[at + 1 :]
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Train or find the runs that the arguments name, and print how they compare. Raises NerloopError."""
+    from nerloop.experiments import comparison
+    from nerloop.experiments.as_html import as_html
+    from nerloop.experiments.as_text import as_text
+    from nerloop.run import atomic
+
+    if bool(arguments.configs) == bool(arguments.runs):
+        raise ConfigError("expected settings files to train, or --runs with patterns of finished runs")
+    if arguments.runs and (arguments.folds or arguments.shared):
+        raise ConfigError("--runs: finished runs are not trained again; --folds and settings after -- don't go with it")
+    found = find_runs(arguments.runs) if arguments.runs else train_runs(arguments)
+    compared = comparison.compare(found)
+    whole = json.dumps(compared, indent=1, ensure_ascii=False)
+    if arguments.json != "-":
+        cli.print_report(as_text(compared))
+    for path, content in ((arguments.json, f"{whole}\n"), (arguments.html, None)):
+        if path == "-":
+            cli.print_report(whole)
+        elif path:
+            try:
+                atomic.write_text(Path(path), as_html(compared) if content is None else content)
+            except OSError as error:
+                raise ConfigError(f"{path}: can't be written: {error.strerror}") from error
+
+
+def find_runs(patterns: Sequence[str]) -> list[Configuration]:
+    """Return a configuration for each pattern of folders of finished runs. Raises ConfigError."""
+    from nerloop.experiments.comparison import Configuration
+    from nerloop.experiments.finished import read_finished
+
+    found = []
+    for pattern in patterns:
+        folders = sorted(Path(path) for path in glob.glob(pattern) if Path(path).is_dir())
+        if not folders:
+            raise ConfigError(f"--runs {pattern}: found no folder, expected those of finished runs")
+        found.append(Configuration(pattern, read_finished(folders)))
+    return found
+
+
+def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
+    """Train each configuration with each seed, as far as that is not done. Raises NerloopError."""
+    from nerloop.config.parse import parse
+    from nerloop.experiments.comparison import Configuration
+    from nerloop.experiments.finished import read_finished
+    from nerloop.experiments.folds import CrossValidated, write_folds
+    from nerloop.experiments.runner import Task, slots_of, train_all
+
+    seeds = parse_seeds(arguments.seeds)
+    if arguments.folds is not None and not 2 <= arguments.folds <= 100:
+        raise ConfigError(f"--folds: found {arguments.folds}, expected 2 to 100")
+    base = Path(arguments.dir)
+    names = _names(arguments.configs)
+    flags = {name: ["--config", path, *arguments.shared] for name, path in zip(names, arguments.configs, strict=True)}
+    configs = {name: parse(of_one, prog="nerloop.compare") for name, of_one in flags.items()}
+    for name, config in configs.items():
+        if config.run.dir is not None:
+            raise ConfigError(
+                f"{name}: run.dir is {shorten(config.run.dir)}, expected none: each run has its own folder"
+            )
+    _check_data(configs)
+    folds: list[dict[str, str]] = [{}]
+    if arguments.folds:
+        folds = write_folds(next(iter(configs.values())), arguments.folds, base / "folds")
+    tasks: dict[tuple[str, int], list[Task]] = {}
+    for seed in seeds:  # all configurations of a seed come first, so that a stopped comparison is balanced
+        for name in names:
+            folder = base / name / f"seed-{seed}"
+            tasks[name, seed] = [
+                Task(
+                    folder / f"fold-{number}" if of_fold else folder,
+                    [*flags[name], "--train.seed", str(seed), *(x for n, v in of_fold.items() for x in (f"--{n}", v))],
+                    _length(configs[name]),
+                )
+                for number, of_fold in enumerate(folds, start=1)
+            ]
+    title = f"{len(names)} configurations, {len(seeds)} seeds" + (f", {len(folds)} folds" if arguments.folds else "")
+    train_all([task for some in tasks.values() for task in some], slots_of(arguments.jobs), title=title)
+    found = []
+    for name in names:
+        runs = read_finished([task.folder for seed in seeds for task in tasks[name, seed]], folds=len(folds))
+        if arguments.folds:
+            runs = [
+                CrossValidated.of(base / name / f"seed-{seed}", runs[at : at + len(folds)])
+                for seed, at in zip(sorted(seeds), range(0, len(runs), len(folds)), strict=True)
+            ]
+        found.append(Configuration(name, runs))
+    return found
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return seeds: "1..3" -> [1, 2, 3], "1,5" -> [1, 5]. Raises ConfigError for none, or for what is no seed."""
+    seeds: list[int] = []
+    for part in filter(None, re.split(r"[,\s]+", text.strip())):
+        match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", part)
+        if match is None:
+            raise ConfigError(f"--seeds: found {shorten(part)}, expected numbers such as 1..10 or 1,2,5")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first >= MOST_SEEDS:
+            raise ConfigError(f"--seeds: found {last - first + 1} seeds, expected at most {MOST_SEEDS}")
+        seeds += range(first, last + 1)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds: found {shorten(text)}, expected at least one seed, each once, such as 1..10")
+    return seeds
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Return a name for each settings file: that of the file. Raises ConfigError for two of one name."""
+    names = [Path(path).stem for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"found two configurations named {name}, expected each once; rename a file")
+    return names
+
+
+def _length(config: Config) -> tuple[str, float]:
+    steps = config.train.max_steps
+    return ("epoch", config.train.epochs) if steps is None else ("step", steps)
+
+
+def _check_data(configs: dict[str, Config]) -> None:
+    """Raise ConfigError unless all configurations have the same data and labels."""
+    from nerloop.data.read_dataset import read_dataset
+
+    seen: dict[str, tuple[Any, ...]] = {}
+    for name, config in configs.items():
+        if config.is_demo:
+            seen[name] = ("the embedded demo",)
+            continue
+        dataset = read_dataset(config.data)
+        seen[name] = (dataset.fingerprints, {split: len(e) for split, e in dataset.splits.items()}, dataset.labels)
+    first = next(iter(seen))
+    for name, of_one in seen.items():
+        if of_one != seen[first]:
+            what = "other labels" if of_one[:2] == seen[first][:2] else "other data"
+            raise ConfigError(f"{name}: has {what} than {first}, expected the same data for all configurations")
+
+
+if __name__ == "__main__":
+    main()

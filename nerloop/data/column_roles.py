@@ -1,0 +1,203 @@
+"""Which columns of a file hold the tokens and the tags: inferred from the content of the whole file, in one pass."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nerloop.data.checks import are_bare, as_tag
+from nerloop.errors import DataError
+from nerloop.tags import OUTSIDE, split_tag
+
+CHUNKS = frozenset(
+    (
+        "NP",
+        "VP",
+        "PP",
+        "ADVP",
+        "ADJP",
+        "SBAR",
+        "PRT",
+        "CONJP",
+        "INTJ",
+        "LST",
+        "UCP",
+        "WHNP",
+        "WHPP",
+        "QP",
+        "NX",
+        "FRAG",
+        "NC",
+        "VC",
+        "PC",
+    )
+)
+"""Types of chunks, as CoNLL-2000 and CoNLL-2003 have them in a column beside the entities."""
+TOKEN_NAMES = frozenset(("token", "tokens", "word", "words", "form"))
+"""Names in a header, in lower case, that tell a column of tokens."""
+TAG_NAMES = frozenset(("ner", "tag", "tags", "ner_tag", "ner_tags", "label", "labels", "entity", "iob", "bio", "ne"))
+"""Names in a header, in lower case, that tell a column of tags."""
+MAX_VALUES = 10_000
+"""Different values of a column that are counted; a column with more is one of text."""
+FEW_ROWS = 5
+"""Number of rows from which on a constant column, or one that is constant in each sentence, is no column of tokens."""
+MAX_LENGTH = 200
+"""Characters of a value that are looked at."""
+MAX_WIDTHS, MAX_COLUMNS = 20, 1_000
+"""Numbers of columns that are told apart, and the largest one of them; rows beyond are bad rows."""
+
+
+@dataclass(slots=True)
+class Column:
+    """What the cells of one column look like, in constant memory."""
+
+    values: Counter[str] = field(default_factory=Counter)
+    is_open: bool = False  # has more than MAX_VALUES different values; then `values` are only the first ones
+    counts_up: bool = True  # each number is 0, 1, or one more than the number before
+    num_steps: int = 0  # rows whose number is one more than that of the row before
+    number: int | None = None  # of the row before
+    is_steady: bool = True  # all rows of a sentence have the same value
+    value: str = ""  # of the row before
+
+    def add(self, cell: str, *, is_first: bool, follows_unread: bool) -> None:
+        """Count a cell; `is_first` in its sentence, maybe behind rows that were not added (`follows_unread`)."""
+        if not self.is_open:
+            cell = cell[:MAX_LENGTH]
+            self.values[cell] += 1
+            self.is_open = len(self.values) > MAX_VALUES
+        if self.counts_up:
+            match = re.search(r"\d{1,9}\Z", cell) if cell.isascii() else None
+            number = int(match[0]) if match else -1
+            if self.number is not None and number == self.number + 1:
+                self.num_steps += 1
+            elif number not in (0, 1) and not (number > 0 and follows_unread):
+                self.counts_up = False
+            self.number = number
+        if self.is_steady:
+            self.is_steady = is_first or cell == self.value
+            self.value = cell
+
+    def has(self, cell: str) -> bool:
+        """Return whether a value is among those that were counted, or continues the numbers of the column."""
+        return cell in self.values or (self.counts_up and cell.isdecimal())
+
+
+@dataclass(slots=True)
+class Rows:
+    """The columns of all rows with the same number of fields."""
+
+    first_line: int
+    first: Sequence[str]  # row
+    columns: list[Column]
+    num_rows: int = 0
+    num_continued: int = 0  # rows that are not the first of their sentence
+
+    @staticmethod
+    def of(first_line: int, first: Sequence[str]) -> Rows:
+        """Return counts of no rows yet; the first one gives the number of columns."""
+        return Rows(first_line, first, [Column() for _ in first])
+
+    def add(self, fields: Sequence[str], *, is_first: bool, follows_unread: bool = False) -> None:
+        """Count a row."""
+        self.num_rows += 1
+        self.num_continued += not is_first
+        for column, cell in zip(self.columns, fields):
+            column.add(cell, is_first=is_first, follows_unread=follows_unread)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What each column may be, as indices."""
+
+    entities: Sequence[int]  # may be the gold tags; of several one has to be chosen
+    tokens: Sequence[int]  # may be the tokens; the first one is taken, since a lemma stands behind its word
+    doubtful: Sequence[int]  # left out of `tokens` on the evidence of very few rows
+
+
+def kinds_of(rows: Rows, labels: Sequence[str] | None, not_tokens: Iterable[int] = ()) -> Kinds:
+    """Return what each column of some rows may be; those in `not_tokens` are known to be something else.
+
+    A rule that would leave no column is not applied: a file with the only row "1 O" is one of the token "1".
+    """
+    columns = rows.columns
+    tags = [i for i in range(len(columns)) if is_tag_column(columns[i], labels, may_be_bare=i > 0)]
+    few = rows.num_rows < FEW_ROWS
+    if len(tags) > 1 and tags[0] == 0 and (few or len(tags) == len(columns) or set(columns[0].values) == {OUTSIDE}):
+        tags = tags[1:]  # the tokens look like tags as well: they come first
+    numbers = [i for i, column in enumerate(columns) if column.counts_up and (column.num_steps or _is_plain(column))]
+    entities = _unless_all(tags, numbers)
+    entities = _unless_all(entities, [i for i in entities if _are_chunks(columns[i])])
+    if all_outside := [i for i in entities if set(columns[i].values) == {OUTSIDE}]:
+        entities = _unless_all(entities, all_outside) if len(all_outside) < len(entities) else entities[-1:]
+    constant = [i for i, column in enumerate(columns) if rows.num_rows > 1 and len(column.values) == 1]
+    steady = [i for i, column in enumerate(columns) if rows.num_continued and column.is_steady]
+    mostly_empty = [i for i, column in enumerate(columns) if 2 * column.values[""] > rows.num_rows and not few]
+    tokens = list(range(len(columns)))
+    for others in (not_tokens, tags, constant, steady, mostly_empty, numbers):
+        tokens = _unless_all(tokens, others)
+    doubtful = [i for i in {*constant, *steady, *numbers} - {*tags, *not_tokens} if few and _may_be_text(columns[i])]
+    return Kinds(entities, tokens, doubtful)
+
+
+def is_tag_column(column: Column, labels: Sequence[str] | None, *, may_be_bare: bool) -> bool:
+    """Return whether at least half of the values are tags: a few may be misspelt, which the reader then says."""
+    if column.is_open:
+        return False
+    num_tags = sum(n for value, n in column.values.items() if is_tag(value, labels))
+    return 2 * num_tags >= column.values.total() > 0 or (may_be_bare and are_bare(names_of(column.values, labels)))
+
+
+def names_of(values: Mapping[str, int], labels: Sequence[str] | None) -> Counter[str]:
+    """Return the counts of values, with the names in `labels` for their numbers."""
+    found: Counter[str] = Counter()
+    for value, n in values.items():
+        is_number = labels and value.isascii() and value.isdigit() and len(value) < 9 and int(value) < len(labels)
+        found[labels[int(value)] if labels and is_number else value] += n
+    return found
+
+
+def is_tag(cell: str, labels: Sequence[str] | None) -> bool:
+    """Return whether a cell is a tag: "O", or with a prefix, or the number of a label."""
+    try:
+        as_tag(cell, labels, "")
+    except DataError:
+        return False
+    return True
+
+
+def is_header(fields: Sequence[str], labels: Sequence[str] | None, *, with_tags: bool) -> bool:
+    """Return whether the first row of a file names the columns: it names the tokens, and has no tag."""
+    names = [cell.lower() for cell in fields]
+    if len(fields) < 2 or TOKEN_NAMES.isdisjoint(names) or any(is_tag(cell, labels) for cell in fields):
+        return False
+    return with_tags or not TAG_NAMES.isdisjoint(names) or "TOKEN" in fields
+
+
+def _is_plain(column: Column) -> bool:
+    """Whether all values are numbers and nothing else, as in a file whose sentences have one token."""
+    return all(value.isdecimal() for value in column.values)
+
+
+def _may_be_text(column: Column) -> bool:
+    """Whether a value has a letter or digit, and the column does not count rows: "_" or "1", "2", "3" are no words."""
+    return not column.num_steps and any(any(map(str.isalnum, value)) for value in column.values)
+
+
+def _are_chunks(column: Column) -> bool:
+    types = {_type_of(value) for value in column.values} - {""}
+    return bool(types) and {type_.upper() for type_ in types} <= CHUNKS
+
+
+def _type_of(tag: str) -> str:
+    try:
+        return split_tag(tag)[1]
+    except ValueError:
+        return tag
+
+
+def _unless_all(indices: Sequence[int], others: Iterable[int]) -> list[int]:
+    """Return the indices without the others; if none would be left, all."""
+    others = set(others)
+    return [i for i in indices if i not in others] or list(indices)

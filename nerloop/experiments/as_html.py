@@ -1,0 +1,135 @@
+"""A comparison as one self-contained page of HTML: no scripts, no fonts, no network."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from nerloop.experiments.as_text import p_value, points, spread, verdict
+from nerloop.inspection.escaping import text
+
+STYLE = """
+.runs circle { fill: var(--accent); fill-opacity: .55; }
+.runs line { stroke: var(--ink); stroke-width: 2; }
+.runs line.zero { stroke: var(--line); stroke-width: 1; }
+.runs line.clear { stroke: var(--accent); stroke-width: 3; }
+.runs .name { font-size: 13px; font-weight: 500; }
+"""
+ROW, TOP = 46, 16  # pixels
+
+
+def as_html(comparison: dict[str, Any]) -> str:
+    """Return the page."""
+    style = resources.files("nerloop.inspection").joinpath("page.css").read_text(encoding="utf-8") + STYLE
+    configurations, pairs = comparison["configurations"], comparison["pairs"]
+    sections = []
+    if pairs:
+        sections.append(
+            _section("Differences", _intervals(pairs) + "".join(f"<p>{text(verdict(p))}</p>" for p in pairs))
+        )
+    for split in configurations[0]["splits"]:
+        sections.append(_section(f"Runs, {split}", _runs(configurations, split)))
+    sections.append(_section("Scores", _scores(configurations)))
+    if comparison["differing_settings"]:
+        rows = [[name, *map(str, values)] for name, values in comparison["differing_settings"].items()]
+        sections.append(
+            _section("Settings that differ", _table(rows, ["setting", *(c["name"] for c in configurations)]))
+        )
+    for split in configurations[0]["per_type"]:
+        types = sorted({type_ for one in configurations for type_ in one["per_type"].get(split, {})})
+        rows = [[t, *(_cell(one["per_type"][split].get(t)) for one in configurations)] for t in types]
+        if rows:
+            headings = ["type", *(c["name"] for c in configurations)]
+            sections.append(_section(f"F1 by type, {split}", _table(rows, headings)))
+    names = list(dict.fromkeys(name for one in configurations for name in one["cost"]))
+    rows = [[n, *(spread(one["cost"][n], 1, 2) if n in one["cost"] else "" for one in configurations)] for n in names]
+    sections.append(_section("Cost", _table(rows, ["", *(c["name"] for c in configurations)])))
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<title>nerloop: comparison</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>Comparison over seeds</h1>\n{''.join(sections)}</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section>\n<h2>{text(title)}</h2>\n{body}\n</section>\n"
+
+
+def _table(rows: list[list[str]], headings: list[str]) -> str:
+    def line(cells: list[str], tag: str) -> str:
+        made = (f"<{tag}{' class=n' if i else ''}>{text(cell)}</{tag}>" for i, cell in enumerate(cells))
+        return f"<tr>{''.join(made)}</tr>"
+
+    return f'<div class="scroll"><table>{line(headings, "th")}{"".join(line(row, "td") for row in rows)}</table></div>'
+
+
+def _cell(summary: dict[str, Any] | None) -> str:
+    return "" if summary is None else spread(summary)
+
+
+def _scores(configurations: list[dict[str, Any]]) -> str:
+    metrics = list(dict.fromkeys([configurations[0]["metric"], "precision", "recall"]))
+    rows = [
+        [one["name"], split, decoding, *(_cell(scored.get(name)) for name in metrics)]
+        for one in configurations
+        for decoding, by_split in one["decodings"].items()
+        for split, scored in by_split.items()
+    ]
+    return _table(rows, ["configuration", "split", "decoding", *metrics])
+
+
+def _intervals(pairs: list[dict[str, Any]]) -> str:
+    """Draw the interval of each difference on one axis in points, with a line at zero."""
+    drawn = [pair for pair in pairs if pair["interval"] is not None]
+    reach = 1.1 * max((abs(end) for pair in drawn for end in pair["interval"]), default=0.0) or 0.01
+    parts = []
+    for i, pair in enumerate(drawn):
+        y = TOP + i * ROW + 28
+        low, middle, high = (
+            50 + 50 * x / reach for x in (pair["interval"][0], pair["difference"], pair["interval"][1])
+        )
+        name = f"{pair['b']} - {pair['a']}, {pair['split']}: {points(pair['difference'])}, p {p_value(pair['p_value'])}"
+        kind = ' class="clear"' if pair["p_value_holm"] <= 0.05 else ""
+        parts.append(
+            f'<text class="name" x="0" y="{y - 14}">{text(name)}</text>'
+            f'<line{kind} x1="{low:.2f}%" x2="{high:.2f}%" y1="{y}" y2="{y}"/>'
+            f'<circle cx="{middle:.2f}%" cy="{y}" r="5"/>'
+        )
+    height = TOP + len(drawn) * ROW + 24
+    axis = "".join(
+        f'<text x="{at}%" y="{height - 4}" text-anchor="{anchor}">{points(value)}</text>'
+        for at, value, anchor in ((0, -reach, "start"), (50, 0.0, "middle"), (100, reach, "end"))
+    )
+    return (
+        f'<figure class="runs"><figcaption>difference in points, 95% interval</figcaption>'
+        f'<svg width="100%" height="{height}" role="img" aria-label="intervals of the differences">'
+        f'<line class="zero" x1="50%" x2="50%" y1="0" y2="{height - 18}"/>{"".join(parts)}{axis}</svg></figure>'
+    )
+
+
+def _runs(configurations: list[dict[str, Any]], split: str) -> str:
+    """Draw the score of each run, and the mean of each configuration, on one axis."""
+    found = [(one["name"], one["splits"][split][one["metric"]]) for one in configurations]
+    low, high = min(s["min"] for _, s in found), max(s["max"] for _, s in found)
+    margin = 0.08 * (high - low) or 0.005
+    low, high = low - margin, high + margin
+    parts = []
+    for i, (name, scored) in enumerate(found):
+        y = TOP + i * ROW + 28
+        at = [100 * (value - low) / (high - low) for value in [*scored["values"], scored["mean"]]]
+        dots = "".join(f'<circle cx="{x:.2f}%" cy="{y}" r="5"/>' for x in at[:-1])
+        mean = f'<line x1="{at[-1]:.2f}%" x2="{at[-1]:.2f}%" y1="{y - 9}" y2="{y + 9}"/>'
+        parts.append(f'<text class="name" x="0" y="{y - 14}">{text(name)}: {spread(scored)}</text>{dots}{mean}')
+    height = TOP + len(found) * ROW + 24
+    axis = (
+        f'<text x="0%" y="{height - 4}">{100 * low:.1f}</text>'
+        f'<text x="100%" y="{height - 4}" text-anchor="end">{100 * high:.1f}</text>'
+    )
+    caption = f"{configurations[0]['metric']} x 100, a dot a seed, a line the mean"
+    return (
+        f'<figure class="runs"><figcaption>{text(caption)}</figcaption>'
+        f'<svg width="100%" height="{height}" role="img" aria-label="scores of the runs">'
+        f"{''.join(parts)}{axis}</svg></figure>"
+    )

@@ -1,0 +1,113 @@
+"""A comparison as text for the terminal. Scores are percentages with one decimal, differences are points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nerloop.evaluation.tables import plain_table
+
+
+def as_text(comparison: dict[str, Any]) -> str:
+    """Return the tables and a sentence for each pair."""
+    configurations = comparison["configurations"]
+    parts = [plain_table(*_scores(configurations))]
+    if comparison["differing_settings"]:
+        names = [one["name"] for one in configurations]
+        rows = [[name, *map(_setting, values)] for name, values in comparison["differing_settings"].items()]
+        parts.append(plain_table(rows, ["setting", *names]))
+    parts += [types for split in configurations[0]["per_type"] if (types := _types(configurations, split))]
+    parts.append(plain_table(*_costs(configurations)))
+    parts.append("\n".join(map(verdict, comparison["pairs"])) or "one configuration: nothing to compare it with")
+    return "\n\n".join(parts)
+
+
+def verdict(pair: dict[str, Any]) -> str:
+    """Return a pair's difference in words: how large, how sure, and what it would take to know."""
+    name = pair["metric"]
+    text = f"{pair['split']}: {pair['b']} - {pair['a']} = {points(pair['difference'])} points of {name}"
+    if pair["interval"] is None or pair["p_value"] is None:
+        return f"{text}; one seed tells nothing about the spread, expected at least 2"
+    low, high = pair["interval"]
+    text += f", 95% interval {points(low)} to {points(high)}"
+    if pair["bootstrap_interval"] is not None:
+        text += f" (bootstrap {points(pair['bootstrap_interval'][0])} to {points(pair['bootstrap_interval'][1])})"
+    test = {"randomization": "approximate randomization", "t": "Student's t"}.get(pair["test"], "no spread at all")
+    text += f", p {p_value(pair['p_value'])} by {test}"
+    if pair["p_value_holm"] != pair["p_value"]:
+        text += f", {p_value(pair['p_value_holm'])} after Holm's correction"
+    text += f", {pair['seeds']} seed{'s' * (pair['seeds'] != 1)}"
+    is_clear = pair["p_value_holm"] <= 0.05
+    better = pair["b"] if pair["difference"] > 0 else pair["a"]
+    text += f": {better} is better" if is_clear else ": no difference shown"
+    if pair["seeds"] == 1:
+        return f"{text}, of these two models; other seeds may differ"
+    needed = pair["seeds_for_half_a_point"]
+    if needed is None:
+        return f"{text}; with this many sentences no number of seeds finds half a point"
+    return f"{text}; {needed} seeds find half a point in 4 of 5 cases"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value as text: "0.034", "< 0.001"."""
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def points(value: float) -> str:
+    """Return a fraction as signed percentage points: 0.0123 -> "+1.23"."""
+    return f"{100 * value:+.2f}"
+
+
+def spread(summary: dict[str, Any], scale: float = 100, digits: int = 1) -> str:
+    """Return mean, standard deviation and range as text: "67.9 ± 1.2 (66.3 to 69.5)"."""
+    mean, low, high = (f"{scale * summary[name]:.{digits}f}" for name in ("mean", "min", "max"))
+    if summary["sd"] is None:
+        return mean
+    return f"{mean} ± {scale * summary['sd']:.{digits}f} ({low} to {high})"
+
+
+def _scores(configurations: list[dict[str, Any]]) -> tuple[list[list[str]], list[str]]:
+    rows = []
+    for one in configurations:
+        for decoding, by_split in one["decodings"].items():
+            for split, metrics in by_split.items():
+                shown = [spread(metrics[name]) if name in metrics else "" for name in _shown(configurations)]
+                rows.append([one["name"], split, decoding, str(len(one["seeds"])), *shown])
+    return rows, ["configuration", "split", "decoding", "seeds", *_shown(configurations)]
+
+
+def _shown(configurations: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys([configurations[0]["metric"], "precision", "recall"]))
+
+
+def _types(configurations: list[dict[str, Any]], split: str) -> str:
+    types = sorted({type_ for one in configurations for type_ in one["per_type"].get(split, {})})
+    rows = [
+        [
+            type_,
+            *(
+                spread(found[type_]) if type_ in (found := one["per_type"].get(split, {})) else ""
+                for one in configurations
+            ),
+        ]
+        for type_ in types
+    ]
+    return plain_table(rows, [f"F1 on {split}", *(one["name"] for one in configurations)]) if rows else ""
+
+
+def _costs(configurations: list[dict[str, Any]]) -> tuple[list[list[str]], list[str]]:
+    names = list(dict.fromkeys(name for one in configurations for name in one["cost"]))
+    rows = [
+        [
+            name,
+            *(
+                spread(one["cost"][name], 1, 1 if name != "memory_gib" else 2) if name in one["cost"] else ""
+                for one in configurations
+            ),
+        ]
+        for name in names
+    ]
+    return rows, ["cost", *(one["name"] for one in configurations)]
+
+
+def _setting(value: Any) -> str:
+    return "null" if value is None else str(value)

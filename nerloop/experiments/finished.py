@@ -1,0 +1,146 @@
+"""Read what a training left: its settings, metrics, cost, and the span counts of each sentence."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nerloop.config import Config, flatten
+from nerloop.config.parse import parse
+from nerloop.errors import ConfigError
+from nerloop.run.folder import CONFIG, ENVIRONMENT, METRICS, RESULTS, STATUS
+from nerloop.tags import to_spans
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run in its folder."""
+
+    folder: Path
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return _json(self.folder / RESULTS)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """The content of environment.json."""
+        return _json(self.folder / ENVIRONMENT)
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings."""
+        return parse(["--config", str(self.folder / CONFIG)], prog="nerloop.compare")
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self.config.train.seed
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by dotted name, without those that differ between any two runs."""
+        return {
+            name: value
+            for name, value in flatten(asdict(self.config)).items()
+            if name not in ("train.seed", "run.dir", "run.resume")
+        }
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that decides which weights are best."""
+        return self.config.train.best_metric or str(self.config.evaluator.build("evaluator").main_metric)
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that the best weights were scored on."""
+        return [split for split in SPLITS if "best" in self.results.get(split, {})]
+
+    def scores(self, split: str, decoding: str | None = None) -> dict[str, Any]:
+        """Return the metrics of the best weights on a split, with the run's own decoding or another one."""
+        scored: dict[str, Any] = self.results[split]["best"][decoding or self.results["decoding"]]
+        return scored
+
+    @property
+    def memory_gib(self) -> float | None:
+        """The highest memory that was logged."""
+        lines = (json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines())
+        found = [line["timing"]["memory_gib"] for line in lines if "memory_gib" in line.get("timing", {})]
+        return max(found, default=None)
+
+    def predictions(self, split: str) -> Iterator[dict[str, Any]]:
+        """Yield the predictions of the best weights, a sentence each."""
+        path = self.folder / f"predictions.{split}.jsonl"
+        try:
+            with path.open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: can't be read, expected the predictions of a finished run") from error
+
+    def span_counts(self, split: str) -> np.ndarray:
+        """Return correct, predicted and gold spans of each sentence of a split: (3, sentences)."""
+        return np.array([counts_of(record) for record in self.predictions(split)], dtype=float).reshape(-1, 3).T
+
+
+def counts_of(record: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the number of correct, predicted and gold spans of a line of a predictions file."""
+    if "gold_character_spans" in record:  # of a text: gold spans may lie off the borders of tokens
+        gold, predicted = (
+            {(span["start"], span["end"], span["type"]) for span in record[name]}
+            for name in ("gold_character_spans", "character_spans")
+        )
+    else:
+        gold, predicted = set(to_spans(record["gold"])), set(to_spans(record["tags"]))
+    return len(gold & predicted), len(predicted), len(gold)
+
+
+def is_done(folder: Path) -> bool:
+    """Return whether a folder holds a finished run."""
+    try:
+        return _json(folder / STATUS).get("state") == "done" and (folder / RESULTS).exists()
+    except ConfigError:
+        return False
+
+
+def read_finished(folders: Sequence[Path], *, folds: int = 1) -> list[FinishedRun]:
+    """Return the runs in some folders, by seed; of one configuration, each seed `folds` times.
+
+    Raises ConfigError for a run that isn't finished, for a seed that comes again, and for other settings.
+    """
+    runs = []
+    for folder in folders:
+        if not is_done(folder):
+            raise ConfigError(
+                f"{folder}: found no finished run (status.json says so), expected one; train it to its end"
+            )
+        runs.append(FinishedRun(folder))
+    runs.sort(key=lambda run: run.seed)
+    for one, other in itertools.pairwise(runs[::folds]):
+        if one.settings != other.settings:
+            names = sorted(name for name in one.settings if one.settings[name] != other.settings.get(name))
+            raise ConfigError(
+                f"{other.folder}: differs from {one.folder} in {', '.join(names)}, expected runs of one configuration"
+            )
+        if one.seed == other.seed:
+            raise ConfigError(
+                f"{other.folder}: found seed {one.seed} again, which {one.folder} has, expected each once"
+            )
+    return runs
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: can't be read, expected a file that a finished run leaves") from error
+    return values

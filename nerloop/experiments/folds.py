@@ -1,0 +1,130 @@
+"""Cross-validation: parts of a training file, each held out once, with documents kept together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nerloop.config import Config, DataSettings
+from nerloop.data.read_dataset import read_dataset
+from nerloop.data.writers import token_lines
+from nerloop.errors import ConfigError
+from nerloop.evaluators import Evaluator
+from nerloop.experiments.finished import FinishedRun
+from nerloop.run import atomic
+from nerloop.types import Example
+
+SPLIT = "out_of_fold"
+"""The name of the split that the held-out parts make up together."""
+NEVER = 1_000_000_000
+"""Steps between evaluations: only the last weights are scored, since the held-out part must not choose the best."""
+
+
+def write_folds(config: Config, number: int, folder: Path) -> list[dict[str, str]]:
+    """Write the parts of the training data of a configuration, and return the settings that train on each.
+
+    The parts depend on the data and their number alone, so a restart finds the same ones. Raises ConfigError if there
+    are fewer documents (or sentences, where documents are not known) than parts.
+    """
+    if config.is_demo:
+        raise ConfigError("--folds: found the embedded demo, expected a configuration with data.train")
+    examples = read_dataset(only_training(config.data)).splits["train"]
+    parts = assign(examples, number)
+    settings = []
+    for fold in range(number):
+        sides = {"train": parts != fold, "validation": parts == fold}
+        paths = {side: folder / f"fold-{fold + 1}.{side}.jsonl" for side in sides}
+        for side, chosen in sides.items():
+            lines = token_lines(example for example, is_in in zip(examples, chosen, strict=True) if is_in)
+            if not paths[side].exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                atomic.write_text(paths[side], "".join(lines))
+        settings.append(
+            {
+                "data.train": str(paths["train"]), "data.validation": str(paths["validation"]), "data.test": "null",
+                "data.dataset": "null", "data.format": "jsonl", "data.token_column": "tokens",
+                "data.tag_column": "tags", "train.eval_every": str(NEVER),
+            }
+        )  # fmt: skip
+    return settings
+
+
+def only_training(data: DataSettings) -> DataSettings:
+    """Return the settings without the other splits of files."""
+    return dataclasses.replace(data, validation=None, test=None) if data.dataset is None else data
+
+
+def assign(examples: Sequence[Example], number: int, random_seed: int = 0) -> np.ndarray:
+    """Return the part of each sentence: (sentences,) ints below `number`, documents whole, parts about equally long."""
+    ids: dict[str, int] = {}
+    documents = [ids.setdefault(e.document or f"\0{i}", len(ids)) for i, e in enumerate(examples)]
+    if len(ids) < number:
+        raise ConfigError(f"--folds {number}: found {len(ids)} documents or sentences, expected at least {number}")
+    sizes = np.bincount(documents)
+    part_of = np.zeros(len(ids), dtype=int)
+    filled = np.zeros(number, dtype=int)
+    for document in np.random.default_rng(random_seed).permutation(len(ids)):
+        part_of[document] = filled.argmin()
+        filled[part_of[document]] += sizes[document]
+    if not filled.all():
+        raise ConfigError(f"--folds {number}: some part would be empty, expected fewer parts")
+    return part_of[documents]
+
+
+@dataclass(frozen=True)
+class CrossValidated(FinishedRun):
+    """The runs of one seed on all parts, taken as one run that has scored every sentence of the training file."""
+
+    parts: Sequence[FinishedRun] = ()
+
+    @staticmethod
+    def of(folder: Path, parts: Sequence[FinishedRun]) -> CrossValidated:
+        """Return it, and write the predictions of the held-out parts to predictions.out_of_fold.jsonl."""
+        lines = [
+            json.dumps({"fold": fold, **record}, ensure_ascii=False) + "\n"
+            for fold, part in enumerate(parts, start=1)
+            for record in part.predictions("validation")
+        ]
+        atomic.write_text(folder / f"predictions.{SPLIT}.jsonl", "".join(lines))
+        return CrossValidated(folder, parts)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """That of the first part."""
+        return self.parts[0].environment
+
+    @property
+    def config(self) -> Config:
+        """That of the first part."""
+        return self.parts[0].config
+
+    @property
+    def splits(self) -> list[str]:
+        """The held-out parts together."""
+        return [SPLIT]
+
+    @property
+    def memory_gib(self) -> float | None:
+        """The highest memory of any part."""
+        return max((m for part in self.parts if (m := part.memory_gib) is not None), default=None)
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """The metrics of all held-out parts together; training times are sums."""
+        evaluator: Evaluator = self.config.evaluator.build("evaluator")
+        records = list(self.predictions(SPLIT))
+        metrics = evaluator.metrics(evaluator.count([r["gold"] for r in records], [r["tags"] for r in records]))
+        first = self.parts[0].results
+        seconds = sum(float(part.results["timing"]["train_seconds"]) for part in self.parts)
+        return {
+            SPLIT: {"best": {first["decoding"]: metrics}},
+            "decoding": first["decoding"],
+            "timing": {"train_seconds": seconds},
+        }

@@ -1,0 +1,161 @@
+"""Train many runs: on the GPUs or cores of this machine, beside other machines that share the folder, restartable.
+
+A run is a process of its own, `python -m nerloop.train`, which resumes from its last checkpoint if it was stopped. Who
+trains a run holds a lock beside its folder. The child inherits the lock: if this process is killed, the run stays
+taken until the orphan ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nerloop.errors import ConfigError, NerloopError, TrainingError, shorten
+from nerloop.experiments.finished import is_done
+from nerloop.run.folder import METRICS
+from nerloop.run.lock import FolderLock
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to train: its folder, and the flags of `nerloop.train` besides `--run.dir`."""
+
+    folder: Path
+    flags: Sequence[str]
+    length: tuple[str, float]  # of the training: ("epoch", 3) or ("step", 500), as in metrics.jsonl
+
+    @property
+    def log(self) -> Path:
+        """The file with what the run prints."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def progress(self) -> float:
+        """Return how much of the run is done, from 0 to 1."""
+        if is_done(self.folder):
+            return 1.0
+        try:
+            with (self.folder / METRICS).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
+                last = json.loads(file.read().splitlines()[-1])
+            unit, number = self.length
+            return min(0.99, float(last[unit]) / number)
+        except (OSError, ValueError, IndexError, KeyError, TypeError):
+            return 0.0  # not started, or its last line is half written
+
+
+@dataclass
+class _Running:
+    task: Task
+    process: subprocess.Popen[bytes]
+    lock: FolderLock
+
+
+def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, title: str) -> None:
+    """Train what is not done yet, one run in each slot at a time; a slot is the environment of its processes.
+
+    Waits for runs that another machine has taken. Raises TrainingError, or ConfigError, for the first run that fails,
+    after the others have saved their state.
+    """
+    free, running = list(slots), dict[int, tuple[_Running, Mapping[str, str]]]()
+    waiting = [task for task in tasks if not is_done(task.folder)]
+    try:
+        with tqdm(total=len(tasks), desc=title, unit="run", bar_format=BAR, disable=None) as bar:
+            while waiting or running:
+                for task in list(waiting):
+                    if is_done(task.folder):  # by another machine
+                        waiting.remove(task)
+                    elif free and (lock := _claim(task)) is not None:
+                        slot = free.pop()
+                        running[id(task)] = (_start(task, slot, lock), slot)
+                        waiting.remove(task)
+                bar.n = round(sum(task.progress() for task in tasks), 2)
+                bar.refresh()
+                time.sleep(POLL_SECONDS)
+                for key, (one, slot) in list(running.items()):
+                    if one.process.poll() is not None:
+                        _end(one)
+                        free.append(slot)
+                        del running[key]
+            bar.n = len(tasks)
+    finally:
+        _stop([one for one, _ in running.values()])
+
+
+BAR = "{desc}: {n:.1f}/{total} runs |{bar}| {elapsed} gone, {remaining} left"
+
+
+def _claim(task: Task) -> FolderLock | None:
+    """Return the lock of a run, None if another process has it or has finished the run meanwhile."""
+    lock = FolderLock()
+    task.folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.take(task.folder.parent, file=Path(f"{task.folder.name}.lock"))
+    except ConfigError:
+        return None
+    if is_done(task.folder):
+        lock.release()
+        return None
+    return lock
+
+
+def _start(task: Task, slot: Mapping[str, str], lock: FolderLock) -> _Running:
+    command = [sys.executable, "-m", "nerloop.train", *task.flags]
+    command += ["--run.dir", str(task.folder), "--run.resume", "auto"]
+    with task.log.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **slot},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we stop the runs
+            pass_fds=lock.descriptors,
+        )
+    return _Running(task, process, lock)
+
+
+def _end(one: _Running) -> None:
+    """Release a run that ended. Raises its error if it failed."""
+    one.lock.release()
+    if one.process.returncode == 0:
+        return
+    lines = [line for line in one.task.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = next((line for line in reversed(lines) if line.startswith("nerloop: ")), lines[-1] if lines else "nothing")
+    kind: type[NerloopError] = ConfigError if one.process.returncode == ConfigError.exit_code else TrainingError
+    raise kind(f"{one.task.folder}: {said.removeprefix('nerloop: error: ')} (all of it: {one.task.log})")
+
+
+def _stop(running: Sequence[_Running]) -> None:
+    """Ask the runs to save and stop, and wait for them."""
+    for one in running:
+        one.process.terminate()
+    for one in running:
+        one.process.wait()
+        one.lock.release()
+
+
+def slots_of(jobs: int | None) -> list[dict[str, str]]:
+    """Return the environment of each slot: one a GPU, or `jobs` that share the cores (none: one with all of them)."""
+    import torch
+
+    from nerloop.distributed.threads import num_cores
+
+    gpus = torch.cuda.device_count()
+    if gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = visible.split(",") if visible else [str(i) for i in range(gpus)]
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: jobs or gpus]]
+    if jobs is not None and not 1 <= jobs <= num_cores():
+        raise ConfigError(f"--jobs: found {shorten(jobs)}, expected 1 to {num_cores()}, the cores of this machine")
+    threads = max(1, num_cores() // (jobs or 1))
+    return [{"OMP_NUM_THREADS": str(threads)} for _ in range(jobs or 1)]

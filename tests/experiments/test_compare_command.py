@@ -1,0 +1,133 @@
+"""`python -m nerloop.compare` as a user starts it: trains what is missing, survives kills, cross-validates."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nerloop import compare as command
+from nerloop.errors import ConfigError
+from nerloop.experiments.folds import assign
+from nerloop.types import Example
+
+COMMAND = [sys.executable, "-m", "nerloop.compare"]
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_model, files):
+    """Write two configurations that differ in the learning rate."""
+    for name, rate in (("low", 1e-4), ("high", 1e-2)):
+        data = "".join(f"  {split}: {json.dumps(path)}\n" for split, path in files.items())
+        steps = "train:\n  max_steps: 12\n  batch_size: 4\n  eval_every: 6\n  save_every: 3\n"
+        text = f"model:\n  name_or_path: {tiny_model}\ndata:\n{data}{steps}  learning_rate: {rate}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return tmp_path
+
+
+def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *flags], cwd=folder, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.processes
+def test_a_killed_comparison_goes_on_where_it_was(folder):
+    flags = ["low.yaml", "high.yaml", "--seeds", "1,2", "--json", "c.json", "--html", "c.html"]
+    first = subprocess.Popen([*COMMAND, *flags], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = folder / "runs" / "compare" / "low" / "seed-1" / "results.json"
+    deadline = time.monotonic() + 120
+    while not done.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    written = done.stat().st_mtime_ns
+    finished = run(folder, *flags)
+    assert finished.returncode == 0, finished.stderr
+    assert done.stat().st_mtime_ns == written  # not trained again
+    found = json.loads((folder / "c.json").read_text())
+    assert [(one["name"], one["seeds"]) for one in found["configurations"]] == [("low", [1, 2]), ("high", [1, 2])]
+    assert {(pair["a"], pair["b"], pair["seeds"]) for pair in found["pairs"]} == {("low", "high", 2)}
+    assert found["differing_settings"] == {"train.learning_rate": [1e-4, 1e-2]}
+    assert "points of f1" in finished.stdout
+    assert (folder / "c.html").read_text().startswith("<!DOCTYPE html>")
+    again = run(folder, "--runs", "runs/compare/low/seed-?", "runs/compare/high/seed-?", "--json", "-")
+    assert json.loads(again.stdout)["pairs"][0]["difference"] == found["pairs"][0]["difference"]
+
+
+@pytest.mark.processes
+def test_bad_input_is_one_line(folder):
+    found = run(folder, "low.yaml", "--seeds", "")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == "nerloop: error: --seeds: found '', expected at least one seed, each once, such as 1..10\n"
+
+
+@pytest.mark.processes
+def test_ctrl_c_saves_the_runs_and_says_so(folder):
+    process = subprocess.Popen([*COMMAND, "low.yaml", "--seeds", "1", "--", "--train.max_steps", "100000"],
+                               cwd=folder, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    run_folder = folder / "runs" / "compare" / "low" / "seed-1"
+    deadline = time.monotonic() + 120
+    while not any(run_folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "nerloop: stopped by Ctrl-C"
+    assert json.loads((run_folder / "status.json").read_text())["state"] == "interrupted"
+
+
+@pytest.mark.processes
+def test_folds_score_every_training_sentence_once(folder, files):
+    found = run(folder, "low.yaml", "high.yaml", "--seeds", "3", "--folds", "2", "--json", "c.json")
+    assert found.returncode == 0, found.stderr
+    compared = json.loads((folder / "c.json").read_text())
+    assert list(compared["configurations"][0]["splits"]) == ["out_of_fold"]
+    lines = (folder / "runs/compare/low/seed-3/predictions.out_of_fold.jsonl").read_text().splitlines()
+    predicted = sorted(tuple(json.loads(line)["tokens"]) for line in lines)
+    train = Path(files["train"]).read_text().split("\n\n")
+    gold = sorted(tuple(row.split()[0] for row in s.splitlines()) for s in train if s.strip())
+    assert predicted == gold
+
+
+def test_documents_stay_in_one_part():
+    examples = [Example(("x",), ("O",), document=f"d{i // 5}") for i in range(40)]
+    parts = assign(examples, 4)
+    assert sorted(np.bincount(parts)) == [10, 10, 10, 10]
+    assert all(len(set(parts[i : i + 5])) == 1 for i in range(0, 40, 5))
+    assert (assign(examples, 4) == parts).all()
+    without = assign([Example(("x",), ("O",))] * 7, 7)
+    assert sorted(without) == list(range(7))
+    with pytest.raises(ConfigError, match="--folds 9: found 8 documents or sentences, expected at least 9"):
+        assign(examples, 9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "expected settings files to train, or --runs"),
+        (["nope.yaml"], "nope.yaml"),
+        (["low.yaml", "other.yaml"], "other: has other data than low, expected the same data"),
+        (["low.yaml", "high.yaml", "--seeds", ""], "--seeds: found '', expected at least one seed"),
+        (["low.yaml", "low.yaml"], "found two configurations named low, expected each once"),
+        (["low.yaml", "--folds", "1"], "--folds: found 1, expected 2 to 100"),
+        (["low.yaml", "--", "--train.learning_rat", "1"], "did you mean --train.learning_rate?"),
+        (["low.yaml", "--", "--run.dir", "x"], "low: run.dir is 'x', expected none"),
+        (["low.yaml", "--jobs", "0"], "--jobs: found 0, expected 1 to"),
+    ],
+)
+def test_bad_input_is_told_before_any_training(folder, files, flags, message, monkeypatch):
+    other = folder / "other.conll"
+    other.write_text("Anna B-PER\n\n" * 5)
+    text = (folder / "low.yaml").read_text()
+    (folder / "other.yaml").write_text(text.replace(json.dumps(files["train"]), json.dumps(str(other))))
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError) as error:
+        command.compare(command._arguments(flags))
+    assert message in str(error.value)
+    assert not os.path.exists(folder / "runs" / "compare" / "low" / "seed-1" / "metrics.jsonl")
