@@ -31,6 +31,7 @@ DOORS = {
     "pyarrow": {"data", "data/readers/tables.py", "batching/features.py"},
     "seqeval": {"evaluators/seqeval.py"},
     "safetensors": {"run"},
+    "spacy": {"data/readers/docbin.py"},
     "tensorboard": {"run/tracking.py"},
     "torch.utils.tensorboard": {"run/tracking.py"},
     "tokenizers": {"demo", "model/load.py"},  # model: a tokenizer that ignores add_prefix_space is mended
@@ -150,7 +151,9 @@ def test_each_third_party_has_few_doors(third_party):
 
 def test_every_third_party_is_a_declared_dependency():
     pyproject = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    declared = {d.split("[")[0].split(">")[0].split("<")[0].split("=")[0] for d in pyproject["project"]["dependencies"]}
+    project = pyproject["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["spacy"]]
+    declared = {d.split("[")[0].split(">")[0].split("<")[0].split("=")[0] for d in needed}
     imported = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
     third_parties = imported - set(sys.stdlib_module_names) - {"nerloop"}
     assert {"torch", "numpy", "yaml"} <= third_parties

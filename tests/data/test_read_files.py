@@ -8,6 +8,7 @@ import pytest
 
 from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.data.arrow_cache import Cache
+from nerloop.data.formats import FORMATS
 from nerloop.data.tag_counts import TagCounts
 from nerloop.errors import DataError
 from nerloop.tags import Scheme, scheme_of, to_spans
@@ -87,10 +88,7 @@ def test_format_wins_over_the_suffix():
 
 
 def test_an_unknown_format_is_refused():
-    assert message("x.conll", format="xml") == (
-        "data.format: found 'xml', expected auto, conll, conllu, conll2012, jsonl, json, csv, parquet, prodigy, "
-        "doccano, spacy, label_studio, brat"
-    )
+    assert message("x.conll", format="xml") == (f"data.format: found 'xml', expected auto, {', '.join(FORMATS)}")
 
 
 @pytest.mark.parametrize("name", ["x.conll", "x.jsonl"])
