@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,8 @@ from nerloop.errors import DataError
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 """Suffixes of several formats; the records tell which one."""
+MAX_LINES = 10_000
+"""Lines of a file that are looked at to tell columns from plain text."""
 MAX_RECORDS = 100
 """Records of a JSON file that are looked at until one tells the format."""
 
@@ -33,6 +35,8 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     The column names of the options count: a record with them is one of tokens, or of text and spans. A file that can't
     be read gets the format of its suffix, or "conll": that reader will say what is wrong. Raises DataError for a file
     that fits two formats.
+
+    For a prediction, a file whose suffix doesn't tell is plain text unless it clearly is something else.
     """
     if options.format != "auto":
         return options.format
@@ -49,7 +53,9 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     except _AmbiguousError:
         raise
     except DataError:
-        return "jsonl" if suffix in JSON_SUFFIXES else "conll"
+        if suffix in JSON_SUFFIXES:
+            return "jsonl"
+        return "text" if options.for_prediction and suffix not in SUFFIXES else "conll"
 
 
 class _AmbiguousError(DataError):
@@ -74,7 +80,38 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
         return _json_format(file, path, options)
     if _is_conllu(chain([first], lines)):
         return "conllu"
+    if may_be_json and options.for_prediction:
+        file.seek(0)
+        head = [text for _, text in islice(decoded_lines(file, path), MAX_LINES)]
+        return "conll" if _has_tags(head, options) or _is_a_token_a_line(head) else "text"
     return "csv" if may_be_json and _is_csv(first) else "conll"
+
+
+def _has_tags(lines: list[str], options: ReadOptions) -> bool:
+    """Return whether all rows have the same number of fields, two at least, and one column holds tags alone."""
+    rows = [text.split() for text in lines if text.strip() and not text.startswith(("# ", DOCUMENT))]
+    if not rows or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        return False
+    return any(all(_is_tag(row[i], options) for row in rows) for i in range(len(rows[0])))
+
+
+def _is_tag(cell: str, options: ReadOptions) -> bool:
+    try:
+        as_tag(cell, options.labels, "")
+    except DataError:
+        return False
+    return True
+
+
+def _is_a_token_a_line(lines: list[str]) -> bool:
+    """Return whether lines are sentences of several tokens, each on its own line, with blank lines between them."""
+    tokens = [text.strip() for text in lines if not text.startswith("# ")]
+    has_border = "" in tokens[tokens.index(next(filter(None, tokens), "")) :] if tokens else False
+    has_neighbours = any(a and b for a, b in pairwise(tokens))
+    # A line of Chinese is one field, too; but it has the full stop and other words before it.
+    return (
+        has_border and has_neighbours and not any(re.search(r"\s|[^\W\d_][。！？，、؟।።။។]", token) for token in tokens)
+    )
 
 
 def _is_json(line: str) -> bool:

@@ -55,12 +55,14 @@ def opened(path: str, encoding: str = "utf-8") -> Iterator[BinaryIO]:
             yield converted
 
 
-def decoded_lines(file: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
+def decoded_lines(file: BinaryIO, path: str, *, keep_ends: bool = False) -> Iterator[tuple[int, str]]:
     """Yield the number and the text of each line of an open file, read from its start. Raises DataError."""
     for number, raw in enumerate(file, start=1):
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        yield number, _decode(raw.removesuffix(b"\n").removesuffix(b"\r"), f"{path}:{number}")
+        line = raw.removesuffix(b"\n").removesuffix(b"\r")
+        end = raw[len(line) :].decode("ascii") if keep_ends else ""
+        yield number, _decode(line, f"{path}:{number}") + end
 
 
 def look_ahead(values: Iterator[T], number: int) -> tuple[list[T], Iterator[T]]:

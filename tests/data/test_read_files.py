@@ -89,7 +89,7 @@ def test_format_wins_over_the_suffix():
 def test_an_unknown_format_is_refused():
     assert message("x.conll", format="xml") == (
         "data.format: found 'xml', expected auto, conll, conllu, jsonl, json, csv, parquet, prodigy, doccano, spacy, "
-        "label_studio, brat"
+        "label_studio, brat, text"
     )
 
 
