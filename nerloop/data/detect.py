@@ -88,9 +88,9 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
 
 
 def _has_tags(lines: list[str], options: ReadOptions) -> bool:
-    """Return whether all rows have the same number of fields, two at least, and one column holds tags alone."""
+    """Return whether all rows, two at least, have the same number of fields and one column holds tags alone."""
     rows = [text.split() for text in lines if text.strip() and not text.startswith(("# ", DOCUMENT))]
-    if not rows or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
         return False
     return any(all(_is_tag(row[i], options) for row in rows) for i in range(len(rows[0])))
 

@@ -29,8 +29,11 @@ SAVED_AS = {"words": "words2"}
 SAVED_BEFORE = {"words": "words1"}
 """What the names in saved models mean: models of before `words2` say "words"."""
 
-MAX_TOKENS = 256
-"""Tokens of a sentence. A line without a sentence's end is cut there, since attention over thousands is slow."""
+MAX_TOKENS = 160
+"""Tokens of a sentence. A line without a sentence's end is cut there, so that most pieces fit into a model's window.
+
+Longer ones would take windows that overlap, and attention costs more the longer they are.
+"""
 
 # Words by the Unicode Standard Annex #29, with the changes that are told below. All repetitions are possessive (++): a
 # match never goes back, so the time is linear in the text.

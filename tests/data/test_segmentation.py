@@ -100,9 +100,9 @@ def test_whitespace_takes_a_line_for_a_sentence():
 
 
 def test_a_sentence_without_an_end_is_cut_after_a_comma_or_at_the_limit():
-    assert [len(tokens) for tokens in words("a " * 600)] == [256, 256, 88]
-    assert [len(tokens) for tokens in words("a " * 199 + ", " + "b " * 200)] == [200, 200]
-    assert [len(tokens) for tokens in words("a " * 99 + ", " + "b " * 200)] == [256, 44]
+    assert [len(tokens) for tokens in words("a " * 600)] == [160, 160, 160, 120]
+    assert [len(tokens) for tokens in words("a " * 99 + ", " + "b " * 100)] == [100, 100]
+    assert [len(tokens) for tokens in words("a " * 79 + ", " + "b " * 120)] == [160, 40]
 
 
 @pytest.mark.parametrize(
