@@ -29,6 +29,7 @@ DOORS = {
     "jsonargparse": {"config/parse.py"},
     "datasets": {"data/hub.py"},
     "pyarrow": {"data", "data/readers/tables.py", "batching/features.py"},
+    "regex": {"data/segmentation.py"},
     "seqeval": {"evaluators/seqeval.py"},
     "safetensors": {"run"},
     "spacy": {"data/readers/docbin.py"},

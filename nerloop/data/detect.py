@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +28,8 @@ MAX_HEAD = 4096
 """Bytes at the beginning of a file that tell formats which are not read."""
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 """Suffixes of several formats; the records tell which one."""
+MAX_LINES = 10_000
+"""Lines of a file that are looked at to tell columns from plain text."""
 
 
 def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: B008 (frozen)
@@ -36,6 +38,8 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     The column names of the options count: a record with them is one of tokens, or of text and spans. A file that can't
     be read gets the format of its suffix, or "conll": that reader will say what is wrong. Raises DataError for a file
     that fits two formats.
+
+    For a prediction, a file whose suffix doesn't tell is plain text unless it clearly is something else.
     """
     if options.format != "auto":
         return options.format
@@ -58,7 +62,9 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     except (_AmbiguousError, RefusedError):
         raise
     except DataError:
-        return "jsonl" if suffix in JSON_SUFFIXES else "conll"
+        if suffix in JSON_SUFFIXES:
+            return "jsonl"
+        return "text" if options.for_prediction and suffix not in SUFFIXES else "conll"
 
 
 HAVE_TEXTS = {"csv": is_csv_of_texts, "parquet": is_parquet_of_texts}
@@ -95,7 +101,7 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
     """Return the format of an open file whose suffix leaves several. Raises DataError for content that is not text."""
     may_be_json = suffix not in SUFFIXES
     if may_be_json and (suffix in JSON_SUFFIXES or is_array(file)):
-        _refuse_columns(file, path)
+        _refuse_columns(file, path, options)
         return _json_format(file, path, options)
     lines = (text for _, text in decoded_lines(file, path) if text.strip(" \t"))
     first, second = next(lines, ""), next(lines, "")
@@ -106,22 +112,41 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
         return "conllu"
     if is_conll2012(head):
         return "conll2012"
+    if may_be_json and options.for_prediction:
+        return _format_to_be_tagged(file, path, first, options)
     is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and _is_tsv_table(first, path, options)
     return _of_table("csv", path, options) if is_table else "conll"
 
 
-def _refuse_columns(file: BinaryIO, path: str) -> None:
+def _refuse_columns(file: BinaryIO, path: str, options: ReadOptions) -> None:
     """Raise DataError if the first line of a file that should be JSON is a token with its tag."""
     first = next((text for _, text in decoded_lines(file, path) if text.strip()), "")
     file.seek(0)
     fields = first.split()
-    if len(fields) > 1 and not _is_json(first) and _is_tag(fields[-1]):
+    if len(fields) > 1 and not _is_json(first) and _is_tag(fields[-1], options):
         raise RefusedError(f"{path}: found columns, not JSON: {shorten(first)}; set data.format to conll")
 
 
-def _is_tag(cell: str) -> bool:
+def _format_to_be_tagged(file: BinaryIO, path: str, first: str, options: ReadOptions) -> str:
+    """Return the format of a file that is plain text unless it clearly is something else."""
+    file.seek(0)
+    head = [text for _, text in islice(decoded_lines(file, path), MAX_LINES)]
+    if _has_tags(head, options) or _is_a_token_a_line(head):
+        return "conll"
+    return "csv_texts" if "," in first and _of_table("csv", path, options) == "csv_texts" else "text"
+
+
+def _has_tags(lines: list[str], options: ReadOptions) -> bool:
+    """Return whether all rows, two at least, have the same number of fields and one column holds tags alone."""
+    rows = [text.split() for text in lines if text.strip() and not text.startswith(("# ", DOCUMENT))]
+    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        return False
+    return any(all(_is_tag(row[i], options) for row in rows) for i in range(len(rows[0])))
+
+
+def _is_tag(cell: str, options: ReadOptions) -> bool:
     try:
-        as_tag(cell, None, "")
+        as_tag(cell, options.labels, "")
     except DataError:
         return False
     return True
@@ -130,7 +155,7 @@ def _is_tag(cell: str) -> bool:
 def _is_tsv_table(first: str, path: str, options: ReadOptions) -> bool:
     """Return whether a .tsv file is a table rather than columns: it has a column of sentence ids, or of texts."""
     cells = first.split("\t")
-    if len(cells) == 1 or any(_is_tag(cell.strip()) for cell in cells):
+    if len(cells) == 1 or any(_is_tag(cell.strip(), options) for cell in cells):
         return False
     return has_sentence_ids(cells) or _of_table("csv", path, options) == "csv_texts"
 
@@ -147,13 +172,24 @@ def _is_json(text: str) -> bool:
     return re.match(r"[ \t]*({\s*[\"}]|\[[ \t]*\")", text) is not None  # "{ O" is a token with its tag
 
 
+def _is_a_token_a_line(lines: list[str]) -> bool:
+    """Return whether lines are sentences of several tokens, each on its own line, with blank lines between them."""
+    tokens = [text.strip() for text in lines if not text.startswith("# ")]
+    has_border = "" in tokens[tokens.index(next(filter(None, tokens), "")) :] if tokens else False
+    has_neighbours = any(a and b for a, b in pairwise(tokens))
+    # A line of Chinese is one field, too; but it has the full stop and other words before it.
+    return (
+        has_border and has_neighbours and not any(re.search(r"\s|[^\W\d_][。！？，、؟।።။។]", token) for token in tokens)
+    )
+
+
 def _is_conllu(lines: Iterator[str]) -> bool:
     """Return whether the first row has CoNLL-U's ten columns, and no tag in the last one."""
     rows = (text for text in lines if not text.startswith(("#", DOCUMENT)))
     fields = next(rows, "").split("\t")
     if len(fields) != len(COLUMNS) or not (WORD.fullmatch(fields[0]) or NO_WORD.fullmatch(fields[0])):
         return False
-    return not _is_tag(fields[-1])
+    return not _is_tag(fields[-1], ReadOptions())
 
 
 def _is_csv(line: str) -> bool:

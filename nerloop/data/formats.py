@@ -17,6 +17,7 @@ from nerloop.data.readers.jsonl import read_jsonl
 from nerloop.data.readers.label_studio import read_label_studio
 from nerloop.data.readers.spans import read_spacy, read_spans
 from nerloop.data.readers.tables import read_csv, read_parquet
+from nerloop.data.readers.text import read_text
 from nerloop.data.readers.token_spans import read_gliner, read_spacy_json
 from nerloop.data.records import TextRecord
 from nerloop.errors import DataError, shorten
@@ -62,6 +63,7 @@ FORMATS: dict[str, Format] = {
     "gliner": Format(read_gliner),
     "label_studio": Format(read_label_studio, has_texts=True),
     "brat": Format(read_brat, has_texts=True),
+    "text": Format(read_text, has_texts=True),
 }
 
 

@@ -173,7 +173,7 @@ class _Source:
             line = self.line + self.buffer.count("\n", self.counted) + error.object.count(b"\n", 0, error.start)
             found = shorten(error.object[error.start : error.end])
             raise DataError(
-                f"{self.path}:{line}: found {found}, expected UTF-8. Convert the file with iconv"
+                f"{self.path}:{line}: found {found}, expected UTF-8. Set data.encoding (such as latin-1)"
             ) from error
         self.buffer, self.at, self.counted = self.buffer[self.at :] + text, 0, 0
 

@@ -66,7 +66,7 @@ def test_is_array(text, expected):
         ("[{},\n", "x.json:2: not JSON: Expecting value"),
         ("[{}] x", "x.json:1: found 'x' after the end of the array"),
         ('[{},\n{"a": 1, "a": 2}]', "x.json:2: found the key 'a' twice in one object, expected each once"),
-        (b'[{},\n{"a": "\xff"}]', "x.json:2: found b'\\xff', expected UTF-8. Convert the file with iconv"),
+        (b'[{},\n{"a": "\xff"}]', "x.json:2: found b'\\xff', expected UTF-8. Set data.encoding (such as latin-1)"),
         ('[{"a": "\n"}]', "x.json:1: not JSON: Invalid control character at"),
     ],
 )
