@@ -115,7 +115,7 @@ def read_whole(path: str, encoding: str = "utf-8") -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         found = raw[error.start : error.end]
         raise DataError(
-            f"{path}:{line}: found {shorten(found)}, expected UTF-8. Set data.encoding (such as latin-1), or is it binary?"
+            f"{path}:{line}: found {shorten(found)}, expected UTF-8. Set data.encoding, or is it binary?"
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1

@@ -173,9 +173,7 @@ def test_what_is_wrong_is_told_by_line(line, expected):
 def test_a_text_in_another_encoding_is_refused():
     write("Anna")
     Path("b/a.txt").write_bytes("x\nZoë".encode("latin-1"))
-    assert message() == (
-        "b/a.txt:2: found b'\\xeb', expected UTF-8. Set data.encoding (such as latin-1), or is it binary?"
-    )
+    assert message() == ("b/a.txt:2: found b'\\xeb', expected UTF-8. Set data.encoding, or is it binary?")
 
 
 def test_the_fingerprint_covers_texts_and_annotations():
