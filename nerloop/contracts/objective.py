@@ -45,13 +45,10 @@ def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> N
         require(loss.dtype.itemsize >= 4, f"loss: found {loss.dtype} for logits in bf16, expected float32 or better")
         if isinstance(objective, torch.nn.Module):
             # A process may get a micro-batch without labels, and the exchange of gradients waits for every parameter.
-            unlabelled = [np.full(3, IGNORE)]
-            for what, laid_out in (
-                ("", (logits, batch)),
-                (" where no subword has a label", _lay_out(scores[3:], unlabelled, is_packed=True)),
-            ):
+            for what, of_feature in ("", ids[0]), (" where no subword has a label", np.full(5, IGNORE)):
                 objective.zero_grad()
-                objective.loss(*laid_out).backward()  # type: ignore[no-untyped-call]
+                logits, batch = _lay_out(scores[:1], [of_feature], is_packed=True)
+                objective.loss(logits.requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
                 idle = [name for name, p in objective.named_parameters() if p.requires_grad and p.grad is None]
                 require(not idle, f"loss: its parameter {', '.join(idle)} gets no gradient{what}")
         _check_weight(objective, ids)

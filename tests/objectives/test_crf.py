@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from nerloop.contracts import check_objective
+from nerloop.decoding.viterbi import Viterbi
 from nerloop.errors import ConfigError
 from nerloop.objectives.crf import Crf
 from nerloop.objectives.cross_entropy import CrossEntropy
+from nerloop.objectives.parameters import learned_by
+from nerloop.tags import Scheme
 from nerloop.types import IGNORE, Feature, MicroBatch, Place
 
 LABELS = ("O", "B-PER", "I-PER")
@@ -167,6 +170,26 @@ def test_without_transition_scores_it_is_cross_entropy():
     assert loss_of(Crf(LABELS).double(), features, scores) == pytest.approx(expected, abs=1e-12)
 
 
+def test_viterbi_finds_the_likeliest_legal_labels():
+    """By the loss itself, over all legal labels of a sentence."""
+    crf, num_tokens, changed = random_crf(), 4, 0
+    viterbi = Viterbi(LABELS, Scheme.IOB2)
+    for seed in range(20):
+        (scores,) = random_scores([feature(range(num_tokens), [0] * num_tokens, [num_tokens])], seed=seed)
+        legal = [
+            y for y in itertools.product(range(3), repeat=num_tokens)
+            if all(label != 2 or before in (1, 2) for before, label in itertools.pairwise((0, *y)))
+        ]  # fmt: skip
+        best = min(legal, key=lambda y: loss_of(crf, [feature(range(num_tokens), y, [num_tokens])], [scores]))
+        rows = [scores.log_softmax(-1).numpy()]
+        viterbi.learn({})
+        before = viterbi.decode(rows)[0].tolist()
+        viterbi.learn(learned_by(crf))
+        assert viterbi.decode(rows)[0].tolist() == list(best)
+        changed += before != list(best)
+    assert changed > 5
+
+
 def test_its_gradient_is_that_of_finite_differences():
     features = [feature([NO, 0, 1, 2, NO], [IGNORE, 1, 2, 0, 2], [4]), feature([0, 1], [2, 2], [2])]
     crf, batch = random_crf(), laid_out(features, is_packed=True)
@@ -224,3 +247,33 @@ def test_learning_rate_factors_that_make_no_sense_are_refused(factor):
     with pytest.raises(ConfigError) as caught:
         Crf(LABELS, learning_rate_factor=factor)
     assert str(caught.value) == expected
+
+
+@pytest.mark.extras
+def test_it_equals_pytorch_crf():
+    torchcrf = pytest.importorskip("torchcrf", reason="needs pytorch-crf")
+    random, lengths = np.random.RandomState(0), (12, 3, 1, 30, 7)
+    features = [feature(range(n), random.randint(0, 5, n).tolist(), [n]) for n in lengths]
+    crf, scores = random_crf(5), random_scores(features, 5)
+    batch = laid_out(features, is_packed=True)
+    logits = spread(scores, batch).requires_grad_()
+    loss = crf.loss(logits, batch)
+    loss.backward()
+
+    oracle = torchcrf.CRF(5, batch_first=True).double()
+    named = {"transitions": "transitions", "start": "start_transitions", "end": "end_transitions"}
+    with torch.no_grad():
+        for name, theirs in named.items():
+            getattr(oracle, theirs).copy_(getattr(crf, name))
+    padded = torch.nn.utils.rnn.pad_sequence(scores, batch_first=True).requires_grad_()
+    tags = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(f.labels) for f in features], batch_first=True)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    expected = -oracle(padded, tags, mask=mask, reduction="sum")
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-10)
+    for name, theirs in named.items():
+        assert float((getattr(crf, name).grad - getattr(oracle, theirs).grad).abs().max()) < 1e-10
+    assert logits.grad is not None
+    assert padded.grad is not None
+    for (row, start, length), of_feature in zip(batch.places, padded.grad, strict=True):
+        assert float((logits.grad[row, start : start + length] - of_feature[:length]).abs().max()) < 1e-10
