@@ -18,7 +18,10 @@ BUILT_IN = {
     },
     "adaptation": {"none": "nerloop.model.adaptation.Full", "freeze": "nerloop.model.adaptation.Freeze"},
     "collator": {"pack": "nerloop.collators.pack.Pack", "pad": "nerloop.collators.pad.Pad"},
-    "objective": {"cross_entropy": "nerloop.objectives.cross_entropy.CrossEntropy"},
+    "objective": {
+        "cross_entropy": "nerloop.objectives.cross_entropy.CrossEntropy",
+        "crf": "nerloop.objectives.crf.Crf",
+    },
     "decoding": {"viterbi": "nerloop.decoding.viterbi.Viterbi", "argmax": "nerloop.decoding.argmax.Argmax"},
     "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},
 }

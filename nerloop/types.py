@@ -89,6 +89,7 @@ class MicroBatch:
     labels: Tensor  # (rows, width) int64, IGNORE where not trained on
     places: Sequence[Place]  # one a feature, in the order given to the collator
     is_unpadded: bool = False  # one row of several features, attended to separately; see nerloop.model.packing
+    features: Sequence[Feature] = ()  # in training: what lies at `places`; their arrays stay on the CPU
 
     def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
         """Return the micro-batch on a device, with its floating point tensors (masks) as `dtype`.
@@ -106,4 +107,4 @@ class MicroBatch:
             for name, tensor in self.inputs.items()
         }
         labels = self.labels.to(device, non_blocking=True)
-        return MicroBatch(inputs, labels, self.places, self.is_unpadded)
+        return replace(self, inputs=inputs, labels=labels)

@@ -10,7 +10,7 @@ import numpy as np
 from nerloop.contracts.checking import checking, require
 from nerloop.errors import shorten
 from nerloop.objectives import Objective
-from nerloop.types import IGNORE, MicroBatch, Place
+from nerloop.types import IGNORE, Feature, MicroBatch, Place
 
 
 def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> None:
@@ -44,8 +44,13 @@ def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> N
         loss = objective.loss(half, batch)
         require(loss.dtype.itemsize >= 4, f"loss: found {loss.dtype} for logits in bf16, expected float32 or better")
         if isinstance(objective, torch.nn.Module):
-            idle = [name for name, p in objective.named_parameters() if p.requires_grad and p.grad is None]
-            require(not idle, f"loss: its parameter {', '.join(idle)} gets no gradient")
+            # A process may get a micro-batch without labels, and the exchange of gradients waits for every parameter.
+            for what, of_feature in ("", ids[0]), (" where no subword has a label", np.full(5, IGNORE)):
+                objective.zero_grad()
+                logits, batch = _lay_out(scores[:1], [of_feature], is_packed=True)
+                objective.loss(logits.requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
+                idle = [name for name, p in objective.named_parameters() if p.requires_grad and p.grad is None]
+                require(not idle, f"loss: its parameter {', '.join(idle)} gets no gradient{what}")
         _check_weight(objective, ids)
         for name, value in getattr(objective, "learned", dict)().items():
             array = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
@@ -74,7 +79,15 @@ def _lay_out(scores: Sequence[Any], ids: Sequence[np.ndarray], *, is_packed: boo
         labels[place.row, place.start : place.start + place.length] = torch.from_numpy(i)
         places.append(place)
         start += len(i)
-    return logits, MicroBatch({}, labels, places)
+    return logits, MicroBatch({}, labels, places, features=[_feature(i) for i in ids])
+
+
+def _feature(labels: np.ndarray) -> Feature:
+    """Return a sentence with these labels, of which every other labelled subword decides a token."""
+    decides = np.flatnonzero(labels != IGNORE)[::2]
+    tokens = np.full(len(labels), -1)
+    tokens[decides] = np.arange(len(decides))
+    return Feature(np.zeros(len(labels), dtype=np.int64), labels, tokens, 0, (0,), (len(decides),))
 
 
 def _check_weight(objective: Objective, ids: Sequence[np.ndarray]) -> None:

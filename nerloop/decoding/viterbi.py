@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nerloop.errors import PluginError
 from nerloop.tags import OUTSIDE, Scheme, is_legal, split_tag
 
 BUCKET = 256
@@ -35,11 +36,18 @@ class Viterbi:
         Args:
             values: "transitions" is (labels, labels), from the row's label to the column's; "start" and "end" are
                 (labels,). Illegal transitions stay impossible.
+
+        Raises:
+            PluginError: an array has another shape or holds no finite numbers
         """
-        transitions, start, end = self._legal
-        self._transitions = transitions + values.get("transitions", 0.0)
-        self._start = start + values.get("start", 0.0)
-        self._end = end + values.get("end", 0.0)
+        learned = []
+        for name, legal in zip(("transitions", "start", "end"), self._legal, strict=True):
+            scores = values.get(name, np.zeros(legal.shape))
+            if scores.shape != legal.shape or not np.isfinite(scores).all():
+                what = f"shape {scores.shape}" if scores.shape != legal.shape else "numbers that are not finite"
+                raise PluginError(f"decoding viterbi: learned {name}: found {what}, expected {legal.shape} scores")
+            learned.append(legal + scores)
+        self._transitions, self._start, self._end = learned
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the label ids, (tokens,) a sentence."""

@@ -101,6 +101,12 @@ class Predictor:
             if learn is not None and values:
                 learn(values)
 
+    def describe_unused(self, values: Mapping[str, np.ndarray]) -> str:
+        """Return a line that says that the main decoding can't use what the objective has learned, or ""."""
+        if not values or hasattr(self.decodings[self.main_decoding], "learn"):
+            return ""
+        return f"decoding {self.main_decoding} does not use what the objective learned: {', '.join(values)}"
+
     def scores(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, np.ndarray]]:
         """Yield the log-probabilities of every token by index of the example: (tokens, labels) each.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -25,6 +26,8 @@ from nerloop.model.load import load_saved, load_tokenizer
 from nerloop.model.saved import SavedModel
 from nerloop.optim.master_weights import cast_parameters
 from nerloop.types import Example
+
+log = logging.getLogger(__name__)
 
 Entity = dict[str, Any]
 """An entity: text, type, start and end (characters, half-open), confidence (0 to 1)."""
@@ -125,6 +128,8 @@ def load_predictor(
     decodings = build_decodings(saved.plugins["decoding"], labels, saved.scheme)
     predictor = Predictor(labels, alignment, collator, decodings, accelerator)
     predictor.learn(saved.learned)
+    if ignored := predictor.describe_unused(saved.learned):
+        log.warning("warning: %s", ignored)
     return predictor, model, saved.plugins["evaluator"].build("evaluator")
 
 

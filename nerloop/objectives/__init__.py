@@ -18,8 +18,8 @@ class Objective(Protocol):
 
     `weight(labels)`: what the loss is divided by, for one feature's labels, (subwords,) int64. It must add up over
         features. Without it (or where it is None) every labelled subword weighs 1.
-    `needs_places`: true where `loss` reads `batch.places`, such as one over label sequences. CUDA graphs are then off,
-        since they replay a micro-batch of other places.
+    `needs_places`: true where `loss` reads `batch.places` or `batch.features`, such as one over label sequences. CUDA
+        graphs are then off, since they replay a micro-batch of other places.
     `learning_rate_factor`: of its own parameters, relative to `train.learning_rate`. Default 1.
     `learned()`: arrays by name that decoding is to use, such as transition scores; see `nerloop.decoding.Decoding`.
     """
@@ -30,6 +30,7 @@ class Objective(Protocol):
         Args:
             logits: (rows, width, labels); bf16 where the model computes in bf16
             batch: `batch.labels` is (rows, width) int64, IGNORE where a subword has no label; `batch.places` says where
-                each feature lies
+                each feature lies, and `batch.features` are these features: which subword decides which token, and where
+                sentences begin. Without a label the loss is 0, and its own parameters still get a gradient (of 0)
         """
         ...

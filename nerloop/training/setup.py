@@ -30,7 +30,7 @@ from nerloop.model.adaptation import Adaptation
 from nerloop.model.compat import choose_collator, freeze_unused
 from nerloop.model.load import load_model, load_tokenizer, new_model
 from nerloop.objectives import Objective
-from nerloop.objectives.parameters import attach, attached
+from nerloop.objectives.parameters import attach, attached, learned_by
 from nerloop.optim.master_weights import Weights, check_equal_weights
 from nerloop.optim.optimizer import build_optimizer, is_exact_for_pruned_rows
 from nerloop.optim.pruned_embedding import is_prunable, prune
@@ -111,6 +111,9 @@ def build_training(config: Config, session: Session) -> Training:
     )
     check_equal_weights(weights.master)
     decodings = build_decodings(config.decoding, labels, scheme)
+    predictor = Predictor(labels, alignment, collator, decodings, accelerator, session.interruption)
+    if ignored := predictor.describe_unused(learned_by(objective)):
+        log.warning("warning: %s", ignored)
     held_out = {n: Split.of(e, alignment, collator, features[n]) for n, e in dataset.splits.items() if n != "train"}
     return Training(
         config=config,
@@ -130,7 +133,7 @@ def build_training(config: Config, session: Session) -> Training:
         ),
         collator=collator,
         evaluator=evaluator,
-        predictor=Predictor(labels, alignment, collator, decodings, accelerator, session.interruption),
+        predictor=predictor,
         features=features["train"],
         examples=dataset.splits["train"],
         splits=held_out,

@@ -98,11 +98,12 @@ class Training:
 
     def collate(self, indices: Sequence[int]) -> MicroBatch:
         """Return the micro-batch of some training features; for no features, a dummy row without labels."""
-        if indices:
-            return self.collator([self.features[i] for i in indices])
-        # Every process must run the same number of forwards, because DDP synchronises in the backward pass.
-        shortest = self.features[int(np.argmin(self.plan.atoms.lengths))]
-        return self.collator([replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))])
+        features = [self.features[i] for i in indices]
+        if not features:
+            # Every process must run the same number of forwards, because DDP synchronises in the backward pass.
+            shortest = self.features[int(np.argmin(self.plan.atoms.lengths))]
+            features = [replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))]
+        return replace(self.collator(features), features=features)
 
     def num_subwords(self, indices: Sequence[int]) -> int:
         """Return the number of subwords of some training features."""

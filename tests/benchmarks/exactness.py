@@ -5,10 +5,11 @@
     python tests/benchmarks/exactness.py --gpus 1      # on CUDA devices: the cases of up to so many processes
 
 Each launch (1, 2, 3 processes, two machines on the loopback) is a real `accelerate launch` of this file. In it
-`nerloop.train.train` runs the cases of the launch one after the other. All must agree with the first case, one process
-that takes each batch in one piece: in the gradient of the first step (AdamW's first moment after it, times ten), the
-weights after 50 steps, the loss and gradient norm of every step, and to the last digit in steps, learning rates and, in
-float64, metrics. Cases that resume start from the first case's checkpoint; their gradient is that of the next step.
+`nerloop.train.train` runs the cases of the launch one after the other. All must agree with the first case of their
+objective, one process that takes each batch in one piece: in the gradient of the first step (AdamW's first moment after
+it, times ten), the weights after 50 steps, the loss and gradient norm of every step, and to the last digit in steps,
+learning rates and, in float64, metrics. Cases that resume start from that case's checkpoint; their gradient is that of
+the next step.
 In fp32 each launch also tags with the model of the first case: predictions and metrics must be the same bytes.
 
 Exit codes: 0 all agree, 1 a tolerance is broken or a launch failed.
@@ -72,12 +73,19 @@ class Case:
     max_subwords: int | None = None
     collator: str = "pack"
     resumes: bool = False
+    objective: str = "cross_entropy"
+
+    @property
+    def base(self) -> "Case":
+        """The case that it is compared with."""
+        return Case("1", objective=self.objective)
 
     @property
     def name(self) -> str:
         """The name of its folder."""
         budget = "" if self.max_subwords is None else f"-budget{self.max_subwords}"
-        return f"{self.launch}-{self.micro_batches}{budget}-{self.collator}{'-resumed' * self.resumes}"
+        resumed = "-resumed" * self.resumes
+        return f"{self.launch}-{self.micro_batches}{budget}-{self.collator}-{self.objective}{resumed}"
 
 
 LAUNCHES = {
@@ -87,7 +95,7 @@ LAUNCHES = {
     "2-on-2-machines": Launch(2, 2, "multi_node.yaml"),
 }
 CASES = (
-    Case("1"),  # all others are compared with this one
+    Case("1"),
     Case("1", 2),
     Case("1", 4),
     Case("1", 8),
@@ -103,6 +111,11 @@ CASES = (
     Case("3", resumes=True),
     Case("2-on-2-machines"),
     Case("2-on-2-machines", 2, collator="pad"),
+    Case("1", objective="crf"),
+    Case("1", 4, collator="pad", objective="crf"),
+    Case("2", max_subwords=64, objective="crf"),
+    Case("3", objective="crf"),
+    Case("3", collator="pad", resumes=True, objective="crf"),
 )
 BASE = CASES[0]
 
@@ -359,12 +372,13 @@ def settings_of(folder: Path, case: Case, precision: str) -> Any:
     """Return the settings of a case."""
     from nerloop.config import Config, DataSettings, ModelSettings, Plugin, RunSettings, TrainSettings
 
-    checkpoint = folder_of(folder, BASE, precision) / "checkpoints" / f"step-{RESUMED_STEP}"
+    checkpoint = folder_of(folder, case.base, precision) / "checkpoints" / f"step-{RESUMED_STEP}"
     return Config(
         model=ModelSettings(name_or_path=str(folder / "model"), dropout=0.0),
         data=DataSettings(train=str(folder / "train.conll"), validation=str(folder / "validation.conll")),
         alignment=Plugin("first", WINDOW),  # with it a window of many subwords may have few labels, or none
         collator=Plugin(case.collator),
+        objective=Plugin(case.objective),
         train=TrainSettings(
             max_steps=NUM_STEPS,
             batch_size=BATCH_SIZE,
@@ -404,7 +418,7 @@ def compare(folder: Path, case: Case, precision: str) -> dict[str, Any]:
     """Return how far a case is from the first one; "problems" has a line for each difference that is too large."""
     import numpy as np  # its maximum of NaN and a number is NaN
 
-    base, run = folder_of(folder, BASE, precision), folder_of(folder, case, precision)
+    base, run = folder_of(folder, case.base, precision), folder_of(folder, case, precision)
     measure_distance = worst_tensors if precision == "float64" else whole_vectors
     steps = [read_steps(r) for r in (base, run)]
     results = [json.loads((r / "results.json").read_text()) | {"timing": None} for r in (base, run)]
@@ -501,20 +515,22 @@ def compare_tagging(folder: Path, launch: str) -> dict[str, Any]:
 def print_table(collected: dict[str, Any], precisions: list[str]) -> None:
     of_precisions = [(p, what) for p in precisions for what in ("gradient", "weights")]
     headings = [f"{'fp32' if p == 'no' else p} {what}" for p, what in of_precisions]
-    print("| processes | micro-batches each | collator |", " | ".join(headings), "| metrics |")
-    print("|---|---|---|" + "---:|" * len(headings) + "---|")
+    print("| processes | micro-batches each | collator | objective |", " | ".join(headings), "| metrics |")
+    print("|---|---|---|---|" + "---:|" * len(headings) + "---|")
     for case in CASES:
         rows = {r["precision"]: r for r in collected["cases"] if asdict(case).items() <= r.items()}
         split = str(case.micro_batches) if case.max_subwords is None else f"of {case.max_subwords} subwords"
         split += f", resumed at step {RESUMED_STEP}" * case.resumes
         figures = [f"{rows[p][what]:.1e}" if rows[p][what] else "0" for p, what in of_precisions]
         metrics = {True: "equal", False: "NOT EQUAL"}[rows["float64"]["same_metrics"]] if "float64" in rows else ""
-        print("|", " | ".join([case.launch.replace("-", " "), split, f"`{case.collator}`", *figures, metrics]), "|")
+        plugins = [f"`{case.collator}`", f"`{case.objective}`"]
+        print("|", " | ".join([case.launch.replace("-", " "), split, *plugins, *figures, metrics]), "|")
     if tagging := collected["tagging"]:
         launches = ", ".join(row["launch"].replace("-", " ") for row in tagging)
         what = f"tagging {tagging[0]['sentences']} sentences with the first row's fp32 model"
         same = "NOT EQUAL" if any(row["problems"] for row in tagging) else "equal, predictions too"
-        print("|", " | ".join([launches, what, f"`{BASE.collator}`", *[""] * len(headings), same]), "|")
+        plugins = [f"`{BASE.collator}`", f"`{BASE.objective}`"]
+        print("|", " | ".join([launches, what, *plugins, *[""] * len(headings), same]), "|")
     print(f"{len(collected['cases'])} trainings, {collected['seconds']:.0f} s", file=sys.stderr)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nerloop.decoding.argmax import Argmax
 from nerloop.decoding.viterbi import BUCKET, Viterbi
+from nerloop.errors import PluginError
 from nerloop.tags import Scheme, is_legal, split_tag
 
 IOB1, IOB2, IOE1, IOE2, BIOES = Scheme.IOB1, Scheme.IOB2, Scheme.IOE1, Scheme.IOE2, Scheme.BIOES
@@ -35,12 +36,19 @@ def legal_sequences(labels: tuple[str, ...], num_tokens: int, scheme: Scheme) ->
     return [ids for ids in found if is_legal_sequence([labels[i] for i in ids], scheme)]
 
 
-def brute_force(scores: np.ndarray, labels: tuple[str, ...], scheme: Scheme) -> list[int]:
+def brute_force(
+    scores: np.ndarray, labels: tuple[str, ...], scheme: Scheme, learned: Mapping[str, np.ndarray] | None = None
+) -> list[int]:
     """Return the best legal sequence; of equals, the one with the lowest last id, then the lowest one before it..."""
-    best = min(
-        legal_sequences(labels, len(scores), scheme),
-        key=lambda ids: (-sum(scores[t, i] for t, i in enumerate(ids)), ids[::-1]),
-    )
+
+    def score(ids: tuple[int, ...]) -> float:
+        total = sum(scores[t, i] for t, i in enumerate(ids))
+        if learned:
+            total += learned["start"][ids[0]] + learned["end"][ids[-1]]
+            total += sum(learned["transitions"][a, b] for a, b in itertools.pairwise(ids))
+        return float(total)
+
+    best = min(legal_sequences(labels, len(scores), scheme), key=lambda ids: (-score(ids), ids[::-1]))
     return list(best)
 
 
@@ -71,6 +79,39 @@ def test_viterbi_equals_brute_force_on_random_scores(scheme, num_tokens):
     scores = [np.log(random.dirichlet(np.full(len(labels), 0.3), size=num_tokens) + 1e-9) for _ in range(25)]
     found = [ids.tolist() for ids in Viterbi(labels, scheme).decode(scores)]
     assert found == [brute_force(s, labels, scheme) for s in scores]
+
+
+def random_learned(num_labels: int, seed: int) -> dict[str, np.ndarray]:
+    random = np.random.RandomState(seed)
+    shapes = {"transitions": (num_labels, num_labels), "start": (num_labels,), "end": (num_labels,)}
+    return {name: random.normal(scale=3, size=shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("scheme", list(Scheme))
+@pytest.mark.parametrize("num_tokens", [1, 2, 3, 4, 5])
+def test_viterbi_with_learned_scores_equals_brute_force(scheme, num_tokens):
+    labels = LABELS[scheme]
+    random, learned = np.random.RandomState(num_tokens), random_learned(len(labels), num_tokens)
+    scores = [np.log(random.dirichlet(np.full(len(labels), 0.3), size=num_tokens) + 1e-9) for _ in range(25)]
+    viterbi = Viterbi(labels, scheme)
+    without = [ids.tolist() for ids in viterbi.decode(scores)]
+    viterbi.learn(random_learned(len(labels), 99))  # the last scores that it has learned count, not the sum of all
+    viterbi.learn(learned)
+    found = [ids.tolist() for ids in viterbi.decode(scores)]
+    assert found == [brute_force(s, labels, scheme, learned) for s in scores]
+    assert found != without
+
+
+def test_viterbi_does_not_learn_scores_of_other_labels():
+    learned = random_learned(4, 0)
+    with pytest.raises(PluginError) as caught:
+        Viterbi(LABELS[IOB2], IOB2).learn(learned)
+    assert str(caught.value) == "decoding viterbi: learned transitions: found shape (4, 4), expected (5, 5) scores"
+    with pytest.raises(PluginError) as caught:
+        Viterbi(LABELS[IOB2], IOB2).learn({"end": np.full(5, np.nan)})
+    assert str(caught.value) == (
+        "decoding viterbi: learned end: found numbers that are not finite, expected (5,) scores"
+    )
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))

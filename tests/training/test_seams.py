@@ -16,6 +16,7 @@ import nerloop
 from nerloop.config import Config, Plugin
 from nerloop.contracts import check_adaptation, check_evaluator, check_objective
 from nerloop.model.adaptation import Freeze, Full
+from nerloop.objectives.crf import Crf
 from nerloop.objectives.cross_entropy import CrossEntropy
 from nerloop.train import train
 
@@ -41,7 +42,7 @@ def lines(config: Config) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("build", [CrossEntropy, lambda labels: CrossEntropy(labels, class_weights={"O": 0.1})])
+@pytest.mark.parametrize("build", [CrossEntropy, Crf, lambda labels: CrossEntropy(labels, class_weights={"O": 0.1})])
 def test_built_in_objectives_pass_the_contract(build):
     check_objective(build, LABELS)
 
@@ -66,7 +67,8 @@ def test_a_focal_loss_of_fifteen_lines_trains(config):
 
 
 @pytest.mark.parametrize(
-    "objective", [Plugin("cross_entropy", {"class_weights": {"O": 0.2}}), Plugin("outside_plugins.Pairs")]
+    "objective",
+    [Plugin("cross_entropy", {"class_weights": {"O": 0.2}}), Plugin("outside_plugins.Pairs"), Plugin("crf")],
 )
 def test_the_gradient_does_not_depend_on_how_the_batch_is_divided(config, objective):
     found = {}
@@ -79,8 +81,9 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_divided(config, object
     assert max(float((found[1][name] - found[4][name]).abs().max()) for name in found[1]) < 1e-9
 
 
-def test_an_objective_with_parameters_is_trained_saved_resumed_and_decodes(config):
-    config = replace(config, objective=Plugin("outside_plugins.Pairs"))
+@pytest.mark.parametrize("name", ["outside_plugins.Pairs", "crf"])
+def test_an_objective_with_parameters_is_trained_saved_resumed_and_decodes(config, name):
+    config = replace(config, objective=Plugin(name))
     whole, parted = in_folder(config, "whole"), in_folder(config, "parted", save_every=5)
     train(whole)
     train(parted)
@@ -132,7 +135,28 @@ def test_more_frozen_layers_than_there_are_is_an_error(config):
         train(config)
 
 
-@pytest.mark.parametrize("build", ["mean", "unlabelled", "half", "idle", "weight"])
+def test_a_decoding_that_cannot_use_what_was_learned_is_named(config, caplog, capsys):
+    line = "warning: decoding argmax does not use what the objective learned: transitions, start, end\n"
+    config = replace(in_folder(config, "crf", max_steps=2), objective=Plugin("crf"))
+    train(config)
+    model = Path(config.run.dir or "", "model")
+    nerloop.load(model)
+    assert line not in caplog.text + capsys.readouterr().err
+    nerloop.load(model, plugins={"decoding": "argmax"})
+    assert caplog.text.count(line) == 1
+    train(replace(in_folder(config, "argmax", max_steps=2), decoding=Plugin("argmax")))
+    assert capsys.readouterr().err.count(line) == 1
+
+
+def test_class_weights_do_not_go_with_a_crf(config):
+    from nerloop.errors import PluginError
+
+    config = replace(config, objective=Plugin("crf", {"class_weights": {"O": 0.2}}))
+    with pytest.raises(PluginError, match=r"^objective crf: .*'class_weights'; its options: learning_rate_factor$"):
+        train(config)
+
+
+@pytest.mark.parametrize("build", ["mean", "unlabelled", "half", "idle", "dropped", "weight"])
 def test_broken_objectives_are_rejected(build):
     from nerloop.errors import PluginError
 
@@ -147,6 +171,8 @@ def test_broken_objectives_are_rejected(build):
             logits = logits if build == "half" else logits.float()
             how = "mean" if build == "mean" else "sum"
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels, reduction=how)
+            if build == "dropped" and not (labels >= 0).any():
+                return loss
             return loss if build == "idle" else loss * self.own.sum().to(loss.dtype)
 
     expected = {
@@ -154,6 +180,7 @@ def test_broken_objectives_are_rejected(build):
         "unlabelled": "loss: .* expected",
         "half": "loss: found torch.bfloat16 for logits in bf16, expected float32 or better",
         "idle": "loss: its parameter own gets no gradient",
+        "dropped": "loss: its parameter own gets no gradient where no subword has a label",
         "weight": "weight: .* don't add up to 1.0, that of all",
     }[build]
     with pytest.raises(PluginError, match=rf"^objective .*Broken: {expected}"):
