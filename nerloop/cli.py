@@ -32,6 +32,12 @@ def add_read_flags(
         )
 
 
+def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return a command's own flags, and the settings of nerloop.train that stand after --."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return list(argv[:at]), list(argv[at + 1 :])
+
+
 def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], bool] = lambda: True) -> None:
     """Run a command; leave with its exit code unless that is 0 or None.
 
