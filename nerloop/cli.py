@@ -12,16 +12,14 @@ from nerloop.data.options import SETTINGS
 from nerloop.errors import STOPPED, Interrupted, NerloopError
 
 
-def add_read_flags(
-    parser: argparse.ArgumentParser, *, formats: Sequence[str] = (), for_saved_model: bool = False
-) -> None:
+def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = False) -> None:
     """Add a flag for each setting of ReadOptions: --format, --token_column ... `ReadOptions.of` takes the parsed flags.
 
-    `formats` are names that the command takes in addition. With `for_saved_model`, flags that are not given are None
-    where the saved model has a value (see `nerloop.data.options.SETTINGS`).
+    With `for_saved_model`, flags that are not given are None where the saved model has a value (see
+    `nerloop.data.options.SETTINGS`).
     """
     for setting in SETTINGS:
-        choices = ("auto", *FORMATS, *formats) if setting.name == "format" else setting.metadata["choices"]
+        choices = ("auto", *FORMATS) if setting.name == "format" else setting.metadata["choices"]
         is_saved = for_saved_model and not setting.metadata["is_of_files"]
         parser.add_argument(
             f"--{setting.name}",

@@ -1,4 +1,4 @@
-"""Convert annotated text: `python -m nerloop.convert IN OUT --to conll|jsonl|brat|label_studio`.
+"""Convert annotated text: `python -m nerloop.convert IN OUT --to conll|jsonl|brat|label_studio|...`.
 
 Exit codes: 0 done, 2 bad input (one line on stderr), 130 stopped by Ctrl-C.
 """
@@ -10,22 +10,37 @@ import itertools
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nerloop import cli
 from nerloop.data import ReadOptions, format_of, read_records
 from nerloop.data.formats import format_named
-from nerloop.data.lines import file_errors
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.predictions import in_characters, is_predictions, lay_out, read_predictions
 from nerloop.data.records import TextRecord, read_examples
-from nerloop.data.writers import annotation_lines, conll_lines, span_lines, task_lines, token_lines
+from nerloop.data.text_writers import (
+    annotation_lines,
+    csv_lines,
+    doccano_lines,
+    prodigy_lines,
+    span_lines,
+    task_lines,
+)
+from nerloop.data.writers import conll_lines, token_lines
 from nerloop.errors import DataError
 from nerloop.run import atomic
+from nerloop.run.output import refuse_input_as_output, write_errors
 from nerloop.types import Example
 
-TARGETS = ("conll", "jsonl", "brat", "label_studio")
+LINES: dict[str, Callable[[Iterable[TextRecord]], Iterator[str]]] = {
+    "jsonl": span_lines, "label_studio": task_lines, "prodigy": prodigy_lines, "doccano": doccano_lines,
+    "csv": csv_lines,
+}  # fmt: skip
+"""What writes texts to a file, by target."""
+TARGETS = ("conll", "brat", *LINES)
 
 
 def main() -> None:
@@ -45,6 +60,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("output", metavar="OUT", help="file, or for brat a folder, which must be new or empty")
     parser.add_argument("--to", required=True, choices=TARGETS, help="jsonl: text and character spans where the input "
                         "has texts, else tokens and tags")  # fmt: skip
+    parser.add_argument("--strict", action="store_true", help="stop, and write nothing, if anything would be lost")
     cli.add_read_flags(parser)
     return parser.parse_args(argv)
 
@@ -52,35 +68,50 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def convert(arguments: argparse.Namespace) -> None:
     """Convert the file that the arguments name. Raises NerloopError; then nothing is left at the output."""
     source, target = arguments.input, arguments.output
-    if os.path.exists(target) and os.path.samefile(source, target):
-        raise DataError(f"{target}: is the input, expected another name for the output")
+    refuse_input_as_output([source], "", target)
     options = ReadOptions.of(arguments)
     warnings = ReadWarnings.of(options)
     name = format_of(source, options)
+    folders: set[str] = set()
     # Either texts with their spans as they are, which may be nested, or sentences.
     records: Iterable[TextRecord] | None = None
     examples: Iterable[Example] = ()
     if name == "jsonl" and is_predictions(source):
-        records = read_predictions(source)
+        whole_files = arguments.to == "brat"
+        if whole_files:
+            folders = {r.source["folder"] for r in read_predictions(source) if r.source and "folder" in r.source}
+        records = read_predictions(source, whole_files=whole_files)
     elif format_named(name).has_texts:
         records = (r for r in read_records(source, options, warnings) if isinstance(r, TextRecord))
     else:
         examples = read_examples(read_records(source, options, warnings), options, warnings)
+
+    def lossless(lines: Iterable[str]) -> Iterator[str]:
+        """Yield lines; at the end, where everything is known, raise DataError for a loss that is not wanted."""
+        yield from lines
+        found = warnings.lines(source, with_losses=True)
+        if arguments.strict and found:
+            raise DataError("; ".join(line.removeprefix("warning: ") for line in found) + " (--strict)")
+
     if arguments.to == "conll":
         sentences = examples if records is None else read_examples(records, options, warnings)
-        _write_file(target, conll_lines((example, [example.tags]) for example in sentences))
-    elif arguments.to == "jsonl":
-        _write_file(target, token_lines(examples) if records is None else span_lines(records))
-    elif arguments.to == "label_studio":
-        _write_file(target, task_lines(text_records(examples, by_sentence=True) if records is None else records))
+        _write_file(target, lossless(conll_lines((example, [example.tags]) for example in sentences)))
+    elif arguments.to == "jsonl" and records is None:
+        _write_file(target, lossless(token_lines(examples)))
+    elif arguments.to == "brat":
+        names = _Names(source if name == "brat" and os.path.isdir(source) else None, folders)
+        texts = text_records(examples, warnings) if records is None else records
+        _write_folder(target, texts, names, lambda: list(lossless(())))
     else:
-        base = source if name == "brat" and os.path.isdir(source) else None
-        _write_folder(target, text_records(examples) if records is None else records, base)
-    for line in warnings.lines(source):
+        texts = text_records(examples, warnings, by_sentence=True) if records is None else records
+        _write_file(target, lossless(LINES[arguments.to](texts)))
+    for line in warnings.lines(source, with_losses=True):
         logging.getLogger("nerloop.convert").warning("%s", line)
 
 
-def text_records(examples: Iterable[Example], *, by_sentence: bool = False) -> Iterator[TextRecord]:
+def text_records(
+    examples: Iterable[Example], warnings: ReadWarnings, *, by_sentence: bool = False
+) -> Iterator[TextRecord]:
     """Yield one text a document: one sentence a line, spaces between tokens.
 
     Sentences of no known document are one text together, or one each with `by_sentence`.
@@ -95,6 +126,9 @@ def text_records(examples: Iterable[Example], *, by_sentence: bool = False) -> I
         location = ""
         for _, example in group:
             location = location or example.location
+            for token in example.tokens:
+                if not token:
+                    warnings.lose("empty tokens, which no text can hold", example.location)
             lines.append(" ".join(map(_on_one_line, example.tokens)))
             spans += in_characters(example.tags, lay_out(example.tokens, at))
             at += len(lines[-1]) + 1
@@ -108,23 +142,49 @@ def _on_one_line(token: str) -> str:
 def _write_file(path: str, lines: Iterable[str]) -> None:
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder, expected the name of a file")
-    with file_errors(path), atomic.replacing(Path(path), beside=_beside(path)) as beside:
+    with write_errors(path), atomic.replacing(Path(path), beside=_beside(path)) as beside:
         _write_text(beside, lines)
 
 
-def _write_folder(path: str, records: Iterable[TextRecord], base: str | None) -> None:
+@dataclass(frozen=True)
+class _Names:
+    """The names of the texts in a folder of brat's: those of the source, as far as it has files."""
+
+    base: str | None  # the folder of brat's that is converted
+    folders: Collection[str]  # those of the files that predictions come from
+
+    def of(self, record: TextRecord, number: int) -> str:
+        """Return the name of the .txt file of a text, with sub folders."""
+        if self.base is not None:
+            return os.path.relpath(record.location, self.base)
+        source = record.source or {}
+        if not source.get("name"):
+            return f"{number:06d}.txt"
+        parts = Path(source["name"]).parts
+        if len(self.folders) > 1:  # they may hold files of the same name
+            folders = [os.path.abspath(folder) for folder in self.folders]
+            above = os.path.relpath(os.path.abspath(source.get("folder", "")), os.path.commonpath(folders))
+            parts = (*Path(above).parts, *parts)
+        # A predictions file may come from anyone; what it names is written below the output folder.
+        name = os.path.join(*(part for part in parts if part not in ("..", os.sep)))
+        return name if name.endswith(".txt") else f"{name}.txt"
+
+
+def _write_folder(path: str, records: Iterable[TextRecord], names: _Names, finish: Callable[[], Any]) -> None:
     if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise DataError(f"{path}: found something there, expected the name of a new or empty folder")
 
-    with file_errors(path), atomic.replacing(Path(path), beside=_beside(path)) as beside:
+    with write_errors(path), atomic.replacing(Path(path), beside=_beside(path)) as beside:
         beside.mkdir()
         for number, record in enumerate(records, start=1):
-            name = f"{number:06d}.txt" if base is None else os.path.relpath(record.location, base)
-            text = beside / name
+            text = beside / names.of(record, number)
+            if text.exists():
+                raise DataError(f"{record.location}: found a second text of the name {names.of(record, number)}")
             text.parent.mkdir(parents=True, exist_ok=True)
             _write_text(text, [record.text])
             if record.spans is not None:
                 _write_text(text.with_suffix(".ann"), annotation_lines(record))
+        finish()
 
 
 def _beside(path: str) -> Path:

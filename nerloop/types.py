@@ -34,7 +34,8 @@ class Example:
 
     `location` is its place in the source, such as "train.conll:152", for messages. Consecutive examples with the same
     `document` belong together; it is empty if documents are not known. If the source is a text, `offsets` are the start
-    and end of each token in it, in code points, half-open.
+    and end of each token in it, in code points, half-open. `source` is what leads predictions back to the record: its
+    format, its text, and what the format needs (see `TextRecord`). The first sentence of each record has it.
 
     In a text, a gold span may start or end inside a token, as "York" in the token "York-based". Tags can't express it,
     and no prediction can match it. Then `missed` holds the gold span, in code points of the text. `tags` hold the span
@@ -48,6 +49,7 @@ class Example:
     offsets: tuple[tuple[int, int], ...] = ()
     missed: tuple[Span, ...] = ()
     widened: tuple[Span, ...] = ()
+    source: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -44,6 +45,7 @@ def _columns() -> dict[str, tuple[pa.DataType, Callable[[Any], Any]]]:
         "offsets": (pa.list_(pa.list_(pa.int32(), 2)), _as_pairs),
         "missed": (spans, _as_spans),
         "widened": (spans, _as_spans),
+        "source": (pa.string(), lambda value: None if value is None else json.loads(value)),
     }
 
 
@@ -118,7 +120,9 @@ def store_examples(
 
 
 def _plain(value: Any) -> Any:
-    """Return spans as dicts, which Arrow stores as structures."""
+    """Return spans as dicts, which Arrow stores as structures, and a source as JSON."""
+    if isinstance(value, Mapping):
+        return json.dumps(value)
     return [span._asdict() for span in value] if value and isinstance(value[0], Span) else value
 
 

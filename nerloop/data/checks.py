@@ -10,11 +10,15 @@ from typing import Any
 
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError, shorten
-from nerloop.tags import OUTSIDE, STYLES, split_tag
+from nerloop.tags import OUTSIDE, PREFIXES, STYLES, split_tag
 from nerloop.types import Example
 
 MAX_TYPES = 100
 """Different types up to which tags may be without prefixes; a column with more is something else."""
+ONLY_TYPE = "ENTITY"
+"""The type of tags that are prefixes alone, as in files with entities of one type: "B" is read as "B-ENTITY"."""
+ALL_PREFIXES = frozenset(PREFIXES) | STYLES.keys()
+BEGINNINGS = frozenset("BSU")
 LOOK_AHEAD = 1_000
 """First records of a file that tell whether its tags have prefixes."""
 
@@ -23,7 +27,7 @@ LOOK_AHEAD = 1_000
 class TagStyle:
     """How the tags of a file are written; `warnings` gets what is read as another tag."""
 
-    is_bare: bool = False  # no prefixes: "PER" for B-PER and I-PER
+    is_bare: bool = False  # types without prefixes ("PER"), or prefixes without types ("B")
     warnings: ReadWarnings | None = None
 
     @staticmethod
@@ -43,12 +47,14 @@ class TagStyle:
 
 
 def are_bare(values: Mapping[str, int]) -> bool:
-    """Return whether values, with the count of each, are "O" and types without prefixes: {"O": 9, "PER": 2}.
+    """Return whether values, with the count of each, are "O" and types without prefixes, or prefixes without types.
 
-    Never if one of them has a prefix, or something that looks like a misspelt one ("B_PER", "PER-B"). Types have two or
-    more characters; they repeat, or most of the values are "O".
+    {"O": 9, "PER": 2}, or {"O": 9, "B": 2, "I": 1}. Never if one has both, or looks like a misspelt one of both
+    ("B_PER", "PER-B"). Types have two or more characters; they repeat, or most of the values are "O".
     """
     types = [value for value in values if value != OUTSIDE]
+    if OUTSIDE in values and len(types) > 1 and BEGINNINGS.intersection(types) and set(types) <= ALL_PREFIXES:
+        return True
     total = sum(values.values())
     return (
         0 < len(types) <= MAX_TYPES
@@ -88,7 +94,9 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str, style: TagStyle
 
 def _with_prefix(tag: str, where: str, style: TagStyle) -> str:
     """Return a tag with the prefix that nerloop has for it, and count it if it had another one or none."""
-    if style.is_bare and tag != OUTSIDE:
+    if style.is_bare and tag in ALL_PREFIXES:
+        found, what = f"{STYLES.get(tag, tag)}-{ONLY_TYPE}", f"tags without types are read with the type {ONLY_TYPE}"
+    elif style.is_bare and tag != OUTSIDE:
         found, what = f"I-{tag}", "tags without prefixes are read with I-, so spans of one type that touch are one"
     elif tag[1:2] == "-" and tag[0] in STYLES:
         found, what = STYLES[tag[0]] + tag[1:], "tags of BILOU or BMES are read as those of BIOES"

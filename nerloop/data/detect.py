@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nerloop.data.checks import as_tag
 from nerloop.data.escapes import DOCUMENT
 from nerloop.data.folders import COLUMN_FORMATS, files_of, is_brat, is_folder
+from nerloop.data.foreign import RefusedError, refuse_bytes, refuse_header, refuse_record
 from nerloop.data.formats import FORMATS
+from nerloop.data.json_records import MAX_RECORDS, TOKENS, formats_of, unwrapped
 from nerloop.data.json_stream import is_array, values_in
 from nerloop.data.lines import decoded_lines, look_ahead, opened
 from nerloop.data.options import ReadOptions
 from nerloop.data.readers.conll2012 import MAX_ROWS, is_conll2012
 from nerloop.data.readers.conllu import COLUMNS, NO_WORD, WORD
-from nerloop.data.readers.jsonl import TAG_COLUMNS, TOKEN_COLUMNS
-from nerloop.data.readers.spans import SPAN_COLUMNS, TEXT_COLUMNS, is_annotator_file
-from nerloop.errors import DataError
+from nerloop.data.readers.tables import is_csv_of_texts, is_parquet_of_texts
+from nerloop.data.table_layout import has_sentence_ids
+from nerloop.errors import DataError, shorten
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
+MAX_HEAD = 4096
+"""Bytes at the beginning of a file that tell formats which are not read."""
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 """Suffixes of several formats; the records tell which one."""
-MAX_RECORDS = 100
-"""Records of a JSON file that are looked at until one tells the format."""
+MAX_LINES = 10_000
+"""Lines of a file that are looked at to tell columns from plain text."""
 
 
 def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: B008 (frozen)
@@ -34,6 +38,8 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     The column names of the options count: a record with them is one of tokens, or of text and spans. A file that can't
     be read gets the format of its suffix, or "conll": that reader will say what is wrong. Raises DataError for a file
     that fits two formats.
+
+    For a prediction, a file whose suffix doesn't tell is plain text unless it clearly is something else.
     """
     if options.format != "auto":
         return options.format
@@ -44,19 +50,39 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
         return "brat" if is_brat(path, options) else "conll"
     if suffix == ".ann":
         raise DataError(f"{path}: found a file of brat's, expected its folder with .txt and .ann files")
-    if SUFFIXES.get(suffix, "conll") != "conll":
-        return SUFFIXES[suffix]
+    named = SUFFIXES.get(suffix, "conll")
+    _refuse_foreign(path)
+    if named in HAVE_TEXTS:
+        return _of_table(named, path, options)
+    if named != "conll":
+        return named
     try:
         with opened(path, options.encoding) as file:
             return _format_in(file, path, suffix, options)
-    except _AmbiguousError:
+    except (_AmbiguousError, RefusedError):
         raise
     except DataError:
-        return "jsonl" if suffix in JSON_SUFFIXES else "conll"
+        if suffix in JSON_SUFFIXES:
+            return "jsonl"
+        return "text" if options.for_prediction and suffix not in SUFFIXES else "conll"
+
+
+HAVE_TEXTS = {"csv": is_csv_of_texts, "parquet": is_parquet_of_texts}
 
 
 class _AmbiguousError(DataError):
     """A file that fits two formats."""
+
+
+def _refuse_foreign(path: str) -> None:
+    """Raise DataError for a file of a format that is recognised by its first bytes, but not read."""
+    try:
+        with opened(path) as file:
+            head = file.read(MAX_HEAD)
+    except DataError:  # its reader will say why it can't be opened
+        return
+    refuse_bytes(head, path)
+    refuse_header(head[:200].decode("utf-8", "replace").removeprefix("\ufeff"), path)
 
 
 def _common_format(path: str, files: Sequence[str], options: ReadOptions) -> str:
@@ -75,21 +101,86 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
     """Return the format of an open file whose suffix leaves several. Raises DataError for content that is not text."""
     may_be_json = suffix not in SUFFIXES
     if may_be_json and (suffix in JSON_SUFFIXES or is_array(file)):
+        _refuse_columns(file, path, options)
         return _json_format(file, path, options)
     lines = (text for _, text in decoded_lines(file, path) if text.strip(" \t"))
-    first = next(lines, "")
-    if may_be_json and _is_json(first):
+    first, second = next(lines, ""), next(lines, "")
+    if may_be_json and _is_json(f"{first}\n{second}"):
         return _json_format(file, path, options)
-    head, _ = look_ahead(chain([first], lines), MAX_ROWS)
+    head, _ = look_ahead(chain([first, second], lines), MAX_ROWS)
     if _is_conllu(iter(head)):
         return "conllu"
     if is_conll2012(head):
         return "conll2012"
-    return "csv" if may_be_json and _is_csv(first) else "conll"
+    if may_be_json and options.for_prediction:
+        return _format_to_be_tagged(file, path, first, options)
+    is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and _is_tsv_table(first, path, options)
+    return _of_table("csv", path, options) if is_table else "conll"
 
 
-def _is_json(line: str) -> bool:
-    return re.match(r"[ \t]*({\s*[\"}]|\[[ \t]*\")", line) is not None  # "{ O" is a token with its tag
+def _refuse_columns(file: BinaryIO, path: str, options: ReadOptions) -> None:
+    """Raise DataError if the first line of a file that should be JSON is a token with its tag."""
+    first = next((text for _, text in decoded_lines(file, path) if text.strip()), "")
+    file.seek(0)
+    fields = first.split()
+    if len(fields) > 1 and not _is_json(first) and _is_tag(fields[-1], options):
+        raise RefusedError(f"{path}: found columns, not JSON: {shorten(first)}; set data.format to conll")
+
+
+def _format_to_be_tagged(file: BinaryIO, path: str, first: str, options: ReadOptions) -> str:
+    """Return the format of a file that is plain text unless it clearly is something else."""
+    file.seek(0)
+    head = [text for _, text in islice(decoded_lines(file, path), MAX_LINES)]
+    if _has_tags(head, options) or _is_a_token_a_line(head):
+        return "conll"
+    return "csv_texts" if "," in first and _of_table("csv", path, options) == "csv_texts" else "text"
+
+
+def _has_tags(lines: list[str], options: ReadOptions) -> bool:
+    """Return whether all rows, two at least, have the same number of fields and one column holds tags alone."""
+    rows = [text.split() for text in lines if text.strip() and not text.startswith(("# ", DOCUMENT))]
+    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        return False
+    return any(all(_is_tag(row[i], options) for row in rows) for i in range(len(rows[0])))
+
+
+def _is_tag(cell: str, options: ReadOptions) -> bool:
+    try:
+        as_tag(cell, options.labels, "")
+    except DataError:
+        return False
+    return True
+
+
+def _is_tsv_table(first: str, path: str, options: ReadOptions) -> bool:
+    """Return whether a .tsv file is a table rather than columns: it has a column of sentence ids, or of texts."""
+    cells = first.split("\t")
+    if len(cells) == 1 or any(_is_tag(cell.strip(), options) for cell in cells):
+        return False
+    return has_sentence_ids(cells) or _of_table("csv", path, options) == "csv_texts"
+
+
+def _of_table(name: str, path: str, options: ReadOptions) -> str:
+    """Return the format of a CSV or Parquet file: of texts or of tokens. If that can't be told, the reader will say."""
+    try:
+        return f"{name}_texts" if HAVE_TEXTS[name](path, options) else name
+    except DataError:
+        return name
+
+
+def _is_json(text: str) -> bool:
+    return re.match(r"[ \t]*({\s*[\"}]|\[[ \t]*\")", text) is not None  # "{ O" is a token with its tag
+
+
+def _is_a_token_a_line(lines: list[str]) -> bool:
+    """Return whether lines are sentences of several tokens, each on its own line, with blank lines between them."""
+    tokens = [text.strip() for text in lines if not text.startswith("# ")]
+    has_border = "" in tokens[tokens.index(next(filter(None, tokens), "")) :] if tokens else False
+    has_neighbours = any(a and b for a, b in pairwise(tokens))
+    # A line of Chinese is one field, too; but it has the full stop and other words before it.
+    return (
+        has_border and has_neighbours and not any(re.search(r"\s|[^\W\d_][。！？，、؟।።။។]", token) for token in tokens)
+    )
 
 
 def _is_conllu(lines: Iterator[str]) -> bool:
@@ -98,11 +189,7 @@ def _is_conllu(lines: Iterator[str]) -> bool:
     fields = next(rows, "").split("\t")
     if len(fields) != len(COLUMNS) or not (WORD.fullmatch(fields[0]) or NO_WORD.fullmatch(fields[0])):
         return False
-    try:
-        as_tag(fields[-1], None, "")
-    except DataError:
-        return True
-    return False
+    return not _is_tag(fields[-1], ReadOptions())
 
 
 def _is_csv(line: str) -> bool:
@@ -114,8 +201,9 @@ def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:
     """Return the format of the first record that fits exactly one. Raises DataError if all that fit any fit two."""
     tokens = "json" if is_array(file) else "jsonl"
     ambiguous = None
-    for where, value in islice(values_in(file, path), MAX_RECORDS):
-        found = _formats_of(value, tokens, options)
+    values = values_in(file, path, on_error=lambda _: None)  # the reader will tell
+    for where, value in islice(_records_in(values, options), MAX_RECORDS):
+        found = [tokens if name == TOKENS else name for name in formats_of(value, options)]
         if len(found) == 1:
             return found[0]
         if found and ambiguous is None:
@@ -126,36 +214,14 @@ def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:
     raise _AmbiguousError(f"{where}: can be read as {' and as '.join(found)}; set data.format to one of them")
 
 
-def _formats_of(value: Any, tokens: str, options: ReadOptions) -> list[str]:
-    """Return the formats that a JSON value fits; `tokens` is the one of records with tokens and tags."""
-    if isinstance(value, list):
-        return ["spacy"] if len(value) == 2 and isinstance(value[0], str) else []
-    if not isinstance(value, dict):
-        return []
-    if is_annotator_file(value):
-        return ["spacy"]
-    if isinstance(value.get("data"), dict) and ("annotations" in value or "completions" in value):
-        return ["label_studio"]
-    found = []
-    if _has_tokens(value, options):
-        found.append(tokens)
-    texts = TEXT_COLUMNS if options.token_column is None else (options.token_column,)
-    spans = SPAN_COLUMNS if options.tag_column is None else (options.tag_column,)
-    if any(isinstance(value.get(name), str) for name in texts):
-        has_spans = any(_is_list_of(value.get(name), dict | list) for name in spans) or "answer" in value
-        # A text without spans counts too, unless the record has tokens.
-        if has_spans or not any(isinstance(value.get(name), list) for name in TOKEN_COLUMNS):
-            found.append("doccano" if "label" in value or "entities" in value or "labels" in value else "prodigy")
-    return found
-
-
-def _has_tokens(value: Mapping[str, Any], options: ReadOptions) -> bool:
-    tokens = TOKEN_COLUMNS if options.token_column is None else (options.token_column,)
-    tags = TAG_COLUMNS if options.tag_column is None else (options.tag_column,)
-    has_tags = any(_is_list_of(value.get(name), str | int) for name in tags)
-    has_text = any(isinstance(value.get(name), str) for name in TEXT_COLUMNS)
-    return any(_is_list_of(value.get(name), str) for name in tokens) and (has_tags or not has_text)
-
-
-def _is_list_of(value: Any, kind: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value[:3])
+def _records_in(values: Iterator[tuple[str, Any]], options: ReadOptions) -> Iterator[tuple[str, Any]]:
+    """Yield the records among JSON values. Raises DataError for one of a format that is recognised but not read."""
+    for where, value in values:
+        refuse_record(value, where)
+        for at, record in unwrapped(value, where, options):
+            if record is not value:
+                refuse_record(record, at)
+            elif isinstance(record, dict) and not formats_of(record, options):
+                for inner in record.values():  # records of no format that is read were not unwrapped
+                    refuse_record(inner[0] if isinstance(inner, list) and inner else None, where)
+            yield at, record

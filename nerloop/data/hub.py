@@ -15,9 +15,9 @@ from nerloop.data import ReadOptions
 from nerloop.data.arrow_cache import Cache
 from nerloop.data.cached_examples import examples_key, store_examples
 from nerloop.data.checks import LOOK_AHEAD, TagStyle, as_example, shorten_message
+from nerloop.data.column_names import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.data.dataset import Dataset
 from nerloop.data.read_warnings import ReadWarnings, log
-from nerloop.data.readers.jsonl import DOCUMENT_COLUMNS, TAG_COLUMNS, TOKEN_COLUMNS, document_of, pick_column
 from nerloop.errors import DataError, shorten
 from nerloop.types import Example
 

@@ -1,4 +1,4 @@
-"""Read JSON values one by one: one on each line of a file, or the elements of one array."""
+"""Read JSON values one by one: the elements of one array, or values one after another, each on one line or several."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import codecs
 import itertools
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -18,28 +18,105 @@ from nerloop.errors import DataError, shorten
 BLOCK = 1 << 20
 SLACK = 1000  # characters: an error earlier than this before the end of the buffer is not just an unfinished value
 HEAD = 4096  # bytes
+STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 SEPARATOR = re.compile(r"[ \t\r\n]*")
 
 
-def read_values(path: str, encoding: str = "utf-8") -> Iterator[tuple[str, Any]]:
-    """Yield file:line and value of each JSON value of a file: the elements of an array, or one value a line.
+OnError = Callable[[DataError], None]
 
-    If several elements begin on one line, all but the first are numbered: "x.json:1 (record 2)". If a file begins with
-    an array whose first element is a string, each line is a value, as spaCy writes it. Raises DataError with file:line.
+
+def stop(error: DataError) -> None:
+    """Raise the error: reading ends at the first value that can't be read."""
+    raise error
+
+
+def read_values(path: str, encoding: str = "utf-8", on_error: OnError = stop) -> Iterator[tuple[str, Any]]:
+    """Yield file:line and value of each JSON value of a file: the elements of an array, or values one after another.
+
+    A value may have a line to itself or take several lines. If several elements begin on one line, all but the first
+    are numbered: "x.json:1 (record 2)". If a file begins with an array whose first element is a string, it holds such
+    arrays one after another, as spaCy writes them. `on_error` gets the DataError, with file:line, of each value that
+    can't be read, and reading continues with the next one. What is wrong between the elements of an array is raised.
     """
     with opened(path, encoding) as file:
-        yield from values_in(file, path)
+        yield from values_in(file, path, on_error)
 
 
-def values_in(file: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
+def values_in(file: BinaryIO, path: str, on_error: OnError = stop) -> Iterator[tuple[str, Any]]:
     """Yield what `read_values` does, from an open file, read from its start."""
     if is_array(file):
         yield from _elements(file, path)
-        return
-    for number, text in decoded_lines(file, path):
-        if text.strip(" \t\r"):
-            where = f"{path}:{number}"
-            yield where, parse(text, where)
+    else:
+        yield from _sequence(decoded_lines(file, path), path, on_error)
+
+
+def _sequence(lines: Iterator[tuple[int, str]], path: str, on_error: OnError) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a file that holds one after another."""
+    again: deque[tuple[int, str]] = deque()  # lines after a broken one
+    is_broken = False  # whether what can't begin a record belongs to a broken one, and is no mistake of its own
+    while (line := again.popleft() if again else next(lines, None)) is not None:
+        number, text = line
+        if not text.strip(" \t\r") or (is_broken and not text.startswith(("{", "["))):
+            continue
+        is_broken = False
+        where = f"{path}:{number}"
+        try:
+            value = parse(text, where)
+        except DataError as error:
+            if not _is_unfinished(text, error):
+                on_error(error)
+                continue
+            value_lines, problem = _lines_of_value(line, again, lines)
+            if problem:
+                on_error(DataError(f"{where}: not JSON: {problem}") if len(value_lines) > 1 else error)
+                again.extendleft(reversed(value_lines[1:]))
+                is_broken = len(value_lines) > 1
+                continue
+            try:
+                value = parse("\n".join(text for _, text in value_lines), where)
+            except DataError as error_inside:
+                on_error(error_inside)
+                continue
+        yield where, value
+
+
+def _is_unfinished(text: str, error: DataError) -> bool:
+    """Return whether a line is the beginning of a value: nothing is wrong with it but that it ends too early."""
+    cause = error.__cause__
+    if not text.lstrip().startswith(("{", "[")) or not isinstance(cause, json.JSONDecodeError):
+        return False
+    return cause.pos >= len(text.rstrip()) and not cause.msg.startswith("Unterminated")
+
+
+def _lines_of_value(
+    first: tuple[int, str], again: deque[tuple[int, str]], lines: Iterator[tuple[int, str]]
+) -> tuple[list[tuple[int, str]], str]:
+    """Return the lines of a value that `first` begins, and what is wrong if they are not whole.
+
+    The lines then end with one that no JSON can have there: a string without its end, or an object that begins after
+    anything but a comma, a colon or a bracket, as after a line of JSON lines that was cut off. Each line is looked at
+    once: parsing the value again after each line would take time in the square of its length.
+    """
+    found, (depth, before) = [first], _depth(first[1])
+    while (line := again.popleft() if again else next(lines, None)) is not None:
+        found.append(line)
+        text = line[1].strip()
+        if not text:
+            continue
+        change, last = _depth(text)
+        if last == '"' or (text.startswith("{") and before not in ",:["):
+            return found, f"the value that begins here is cut off, or broken in line {line[0]}"
+        depth, before = depth + change, last
+        if depth <= 0:
+            return found, ""
+    return found, "the value that begins here has no end"
+
+
+def _depth(text: str) -> tuple[int, str]:
+    """Return by how many brackets a line goes deeper, and its last character, strings aside ('"': one is open)."""
+    rest = (STRING.sub("0", text) if '"' in text else text).rstrip()
+    opened, closed = rest.count("{") + rest.count("["), rest.count("}") + rest.count("]")
+    return opened - closed, '"' if '"' in rest else rest[-1:]
 
 
 def is_array(file: BinaryIO) -> bool:
@@ -96,7 +173,7 @@ class _Source:
             line = self.line + self.buffer.count("\n", self.counted) + error.object.count(b"\n", 0, error.start)
             found = shorten(error.object[error.start : error.end])
             raise DataError(
-                f"{self.path}:{line}: found {found}, expected UTF-8. Convert the file with iconv"
+                f"{self.path}:{line}: found {found}, expected UTF-8. Set data.encoding (such as latin-1)"
             ) from error
         self.buffer, self.at, self.counted = self.buffer[self.at :] + text, 0, 0
 
@@ -144,6 +221,9 @@ def parse(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: unique_keys(pairs, where))
     except json.JSONDecodeError as error:
+        if (line := error.lineno - 1) > 0:
+            path, _, first = where.rpartition(":")
+            raise DataError(f"{path}:{int(first) + line}: not JSON: {error.msg}") from error
         raise DataError(f"{where}: not JSON at character {error.pos + 1}: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; nesting of thousands of levels
         raise DataError(f"{where}: JSON that can't be read: {shorten_message(str(error))}") from error

@@ -55,12 +55,14 @@ def opened(path: str, encoding: str = "utf-8") -> Iterator[BinaryIO]:
             yield converted
 
 
-def decoded_lines(file: BinaryIO, path: str) -> Iterator[tuple[int, str]]:
+def decoded_lines(file: BinaryIO, path: str, *, keep_ends: bool = False) -> Iterator[tuple[int, str]]:
     """Yield the number and the text of each line of an open file, read from its start. Raises DataError."""
     for number, raw in enumerate(file, start=1):
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        yield number, _decode(raw.removesuffix(b"\n").removesuffix(b"\r"), f"{path}:{number}")
+        line = raw.removesuffix(b"\n").removesuffix(b"\r")
+        end = raw[len(line) :].decode("ascii") if keep_ends else ""
+        yield number, _decode(line, f"{path}:{number}") + end
 
 
 def look_ahead(values: Iterator[T], number: int) -> tuple[list[T], Iterator[T]]:
@@ -113,7 +115,7 @@ def read_whole(path: str, encoding: str = "utf-8") -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         found = raw[error.start : error.end]
         raise DataError(
-            f"{path}:{line}: found {shorten(found)}, expected UTF-8. Convert the file with iconv, or is it binary?"
+            f"{path}:{line}: found {shorten(found)}, expected UTF-8. Set data.encoding, or is it binary?"
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -130,7 +132,7 @@ def _decode(raw: bytes, where: str) -> str:
         found = raw[error.start : error.end]
         raise DataError(
             f"{where}: found {shorten(found)} at byte {error.start + 1} of the line, expected UTF-8. "
-            "Convert the file with iconv, or is this a binary file?"
+            "Set data.encoding (such as latin-1), or is this a binary file?"
         ) from error
     if "\r" in text and text.count("\r") > 1 and where.endswith(":1"):
         raise DataError(f"{where}: found lines that end with CR alone, expected LF or CRLF. Convert the file first.")

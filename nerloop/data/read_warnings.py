@@ -69,7 +69,7 @@ class ReadWarnings:
     def finish(self) -> None:
         """Raise the errors of the bad records, if there were any. Call it at the end of each file."""
         if len(self.errors) == 1:
-            raise self.errors[0]
+            raise self.errors.pop()  # kept, it would hold the frame that holds this list, and so an open file
         if self.errors:
             raise BadRecordsError([str(error) for error in self.errors])
 

@@ -19,12 +19,20 @@ from nerloop.errors import DataError, shorten
 from nerloop.tags import NO_COLUMN, to_tags
 from nerloop.types import Example, Span
 
+INVISIBLE = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + (
+    "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
+"""White space, soft hyphens, and characters without width: no span should begin or end with them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextRecord:
     """A text and its spans in code points; `spans` is None where nobody annotated it.
 
     `tokens` are the record's own, where it has some. `location` is file:line, or the file whose whole text this is.
+
+    `source` is what leads predictions back to the record: "format", and "record" (the parsed record of JSON, the row of
+    a table by column) or "folder" and "name" (of the file, for plain text and brat). Examples also get its "text".
     """
 
     text: str
@@ -34,7 +42,9 @@ class TextRecord:
     tokens: tuple[Offsets, ...] = ()
     is_file: bool = False
     hulls: frozenset[Span] = frozenset()  # those of `spans` that are the hulls of discontinuous ones
-    source: Mapping[str, Any] | None = None  # for predictions: what leads back, such as the id of a task
+    source: Mapping[str, Any] | None = None
+    start: int = 0  # offset of the text in its file, where that is counted through
+    confidences: tuple[float, ...] | None = None  # of `spans`, if they are predicted
 
 
 def as_offset(value: Any, where: str) -> int:
@@ -65,35 +75,54 @@ def as_text(value: Any, name: str, where: str) -> str:
 
 def cut(record: TextRecord, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a text, with offsets and, where it is annotated and they are asked for, with tags."""
-    sentences = _sentences(record, options.rule)
     if not options.with_tags or record.spans is None:
-        for tokens in sentences:
-            yield _example(record, tokens)
+        yield from cut_untagged(record, options.rule)
         return
+    sentences = _sentences(record, options.rule)
     placing = _Placing(record, sentences, warnings)
     for span in without_overlaps(record, options.overlaps, warnings):
         placing.add(span)
-    for i, tokens in enumerate(sentences):
+    for i, example in enumerate(_examples(record, sentences)):
         yield replace(
-            _example(record, tokens),
-            tags=tuple(to_tags(placing.tagged[i], len(tokens))),
-            missed=tuple(placing.missed[i]),
+            example,
+            tags=tuple(to_tags(placing.tagged[i], len(example.tokens))),
+            missed=tuple(_shifted(span, record.start) for span in placing.missed[i]),
             widened=tuple(placing.widened[i]),
         )
 
 
-def without_overlaps(record: TextRecord, which: str, warnings: ReadWarnings) -> list[Span]:
-    """Return the spans of a record without overlaps, left to right. Keeps the longest, or the shortest ("innermost").
+def cut_untagged(record: TextRecord, rule: Rule) -> Iterator[Example]:
+    """Yield the sentences of a text without tags, with offsets."""
+    return _examples(record, _sentences(record, rule))
 
-    Of equally long spans the leftmost is kept, of equal ones the first. Empty spans are left out. Raises DataError if
-    `which` is "error" and two spans overlap.
+
+def without_overlaps(record: TextRecord, which: str, warnings: ReadWarnings) -> list[Span]:
+    """Return the spans of a record without overlaps or white space at their edges, left to right.
+
+    Keeps the longest, or the shortest ("innermost"); of equally long spans the leftmost, of equal ones the first. The
+    hull of a discontinuous span is kept only where it overlaps no other span. Empty spans are left out. Raises
+    DataError if `which` is "error" and two spans overlap.
     """
-    distinct = [span for span in dict.fromkeys(record.spans or ()) if span.start < span.end]
-    if len(distinct) < len(record.spans or ()):
+    hulls: set[Span] = set()
+    distinct: dict[Span, None] = {}
+    has_odd = False
+    for span in record.spans or ():
+        trimmed = _trimmed(record.text, span)
+        if trimmed != span:
+            warnings.add(
+                "spans read without the white space at their edges", f"{record.location} {_describe(record, span)}"
+            )
+        if span in record.hulls:
+            hulls.add(trimmed)
+        if trimmed.start == trimmed.end or trimmed in distinct:
+            has_odd = True
+        else:
+            distinct[trimmed] = None
+    if has_odd:
         warnings.add("records with spans that are empty or written twice", record.location)
     sign = 1 if which == "innermost" else -1
     kept: list[Span] = []  # sorted and disjoint
-    for span in sorted(distinct, key=lambda s: (sign * (s.end - s.start), s.start)):
+    for span in sorted(distinct, key=lambda s: (s in hulls, sign * (s.end - s.start), s.start)):
         at = bisect.bisect_left(kept, span.end, key=lambda s: s.start)  # the first one that starts at or after its end
         if at == 0 or kept[at - 1].end <= span.start:
             kept.insert(at, span)
@@ -101,8 +130,18 @@ def without_overlaps(record: TextRecord, which: str, warnings: ReadWarnings) -> 
         place = f"{record.location} {_describe(record, span)} in {_describe(record, kept[at - 1])}"
         if which == "error":
             raise DataError(f"{place}: found spans that overlap, expected none; set data.overlaps to outermost")
-        warnings.add("nested or overlapping spans left out", place)
+        what = "hulls of discontinuous spans" if span in hulls else "nested or overlapping spans"
+        warnings.add(f"{what} left out", place)
     return kept
+
+
+def _trimmed(text: str, span: Span) -> Span:
+    """Return a span without the white space at its edges; a span of white space alone is returned as it is."""
+    inside = text[span.start : span.end]
+    if not inside.strip(INVISIBLE):
+        return span
+    start = span.start + len(inside) - len(inside.lstrip(INVISIBLE))
+    return Span(start, start + len(inside.strip(INVISIBLE)), span.type)
 
 
 @dataclass
@@ -136,12 +175,21 @@ class _Placing:
             self.warnings.add("spans in texts without any token left out", place)
             return
         is_exact = first < last and (self.starts[first], self.ends[last - 1]) == (span.start, span.end)
-        if is_exact and last <= self.firsts[sentence + 1] and first >= self.free:
+        is_inside = last <= self.firsts[sentence + 1]
+        if is_exact and is_inside and first >= self.free:
             self.tagged[sentence].append(self._of_tokens(sentence, first, last, span.type))
             self.free = last
             return
         self.missed[sentence].append(span)
-        self.warnings.add(self._reason(first, last, sentence), place)
+        if first >= last:
+            what = "spans of white space alone can't be trained on"
+        elif last <= self.free:
+            what = "spans in a token that another span has already can't be trained on"
+        elif not is_inside:
+            what = "spans that continue after the end of a sentence are trained on in pieces"
+        else:
+            what = "spans off the borders of tokens are widened to them for training"
+        self.warnings.add(f"{what} and count as missed in evaluation", place)
         for i in range(sentence, len(self.sentences)):
             start, end = max(first, self.free, self.firsts[i]), min(last, self.firsts[i + 1])
             if start < end:
@@ -155,15 +203,6 @@ class _Placing:
     def _of_tokens(self, sentence: int, first: int, last: int, type_: str) -> Span:
         return Span(first - self.firsts[sentence], last - self.firsts[sentence], type_)
 
-    def _reason(self, first: int, last: int, sentence: int) -> str:
-        if first >= last:
-            what = "spans of white space alone can't be trained on"
-        elif last > self.firsts[sentence + 1]:
-            what = "spans that continue after the end of a sentence are trained on in pieces"
-        else:
-            what = "spans off the borders of tokens are widened to them for training"
-        return f"{what} and count as missed in evaluation"
-
 
 def _sentences(record: TextRecord, rule: Rule) -> list[Sequence[Offsets]]:
     sentences = list(rule(record.text))
@@ -176,17 +215,24 @@ def _sentences(record: TextRecord, rule: Rule) -> list[Sequence[Offsets]]:
     return [record.tokens[a:b] for a, b in itertools.pairwise(borders) if a < b]
 
 
-def _example(record: TextRecord, tokens: Sequence[Offsets]) -> Example:
-    words = tuple(record.text[start:end] for start, end in tokens)
-    location = record.location
-    if record.is_file:
-        location = f"{location}:{line_of(record.text, tokens[0][0])}"
-    return Example(words, (), location, record.document, tuple(tokens))
+def _examples(record: TextRecord, sentences: Iterable[Sequence[Offsets]]) -> Iterator[Example]:
+    source = record.source
+    if source is not None and "text" not in source:
+        source = {**source, "text": record.text}
+    line, at = 1, 0  # of the sentence before
+    for tokens in sentences:
+        words = tuple(record.text[start:end] for start, end in tokens)
+        location = record.location
+        if record.is_file:
+            line, at = line + record.text.count("\n", at, tokens[0][0]), tokens[0][0]
+            location = f"{location}:{line}"
+        offsets = tuple((start + record.start, end + record.start) for start, end in tokens)
+        yield Example(words, (), location, record.document, offsets, source=source)
+        source = None
 
 
-def line_of(text: str, at: int) -> int:
-    """Return the number (from 1) of the line that holds a character of a text."""
-    return text.count("\n", 0, at) + 1
+def _shifted(span: Span, by: int) -> Span:
+    return Span(span.start + by, span.end + by, span.type) if by else span
 
 
 def _describe(record: TextRecord, span: Span) -> str:

@@ -6,64 +6,113 @@ the one that is used unless `data.tokenizer` names another: a built-in one or th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import regex
 
 from nerloop import plugins
 from nerloop.errors import PluginError, shorten
-from nerloop.types import Example
 
 Offsets = tuple[int, int]
 """Start and end of a token in its text, in code points, half-open."""
 Rule = Callable[[str], Iterable[Sequence[Offsets]]]
 
-RULES = {"words": "nerloop.data.segmentation.words", "whitespace": "nerloop.data.segmentation.whitespace"}
+RULES = {
+    "words": "nerloop.data.segmentation.words",
+    "whitespace": "nerloop.data.segmentation.whitespace",
+    "words1": "nerloop.data.words1.words",
+    "words2": "nerloop.data.segmentation.words",
+}
 DEFAULT_RULE = "words"
+SAVED_AS = {"words": "words2"}
+"""What a saved model calls a rule: `words` means the newest version, and a model keeps the one of its training."""
+SAVED_BEFORE = {"words": "words1"}
+"""What the names in saved models mean: models of before `words2` say "words"."""
 
-# A number or word, with punctuation inside it (3.5, O'Neill, U.S., A&M, e-mail), or one character that is no space.
-# A final full stop belongs to the word only if the word has another one inside: "U.S." but not "Paris.".
-TOKEN = re.compile(r"\w+(?:[.]\w+)+[.]|\w+(?:['’.,&@/:_-]\w+)*|[^\w\s]", re.UNICODE)
+MAX_TOKENS = 160
+"""Tokens of a sentence. A line without a sentence's end is cut there, so that most pieces fit into a model's window.
 
-LINE = re.compile(r"[^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
-SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*""")
-BEGINNING = re.compile(r"""\s+["'“‘«(\[¿¡]*(.?)""")
-LAST_WORD = re.compile(r"[\w.]+$")
-# Before a full stop these end no sentence, and neither does a single letter ("J. Smith") or a word with a stop inside
+Longer ones would take windows that overlap, and attention costs more the longer they are.
+"""
+
+# Words by the Unicode Standard Annex #29, with the changes that are told below. All repetitions are possessive (++): a
+# match never goes back, so the time is linear in the text.
+_LETTER = r"[\p{WB=ALetter}\p{WB=Hebrew_Letter}]"
+_UNIT = r"[\p{WB=ALetter}\p{WB=Hebrew_Letter}\p{WB=Numeric}]"
+_MARKS = r"[\p{WB=Extend}\p{WB=ZWJ}]*+"  # combining marks and joiners belong to what they follow
+_APOSTROPHE = "['’＇]"
+_LETTERS = rf"(?:{_LETTER}{_MARKS})++"
+_SMALL = rf"(?:\p{{Ll}}{_MARKS})++"
+_RUN = rf"{_UNIT}{_MARKS}(?:\p{{WB=Format}}*+{_UNIT}{_MARKS})*+"  # also over soft hyphens and marks of direction
+# What joins two runs to one word: 3.5 and 10:30, U.S and x.org but not "end.Start", O'Neill, col·legi, צה"ל.
+_JOINT = rf"""(?:
+      (?<=\p{{Nd}})[.,:．，：](?=\p{{Nd}})
+    | [.](?={_UNIT})(?:(?<!\p{{Ll}}[.])|(?!\p{{Lu}}))
+    | {_APOSTROPHE}(?={_UNIT})(?![sS](?!{_UNIT}))
+    | [·‧\u05f3\u05f4](?={_LETTER})
+    | (?<=\p{{WB=Hebrew_Letter}})"(?=\p{{WB=Hebrew_Letter}})
+)"""
+_TOKEN = regex.compile(
+    rf"""(?V1)(?x:
+      # Letters with full stops, the last one included: U.S., Ph.D.
+      (?:{_LETTER}{_MARKS}){{1,2}}+(?:[.](?:{_LETTER}{_MARKS}){{1,2}}+)++[.](?!{_UNIT})
+      # A name may follow an apostrophe (l'Italie, dell'Europa) ...
+    | (?:[LDld]|{_SMALL}|\p{{Lu}}{_MARKS}{_SMALL}){_APOSTROPHE}(?=\p{{Lu}})
+      # ... or stand before one (Obama's, Ankara'da).
+    | [\p{{Lu}}&&\p{{Latin}}]{_MARKS}{_LETTERS}(?={_APOSTROPHE}\p{{Ll}})
+    | (?<={_LETTER}|\p{{M}}){_APOSTROPHE}(?:{_SMALL}|S(?!{_UNIT}))
+      # A word, or a run of Katakana.
+    | {_RUN}(?:{_JOINT}{_RUN})*+
+    | (?:\p{{WB=Katakana}}{_MARKS})++
+      # Anything else that can be seen: one character as a reader sees it (ideographs, Thai, emoji, punctuation).
+    | \p{{RI}}{{2}}  # a flag; \X would count the flags before it each time
+    | (?![\s\x1c-\x1f\p{{Cf}}])\X
+    )"""
+)
+
+_LINE = regex.compile(r"[^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]++")
+_CLOSING = r"""["'”’»)\]」』）]*+"""
+_SENTENCE_END = regex.compile(rf"(?<![.!?…؟։])[.!?…؟։]++{_CLOSING}(?=\s)|[。！？｡।॥።፧។៕။۔]++{_CLOSING}")
+_BEGINNING = regex.compile(r"""\s++["'“‘«(\[¿¡]*+(.?)""")
+_LAST_WORD = regex.compile(r"[\w.]+$")
+_CLAUSE_ENDS = frozenset(",;:،؛、，；：")
+# Before a full stop these end no sentence, and neither does a single letter ("J. Smith") or letters with a stop inside
 # ("U.S."). English, since a wrong cut costs an entity and a missing one only a longer sentence.
-ABBREVIATED = (
+_ABBREVIATED = (
     "mr mrs ms dr prof st sr jr rev gen col maj capt lt sgt sen rep gov pres hon no nos vol vs etc inc ltd co corp "
     "bros dept univ fig figs eq al cf ca approx est jan feb mar apr jun jul aug sep sept oct nov dec"
 )
-ABBREVIATIONS = frozenset(ABBREVIATED.split())
+_ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 
 
 def words(text: str) -> Iterator[list[Offsets]]:
     """Yield the sentences of a text: a line break ends one, and so does a stop that looks like a sentence's end.
 
-    Such a stop is . ! ? or … (and closing quotes and brackets), followed by white space and then no lower-case letter.
-    A single full stop does not count if the word before it is an abbreviation, a letter, or has a full stop inside. The
-    stops 。！？ always end a sentence.
+    Such a stop is . ! ? … ؟ or ։ (and closing quotes and brackets), followed by white space and then no lower-case
+    letter. A single full stop does not count if the word before it is an abbreviation, a letter, or letters with a full
+    stop inside. The stops 。！？ and those of Indic scripts, Urdu, Ethiopic, Khmer and Burmese always end a sentence.
+    A sentence of more than MAX_TOKENS tokens is cut, if possible after a comma, semicolon or colon.
 
     "Mr. Li left. OK" -> [[(0, 2), (2, 3), (4, 6), (7, 11), (11, 12)], [(13, 15)]]
     """
-    for line in LINE.finditer(text):
+    for line in _LINE.finditer(text):
         start = line.start()
         for end in [*_sentence_ends(text, start, line.end()), line.end()]:
-            if tokens := [match.span() for match in TOKEN.finditer(text, start, end)]:
-                yield tokens
+            if tokens := [match.span() for match in _TOKEN.finditer(text, start, end)]:
+                yield from _of_bounded_length(text, tokens)
             start = end
 
 
 def whitespace(text: str) -> Iterator[list[Offsets]]:
     """Yield the sentences of a text that is tokenized already: a sentence a line, white space between its tokens."""
-    for line in LINE.finditer(text):
-        if tokens := [match.span() for match in re.finditer(r"\S+", line.group())]:
-            yield [(start + line.start(), end + line.start()) for start, end in tokens]
+    for line in _LINE.finditer(text):
+        if tokens := [match.span() for match in regex.finditer(r"\S++", text, pos=line.start(), endpos=line.end())]:
+            yield tokens
 
 
 def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
-    for match in SENTENCE_END.finditer(text, start, end):
-        following = BEGINNING.match(text, match.end(), end)
+    for match in _SENTENCE_END.finditer(text, start, end):
+        following = _BEGINNING.match(text, match.end(), end)
         if following and following[1].islower():
             continue
         if match.group() == "." and _is_abbreviated(text[max(start, match.start() - 30) : match.start()]):
@@ -72,11 +121,23 @@ def _sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
 
 
 def _is_abbreviated(before: str) -> bool:
-    word = LAST_WORD.search(before)
+    word = _LAST_WORD.search(before)
     if word is None:
         return False
-    found = word.group()
-    return "." in found or (len(found) == 1 and found.isalpha()) or found.lower() in ABBREVIATIONS
+    parts = word.group().split(".")
+    is_of_letters = all(len(part) <= 2 and part.isalpha() for part in parts) and (len(parts) > 1 or len(parts[0]) == 1)
+    return is_of_letters or word.group().lower() in _ABBREVIATIONS
+
+
+def _of_bounded_length(text: str, tokens: list[Offsets]) -> Iterator[list[Offsets]]:
+    start = 0
+    while len(tokens) - start > MAX_TOKENS:
+        last = start + MAX_TOKENS
+        places = range(last, start + MAX_TOKENS // 2, -1)
+        stop = next((i for i in places if text[tokens[i - 1][0]] in _CLAUSE_ENDS), last)
+        yield tokens[start:stop]
+        start = stop
+    yield tokens[start:]
 
 
 def rule_of(name: str) -> Rule:
@@ -105,19 +166,8 @@ def _checked(rule: Rule, name: str) -> Rule:
 
 
 def tokenize(text: str, rule: Rule = words) -> list[str]:
-    """Return the tokens of a line of text, whatever sentences the rule cuts it into.
+    """Return the tokens of a text, whatever sentences the rule cuts it into.
 
     "Mr. Li (U.S.) won 3.5%." -> ["Mr", ".", "Li", "(", "U.S.", ")", "won", "3.5", "%", "."]
     """
     return [text[start:end] for sentence in rule(text) for start, end in sentence]
-
-
-def read_text(lines: Iterable[str], name: str, rule: Rule = words) -> Iterator[Example]:
-    """Yield an example a line, blank ones left out: they end a document, as they do in a file of paragraphs."""
-    document = ""
-    for number, line in enumerate(lines, start=1):
-        if tokens := tokenize(line, rule):
-            document = document or f"{name}:{number}"
-            yield Example(tuple(tokens), (), f"{name}:{number}", document)
-        else:
-            document = ""

@@ -56,7 +56,11 @@ def write_nothing(examples: Sequence[Example], tagged: Sequence[Prediction]) -> 
 
 
 def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str) -> Iterable[str]:
-    """Yield a JSON object a sentence: tokens, gold (if known), tags, spans with text and confidence."""
+    """Yield a JSON object a sentence: tokens, gold (if known), tags, spans with text and confidence.
+
+    Sentences of texts also have `location`, `document`, `offsets` and `character_spans`, and the first one of each
+    record what leads back to it, as `source`.
+    """
     for example, prediction in zip(examples, tagged, strict=True):
         record: dict[str, Any] = {"tokens": example.tokens}
         if example.tags:
@@ -66,7 +70,18 @@ def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Prediction], decod
             {**span, "text": " ".join(example.tokens[span["start"] : span["end"]])}
             for span in prediction.spans(decoding)
         ]
-        yield json.dumps(record | _character_spans(example, prediction, decoding), ensure_ascii=False) + "\n"
+        record |= _character_spans(example, prediction, decoding)
+        line = json.dumps(record, ensure_ascii=False)
+        # Fields of the source may hold half a surrogate pair, which can only be written as an escape.
+        yield (line if example.source is None or _is_text(line) else json.dumps(record)) + "\n"
+
+
+def _is_text(line: str) -> bool:
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _character_spans(example: Example, prediction: Prediction, decoding: str) -> dict[str, Any]:
@@ -84,6 +99,8 @@ def _character_spans(example: Example, prediction: Prediction, decoding: str) ->
         gold = [span for span in to_spans(example.tags) if span not in example.widened]
         whole = [{**_in_text(example, start, end), "type": type_} for start, end, type_ in gold]
         record["gold_character_spans"] = whole + [span._asdict() for span in example.missed]
+    if example.source is not None:
+        record["source"] = example.source
     return record
 
 

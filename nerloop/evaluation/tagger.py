@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -10,6 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from nerloop.config import ModelSettings
+from nerloop.data.readers.text import records_of
+from nerloop.data.records import cut_untagged
 from nerloop.data.segmentation import Rule
 from nerloop.distributed.collectives import SingleProcess
 from nerloop.distributed.precision import precision_here
@@ -46,7 +49,7 @@ class Tagger:
     def tag(self, what: str | Sequence[str | Sequence[str]]) -> list[Entity] | list[list[Entity]]:
         """Return the entities of a text, or of each of several texts or token lists, as `nerloop.predict` finds them.
 
-        A text is split into tokens by the same rule as in training; each line is at least one sentence. In a token
+        A text is cut into sentences and tokens by the rule of the training; a line break ends a sentence. In a token
         list, start and end count the characters of its tokens joined with single spaces. A list of strings is a list of
         texts; one token list is [["Anna", "lives", "here"]].
         """
@@ -77,14 +80,8 @@ class Tagger:
             offsets = tuple((start, start + len(token)) for start, token in zip(starts, text, strict=False))
             yield Example(tuple(text), (), name, name, offsets)
             return
-        start, document = 0, ""
-        for number, line in enumerate(text.split("\n")):
-            spans = [span for sentence in self._rule(line) for span in sentence]
-            document = (document or f"{name}:{number}") if spans else ""
-            if spans:
-                tokens = tuple(line[a:b] for a, b in spans)
-                yield Example(tokens, (), name, document, tuple((start + a, start + b) for a, b in spans))
-            start += len(line) + 1
+        for record in records_of(io.StringIO(text, newline="\n"), name):
+            yield from cut_untagged(record, self._rule)
 
 
 def load(

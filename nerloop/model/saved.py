@@ -12,6 +12,7 @@ import numpy as np
 
 from nerloop.config import Config, Plugin
 from nerloop.data.options import ReadOptions
+from nerloop.data.segmentation import SAVED_AS, SAVED_BEFORE
 from nerloop.errors import DataError, ModelError, PluginError
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
@@ -39,12 +40,13 @@ class SavedModel:
 
     def write(self, folder: Path) -> None:
         """Write nerloop.json into the folder of a model."""
+        rule = SAVED_AS.get(self.read_options.tokenizer, self.read_options.tokenizer)
         values: dict[str, Any] = {
             **{kind: asdict(plugin) for kind, plugin in self.plugins.items()},
             "scheme": self.scheme,
             "mixed_precision": self.precision,
-            "tokenizer": self.read_options.tokenizer,  # where nerloop 0.1.0 looks for it
-            "data": self.read_options.to_dict(),
+            "tokenizer": rule,  # where nerloop 0.1.0 looks for it
+            "data": self.read_options.to_dict() | {"tokenizer": rule},
         }
         if self.learned:
             values["learned"] = {name: array.tolist() for name, array in self.learned.items()}
@@ -89,7 +91,7 @@ class SavedModel:
                     f"if you trust it, say --{kind} {plugin.name} (nerloop.load: plugins={{{kind!r}: {plugin.name!r}}})"
                 )
         asked_rule = chosen.get("tokenizer")
-        read = replace(read, tokenizer=asked_rule or rule)
+        read = replace(read, tokenizer=asked_rule or SAVED_BEFORE.get(rule, rule))
         if asked_rule is None and not read.has_built_in_tokenizer:
             raise PluginError(
                 f"{path}: tokenizer is {rule!r}, which is not nerloop's code; "

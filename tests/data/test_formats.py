@@ -40,6 +40,7 @@ TASK = {"data": {"text": "Anna"}, "annotations": []}
         ([TASK], ("label_studio", "label_studio")),
         ([{"text": "Anna", "tokens": ["Anna"], "labels": ["B-PER"]}], ("jsonl", "json")),
         ([{**TOKENS, "spans": [{"start": 0, "end": 1, "type": "PER"}]}], ("jsonl", "json")),
+        ([{**TOKENS, "spans": [], "document": "of two words"}], ("jsonl", "json")),
         ([{"text": "x", "tokens": ["x"], "labels": []}, SPANS], ("prodigy", "prodigy")),
     ],
 )

@@ -66,7 +66,7 @@ def test_is_array(text, expected):
         ("[{},\n", "x.json:2: not JSON: Expecting value"),
         ("[{}] x", "x.json:1: found 'x' after the end of the array"),
         ('[{},\n{"a": 1, "a": 2}]', "x.json:2: found the key 'a' twice in one object, expected each once"),
-        (b'[{},\n{"a": "\xff"}]', "x.json:2: found b'\\xff', expected UTF-8. Convert the file with iconv"),
+        (b'[{},\n{"a": "\xff"}]', "x.json:2: found b'\\xff', expected UTF-8. Set data.encoding (such as latin-1)"),
         ('[{"a": "\n"}]', "x.json:1: not JSON: Invalid control character at"),
     ],
 )
@@ -80,3 +80,51 @@ def test_a_mistake_early_in_a_large_file_is_found_early(monkeypatch):
     assert message("[{},\n{x" + "{}," * 100_000) == (
         "x.json:2: not JSON: Expecting property name enclosed in double quotes"
     )
+
+
+INDENTED = json.dumps({"a": [1, {"b": "]}"}], "c": {}}, indent=2)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_values_take_one_line_or_several(end):
+    text = end.join(['{"a": 1}', INDENTED, INDENTED, '["x",', "{}]", '{"b": 2}'])
+    value = json.loads(INDENTED)
+    assert [value for _, value in read(text)] == [{"a": 1}, value, value, ["x", {}], {"b": 2}]
+
+
+def test_a_value_of_several_lines_is_told_by_its_first_one():
+    assert [where for where, _ in read('{"a": 1}\n{\n"b":\n{"c": 1}\n}\n{"d": 2}\n')] == [
+        "x.json:1", "x.json:2", "x.json:6",
+    ]  # fmt: skip
+
+
+def errors(text: str) -> tuple[list, list[str]]:
+    Path("x.json").write_text(text, encoding="utf-8")
+    found: list[str] = []
+    return [value for _, value in read_values("x.json", on_error=lambda e: found.append(str(e)))], found
+
+
+@pytest.mark.parametrize("cut", ['{"a": "Bar', '{"a": [', '{"a": [1,', '{"a": 1', '{"a":', "{", '{"a": 1,, "b": 2}'])
+def test_a_broken_line_is_told_and_all_others_are_read(cut):
+    found, problems = errors(f'{{"n": 0}}\n{cut}\n{{"n": 1}}\n{{"n": 2}}\n{{"n": 3}}\n')
+    assert found == [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}]
+    assert [problem.partition(": ")[0] for problem in problems] == ["x.json:2"]
+
+
+def test_a_mistake_in_a_value_of_several_lines_is_told_by_its_line():
+    text = INDENTED.replace('"c"', "c")
+    assert errors(f'{text}\n{INDENTED}\n{{"n": 1}}') == (
+        [json.loads(INDENTED), {"n": 1}],
+        ["x.json:8: not JSON: Expecting property name enclosed in double quotes"],
+    )
+
+
+def test_a_string_without_its_end_ends_a_value_of_several_lines():
+    found, problems = errors(INDENTED.replace(']}"', "]}") + f"\n{INDENTED}\n")
+    assert found == [json.loads(INDENTED)]
+    assert problems == ["x.json:1: not JSON: the value that begins here is cut off, or broken in line 5"]
+
+
+def test_a_value_of_many_lines_takes_time_in_proportion():
+    lines = ['{"a": ['] + ["[1, 2],"] * 200_000 + ["[1, 2]]}"]
+    assert len(read("\n".join(lines))[0][1]["a"]) == 200_001  # minutes if each line were parsed with all before it

@@ -8,6 +8,7 @@ import pytest
 
 from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.data.arrow_cache import Cache
+from nerloop.data.formats import FORMATS
 from nerloop.data.tag_counts import TagCounts
 from nerloop.errors import DataError
 from nerloop.tags import Scheme, scheme_of, to_spans
@@ -87,10 +88,7 @@ def test_format_wins_over_the_suffix():
 
 
 def test_an_unknown_format_is_refused():
-    assert message("x.conll", format="xml") == (
-        "data.format: found 'xml', expected auto, conll, conllu, conll2012, jsonl, json, csv, parquet, prodigy, "
-        "doccano, spacy, label_studio, brat"
-    )
+    assert message("x.conll", format="xml") == (f"data.format: found 'xml', expected auto, {', '.join(FORMATS)}")
 
 
 @pytest.mark.parametrize("name", ["x.conll", "x.jsonl"])
@@ -179,3 +177,30 @@ def test_a_prefix_of_every_token_is_removed(tmp_path):
     path.write_text("en:London B-LOC\nen:a:b O\n")
     examples, _ = read_files([str(path)], ReadOptions(token_prefix="en:"))
     assert examples[0].tokens == ("London", "a:b")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.tsv", "Colon\tB\ncancer\tI\nis\tO\n\nIt\tO\n"),
+        (
+            "a.jsonl",
+            '{"tokens": ["Colon", "cancer", "is"], "tags": ["B", "I", "O"]}\n{"tokens": ["It"], "tags": ["O"]}\n',
+        ),
+        ("a.conll", "Colon B\ncancer E\nis O\n\nIt O\n"),
+        ("b.conll", "Colon B\ncancer L\nis O\n\nIt U\nso O\n"),
+    ],
+)
+def test_prefixes_without_types_are_entities_of_one_type(tmp_path, caplog, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    examples, _ = read_files([str(path)])
+    assert to_spans(examples[0].tags) == [(0, 2, "ENTITY")]
+    assert "tags without types are read with the type ENTITY" in caplog.text
+
+
+def test_a_prefix_without_a_type_among_others_is_refused(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("Colon B-X\ncancer I\nis O\n")
+    with pytest.raises(DataError, match=r"a\.conll:2: 'I' is not a tag"):
+        read_files([str(path)])

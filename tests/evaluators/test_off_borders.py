@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from nerloop.data import read_files
+from nerloop.data import ReadOptions, read_files
 from nerloop.evaluation.pipeline_score import character_spans
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Prediction
@@ -22,7 +22,7 @@ GOLD = [[0, 8, "LOC"], [15, 19, "PER"], [24, 26, "PER"]]  # "New York" lies with
 def read(tmp_path, **more):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"text": TEXT, "label": GOLD} | more) + "\n")
-    return read_files([str(path)])[0]
+    return read_files([str(path)], ReadOptions(tokenizer="words1"))[0]  # whose words have hyphens
 
 
 def metrics(examples, *predicted: str) -> dict:

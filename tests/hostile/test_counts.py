@@ -29,6 +29,7 @@ def test_at_least_ten_thousand_inputs_are_generated():
     found = tables()
     assert sorted(found) == [
         "test_alignment.py",
+        "test_columns.py",
         "test_predictions.py",
         "test_readers.py",
         "test_settings.py",

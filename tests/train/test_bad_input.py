@@ -60,7 +60,7 @@ def test_empty_file(bad, tmp_path):
 def test_binary_file(bad):
     assert bad(train=b"\x89PNG\r\n\x1a\n\x00\x00") == (
         "train.conll:1: found b'\\x89' at byte 1 of the line, expected UTF-8. "
-        "Convert the file with iconv, or is this a binary file?"
+        "Set data.encoding (such as latin-1), or is this a binary file?"
     )
 
 

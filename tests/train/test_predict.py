@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
 from nerloop.data import ReadOptions
+from nerloop.data.segmentation import rule_of
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Predictor
+from nerloop.evaluation.tagger import load
 from nerloop.model.saved import SavedModel
 from nerloop.train import train
 
@@ -173,27 +176,108 @@ def test_a_training_without_documents_says_so_of_each_split(config, capsys):
     ]
 
 
-def test_standard_input_is_read_tagged_and_written_in_pieces(model, monkeypatch, capsys):
+def test_standard_input_is_tagged_and_written_in_pieces(model, monkeypatch, capsys):
     monkeypatch.setattr("nerloop.batching.features.CHUNK", 10)
-    num_read, at_writing = 0, []
+    at_writing = []
 
-    class Lines(io.BytesIO):
-        def __next__(self) -> bytes:
-            nonlocal num_read
-            num_read += 1
-            return super().__next__()
-
-    def noting(*arguments):
-        at_writing.append(num_read)
-        return jsonl_lines(*arguments)
+    def noting(examples, *others):
+        at_writing.append(len(examples))
+        return jsonl_lines(examples, *others)
 
     monkeypatch.setattr("nerloop.evaluation.prediction_files.jsonl_lines", noting)
-    text = "".join(f"Anna went to Paris {i}.\n" for i in range(35)).encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Lines(text), encoding="utf-8"))
+    give(monkeypatch, "".join(f"Anna went to Paris {i}.\n" for i in range(35)).encode())
     assert run_predict(monkeypatch, "--model", model[0], "--output_format", "jsonl") == 0
-    assert at_writing == [11, 21, 31, 36]  # the line behind a piece tells that it is whole
+    assert at_writing == [10, 10, 10, 5]
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["tokens"][4] for record in records] == [str(i) for i in range(35)]
+
+
+def give(monkeypatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbfAnna went to Paris. So did Bo.\r\n\r\nHello\n",
+        b"Anna B-PER\nwent O\n\nBo B-PER\n",
+        b"Anna\nwent\n.\n\nBo\n",
+        b'{"text": "Anna went. Bo, too.", "label": [[0, 4, "PER"]]}\n{"text": "To Paris.", "label": null}\n',
+        b'{"tokens": ["Anna", "went"], "tags": ["B-PER", "O"]}\n',
+        b"Anna\nZ\xfcrich\n",
+        b"Anna\n\0\n",
+        b" \n",
+    ],
+)
+@pytest.mark.parametrize("argument", [(), ("-",)])
+def test_standard_input_is_read_as_a_file_is(model, monkeypatch, tmp_path, capsys, data, argument):
+    source = tmp_path / "source"
+    source.write_bytes(data)
+    flags = ("--model", model[0], "--output_format", "jsonl")
+    capsys.readouterr()
+    code = run_predict(monkeypatch, *flags, str(source))
+    of_file = capsys.readouterr()
+    give(monkeypatch, data)
+    assert run_predict(monkeypatch, *flags, *argument) == code
+    of_input = capsys.readouterr()
+    assert of_input.err == of_file.err.replace(str(source), "<stdin>")
+    place = f'"folder": "{tmp_path}", "name": "source"'
+    expected = of_file.out.replace(place, '"folder": ".", "name": "stdin"').replace(str(source), "<stdin>")
+    assert of_input.out == expected
+    assert bool(of_input.out) == (code == 0)
+    assert ("<stdin>:2: found b'\\xfc' at byte 2" in of_input.err) == (b"\xfc" in data)
+
+
+def test_text_files_simply_work(model, monkeypatch, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("Barack Obama was born in Hawaii.\nAngela Merkel lives in Berlin.\n")
+    (tmp_path / "b.txt").write_text("😀 One.\n\n Two. Three\n", encoding="utf-8")
+    capsys.readouterr()
+    files = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    assert run_predict(monkeypatch, "--model", model[0], *files, "--output_format", "jsonl") == 0
+    found = capsys.readouterr()
+    assert found.err == ""
+    records = [json.loads(line) for line in found.out.splitlines()]
+    assert [r["tokens"][-2:] for r in records] == [
+        ["Hawaii", "."], ["Berlin", "."], ["One", "."], ["Two", "."], ["Three"]
+    ]  # fmt: skip
+    assert [r["location"] for r in records] == [
+        f"{files[0]}:1", f"{files[0]}:2", f"{files[1]}:1", f"{files[1]}:3", f"{files[1]}:3"
+    ]  # fmt: skip
+    assert [r["offsets"][0][0] for r in records] == [0, 33, 0, 9, 14]
+    assert run_predict(monkeypatch, "--model", model[0], *files) == 0
+    assert capsys.readouterr().out.startswith("Barack ")
+
+
+def test_a_tagger_finds_in_a_text_what_predict_finds_in_its_file(model, monkeypatch, tmp_path, capsys):
+    text = "Anna Smith met Bo in Paris. So?\r\n\n \tMr. Li, of Rome" + ", and Anna Bo" * 300 + "\n\nPeru"
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    assert run_predict(monkeypatch, "--model", model[0], str(tmp_path / "a.txt"), "--output_format", "jsonl") == 0
+    lines = capsys.readouterr().out.splitlines()
+    spans = [span for line in lines for span in json.loads(line)["character_spans"]]
+    found = load(model[0]).tag(text)
+    assert len(found) > 10
+    assert [(e["start"], e["end"], e["type"], e["confidence"]) for e in found] == [
+        (s["start"], s["end"], s["type"], s["confidence"]) for s in spans
+    ]
+    assert all(text[e["start"] : e["end"]] == e["text"] for e in found)
+
+
+def test_models_keep_the_rule_that_they_were_trained_with(model, monkeypatch, tmp_path, capsys):
+    path, (folder, _) = Path(model[0], "nerloop.json"), model
+    saved = json.loads(path.read_text())
+    assert (saved["tokenizer"], saved["data"]["tokenizer"]) == ("words2", "words2")
+
+    def tokens(*flags: str) -> list[str]:
+        give(monkeypatch, b"York-based\n")
+        capsys.readouterr()
+        assert run_predict(monkeypatch, "--model", folder, "--output_format", "jsonl", *flags) == 0
+        return json.loads(capsys.readouterr().out)["tokens"]
+
+    assert tokens() == ["York", "-", "based"]
+    path.write_text(json.dumps(saved | {"tokenizer": "words", "data": saved["data"] | {"tokenizer": "words"}}))
+    assert tokens() == ["York-based"]
+    assert load(folder)._rule is rule_of("words1")
+    assert tokens("--tokenizer", "words") == ["York", "-", "based"]
 
 
 @pytest.mark.parametrize("alignment", ["all", "document"])
@@ -219,12 +303,50 @@ def test_a_mistake_in_a_file_is_found_before_anything_is_written(model, monkeypa
     assert out.read_text(encoding="utf-8") == "before"
 
 
-def test_predict_may_write_over_what_it_reads(model, monkeypatch, tmp_path):
-    monkeypatch.setattr("nerloop.batching.features.CHUNK", 2)
-    path = tmp_path / "x.conll"
-    path.write_text("Anna O\n\n" * 9, encoding="utf-8")
-    assert run_predict(monkeypatch, "--model", model[0], str(path), "--output", str(path)) == 0
-    assert [line.split(" ")[:2] for line in path.read_text().split("\n") if line] == [["Anna", "O"]] * 9
+@pytest.mark.parametrize("flag", ["--output", "--metrics"])
+def test_predict_does_not_write_over_what_it_reads(model, monkeypatch, tmp_path, capsys, flag):
+    path, other = tmp_path / "x.conll", tmp_path / "other.conll"
+    path.write_text("Anna O\n\n")
+    other.symlink_to(path)
+    capsys.readouterr()
+    assert run_predict(monkeypatch, "--model", model[0], str(path), flag, str(other)) == 2
+    assert capsys.readouterr() == (
+        "", f"nerloop: error: {flag} {other}: is the input, expected another name for the output\n"
+    )  # fmt: skip
+    assert path.read_text() == "Anna O\n\n"
+    folder = tmp_path / "b"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Anna")
+    assert run_predict(monkeypatch, "--model", model[0], str(folder), flag, str(folder / "a.txt")) == 2
+    assert "is in the folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["/dev/full", "out"])
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(model, monkeypatch, tmp_path, capsys, output):
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").write_text("Anna went to Paris.\n" * 2000)
+    if output == "out":
+        real = open
+
+        def full(path, *arguments, **options):
+            return real("/dev/full" if str(path).startswith("out") else path, *arguments, **options)
+
+        monkeypatch.setattr("nerloop.run.output.open", full, raising=False)
+    capsys.readouterr()
+    assert run_predict(monkeypatch, "--model", model[0], "x.txt", "--output", output) == 2
+    assert capsys.readouterr().err == f"nerloop: error: {output}: can't be written: No space left on device\n"
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["x.txt"]
+
+
+def test_a_full_disk_behind_standard_output_is_one_line(model, tmp_path):
+    source = tmp_path / "x.txt"
+    source.write_text("Anna went to Paris.\n" * 2000)
+    command = [sys.executable, "-m", "nerloop.predict", "--model", model[0], str(source)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (
+        2, "nerloop: error: standard output: can't be written: No space left on device\n"
+    )  # fmt: skip
 
 
 def test_texts_are_cut_as_in_training(config, monkeypatch, tmp_path, capsys):
@@ -281,13 +403,13 @@ def test_predict_reads_as_the_training_did_unless_told_otherwise(config, monkeyp
     train(replace(config, data=DataSettings(train=str(source), offsets="utf16", tag_column="label", labels=["O"])))
     folder = Path(config.run.dir, "model")
     assert json.loads((folder / "nerloop.json").read_text())["data"] == {
-        "format": "auto", "token_column": None, "tag_column": "label", "labels": ["O"], "tokenizer": "words",
+        "format": "auto", "token_column": None, "tag_column": "label", "labels": ["O"], "tokenizer": "words2",
         "offsets": "utf16", "overlaps": "outermost", "discontinuous": "hull", "encoding": "utf-8",
         "token_prefix": None, "on_bad_record": "stop",
     }  # fmt: skip
     arguments = predict_module._arguments(["--model", str(folder), "x.jsonl", "--labels", "O", "B-Q"])
     found = predict_module.read_options(arguments, SavedModel.read(folder).read_options)
-    assert found == ReadOptions(labels=["O", "B-Q"], offsets="utf16")
+    assert found == ReadOptions(labels=["O", "B-Q"], offsets="utf16", tokenizer="words2", for_prediction=True)
 
 
 def test_predict_refuses_read_options_that_a_model_folder_can_not_have(model, monkeypatch, capsys):
@@ -334,18 +456,6 @@ def test_ctrl_c_ends_predict_with_one_line_and_leaves_no_part_of_a_file(model, c
     assert shown.startswith("as it was read: ")
     assert stopped == "nerloop: stopped by Ctrl-C"
     assert list(tmp_path.glob("o*")) == []
-
-
-@pytest.mark.parametrize(("text", "code"), [("Anna flew to Paris.\n", 0), ("Anna flew to Paris.\n\nShe left.\n", 2)])
-def test_plain_text_that_is_taken_for_columns_is_told_how_to_be_read(text, code, model, monkeypatch, tmp_path, capsys):
-    folder, _ = model
-    source = tmp_path / "notes.txt"
-    source.write_text(text)
-    capsys.readouterr()
-    assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(tmp_path / "out")) == code
-    said = capsys.readouterr().err
-    assert "notes.txt:1: 'Paris.' is not a tag" in said
-    assert "; is this plain text? Then say --format text\n" in said
 
 
 def test_metrics_of_text_without_gold_tags_are_told_to_be_missing(model, monkeypatch, tmp_path, capsys):

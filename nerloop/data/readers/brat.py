@@ -15,8 +15,11 @@ from nerloop.data.records import TextRecord, as_type
 from nerloop.errors import DataError, shorten
 from nerloop.types import Span
 
-SKIPPED = "RENAM*#"
-"""First characters of lines that are no spans: relations, events, normalisations, attributes, equivalences, notes."""
+NO_SPANS = {
+    "R": "relations", "E": "events", "N": "normalisations", "A": "attributes", "M": "attributes", "*": "equivalences",
+    "#": "notes",
+}  # fmt: skip
+"""What lines are, by their first character, that are no spans."""
 ENTITY = re.compile(r"(\S+) (\d{1,12} \d{1,12}(?:;\d{1,12} \d{1,12})*)")
 
 
@@ -50,21 +53,32 @@ def read_brat(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterat
             continue
         annotations = str(Path(name).with_suffix(".ann"))
         text = read_whole(name, options.encoding)
-        spans = None
+        source = None
+        if options.for_prediction:
+            source = {"format": "brat", "folder": path, "name": os.path.relpath(name, path)}
+            if name == path:
+                source |= {"folder": str(Path(path).parent), "name": Path(path).name}
+        spans, hulls = None, frozenset[Span]()
         if options.with_tags and (annotations in existing or Path(annotations).is_file()):
-            spans = tuple(_read_spans(annotations, text, options, warnings))
-        yield TextRecord(text, spans, name, name, is_file=True)
+            found = list(_read_spans(annotations, text, options, warnings))
+            spans = tuple(span for span, _ in found)
+            hulls = frozenset(span for span, is_hull in found if is_hull)
+            hulls -= {span for span, is_hull in found if not is_hull}
+        yield TextRecord(text, spans, name, name, is_file=True, hulls=hulls, source=source)
 
 
-def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Span]:
-    """Yield the spans of a .ann file, in code points of its text."""
+def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[tuple[Span, bool]]:
+    """Yield the spans of a .ann file, in code points of its text, and whether each is the hull of several pieces."""
     # Whether offsets count code points or UTF-16 units is decided for the whole file, so first collect all of them.
     pieces: list[Slice] = []  # of all entities; a discontinuous entity has several
     types: list[tuple[str, int]] = []  # by entity: type and number of pieces
     where: list[str] = []  # by entity
     for number, line in open_lines(path, options.encoding):
         at = f"{path}:{number}"
-        if not line.strip() or line[0] in SKIPPED:
+        if not line.strip():
+            continue
+        if line[0] in NO_SPANS:
+            warnings.lose(NO_SPANS[line[0]], f"{at} {shorten(line)}")
             continue
         name, _, rest = line.partition("\t")
         entity, _, stated = rest.partition("\t")
@@ -85,7 +99,7 @@ def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnin
             warnings.add(f"discontinuous spans {'left out' if is_skipped else 'read as their hull'}", f"{at} {type_}")
             if is_skipped:
                 continue
-        yield Span(min(start for start, _ in places), max(end for _, end in places), type_)
+        yield Span(min(start for start, _ in places), max(end for _, end in places), type_), number > 1
 
 
 def _slices(borders: list[tuple[int, ...]], stated: str) -> list[Slice]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
 from typing import Any
 
-from nerloop.data.json_stream import read_values
+from nerloop.data.json_records import read_records
 from nerloop.data.offsets import Stated, to_code_points
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
@@ -13,8 +14,10 @@ from nerloop.data.records import TextRecord, as_offset, as_text, as_type
 from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 
-OTHER_TEXTS = ("hypertextlabels", "paragraphlabels", "timeserieslabels")
-"""Types of regions whose offsets are not characters of a plain text."""
+HYPERTEXT = "hypertextlabels"
+OTHER_TEXTS = ("paragraphlabels", "timeserieslabels")
+"""Types of regions whose offsets are not characters of one text."""
+ANSWERS = ("annotations", "completions", "predictions", "drafts")
 
 
 def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
@@ -24,9 +27,12 @@ def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -
     relations, and regions that are no labels of text are left out. A task without annotations was not annotated.
 
     The text is `data.text` or the only text in `data`; `token_column` names another one. If a task has several kinds of
-    labels, `tag_column` is the `from_name` of those to read. Raises DataError with file:line.
+    labels, `tag_column` is the `from_name` of those to read. The text of a task with labels of hypertext is that of
+    its HTML, as `globalOffsets` count it. Errors start with file:line.
     """
-    for where, task in read_values(path, options.encoding):
+
+    def record(found: tuple[str, Any]) -> TextRecord:
+        where, task = found
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise DataError(
                 f"{where}: found {shorten(task)}, expected a task of Label Studio's JSON export with 'data'"
@@ -35,8 +41,53 @@ def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -
         stated = _regions_of(annotation, options.tag_column, where, warnings) if annotation is not None else []
         name = _text_name(task["data"], options.token_column, where)
         text = as_text(task["data"][name], name, where)
+        if any(region.get("type") == HYPERTEXT for region in _all_regions(task)):
+            text = text_of_html(text)
         spans, _ = to_code_points(text, stated, where, unit=options.offsets)
-        yield TextRecord(text, None if annotation is None else tuple(spans), where, where)
+        source = _source(task) if options.for_prediction else None
+        return TextRecord(text, None if annotation is None else tuple(spans), where, where, source=source)
+
+    yield from warnings.each(record, read_records(path, options, warnings))
+
+
+def text_of_html(html: str) -> str:
+    """Return the text of HTML as Label Studio's globalOffsets count it: all text nodes, and one character a <br>.
+
+    "<p>Anna&amp;Bo<br>left</p>" -> "Anna&Bo\\nleft"
+    """
+    parser = _TextOfHtml()
+    parser.feed(html)
+    parser.close()
+    return "".join(parser.parts)
+
+
+class _TextOfHtml(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag == "br":
+            self.parts.append("\n")
+
+
+def _all_regions(task: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the regions of all annotations and predictions of a task, as far as they are well formed."""
+    for answers in (task.get(name) for name in ANSWERS):
+        for answer in answers if isinstance(answers, list) else []:
+            regions = answer.get("result") if isinstance(answer, dict) else None
+            yield from (r for r in regions if isinstance(r, dict)) if isinstance(regions, list) else ()
+
+
+def _source(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task without its annotations, and the names in the labeling configuration that its regions have."""
+    record = {name: value for name, value in task.items() if name not in ANSWERS}
+    regions = (r for r in _all_regions(task) if r.get("type") in ("labels", HYPERTEXT))
+    names = next(({name: r[name] for name in ("from_name", "to_name", "type") if name in r} for r in regions), {})
+    return {"format": "label_studio", "record": record, **names}
 
 
 def _annotation_of(task: Mapping[str, Any], where: str, warnings: ReadWarnings) -> Mapping[str, Any] | None:
@@ -64,20 +115,28 @@ def _regions_of(annotation: Mapping[str, Any], name: str | None, where: str, war
         at = f"{where}: region {i + 1}"
         kind = region.get("type")
         if kind in OTHER_TEXTS:
-            raise DataError(f"{at}: found a region of type {kind!r}; nerloop reads 'labels' of plain text (<Text>)")
-        if kind != "labels" or (name is not None and region.get("from_name") != name):
-            if kind != "relation":
+            raise DataError(f"{at}: found a region of type {kind!r}; nerloop reads labels of <Text> and <HyperText>")
+        if kind not in ("labels", HYPERTEXT) or (name is not None and region.get("from_name") != name):
+            if kind == "relation":
+                warnings.lose("relations", at)
+            else:
                 warnings.add("regions that are no labels of the text are left out", f"{at} {shorten(kind)}")
             continue
         value = region.get("value")
         if not isinstance(value, dict):
             raise DataError(f"{at}: 'value' is {shorten(value)}, expected an object with start, end and labels")
-        labels, text = value.get("labels"), value.get("text")
+        labels, text = value.get(str(kind)), value.get("text")
         if not isinstance(labels, list | None) or not isinstance(text, str | None):
             raise DataError(f"{at}: found {shorten(value)}, expected 'labels' to be a list and 'text' a text")
         if not labels:
             warnings.add("regions without a label are left out", at)
-        start, end = as_offset(value.get("start"), at), as_offset(value.get("end"), at)
+        place: Any = value
+        if kind == HYPERTEXT and not isinstance(place := value.get("globalOffsets"), dict):
+            raise DataError(
+                f"{at}: found a region of HTML without 'globalOffsets'; open the task in a newer Label Studio, "
+                "save its annotation, and export it again"
+            )
+        start, end = as_offset(place.get("start"), at), as_offset(place.get("end"), at)
         stated += [Stated(start, end, as_type(label, at, warnings), text) for label in labels or []]
     return stated
 

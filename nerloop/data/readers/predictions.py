@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from nerloop.data.json_stream import read_values
 from nerloop.data.records import TextRecord
@@ -20,38 +20,106 @@ MAX_RECORDS = 100
 """Number of sentences that `is_predictions` looks at."""
 
 
+class _Sentence(NamedTuple):
+    where: str
+    example: Example
+    confidence_of: Mapping[Offsets, float]  # by start and end in characters
+
+
 def is_predictions(path: str) -> bool:
     """Return whether a file of JSON lines holds predictions for sentences of texts."""
     first = (value for _, value in itertools.islice(read_values(path), MAX_RECORDS))
     return any(isinstance(value, dict) and {"tokens", "tags", "offsets", "document"} <= value.keys() for value in first)
 
 
-def read_predictions(path: str) -> Iterator[TextRecord]:
-    """Yield the documents of a predictions file; spaces and line breaks fill the gaps between tokens.
+def read_predictions(path: str, *, whole_files: bool = False) -> Iterator[TextRecord]:
+    """Yield the texts of a predictions file, each with what leads back to its source, if the predictions have that.
 
-    A sentence without a document is a text by itself. A sentence without offsets, as some of CoNLL-U, continues the
-    document of the sentence before, with spaces between its tokens. Raises DataError with file:line for anything that
-    nerloop doesn't write.
+    Plain text comes document by document, or as whole files. Otherwise a text is a record of the source. Without a
+    source, it is what the tokens of a document say, with spaces and line breaks in the gaps between them; a sentence
+    without offsets, as some of CoNLL-U, continues the document of the sentence before. Raises DataError with file:line
+    for anything that nerloop doesn't write.
     """
-    for document, group in itertools.groupby(_sentences_of(path), key=lambda pair: pair[1].document):
-        text, spans, location = "", [], ""
-        for where, example in group:
-            location = location or where
-            if not example.offsets:
-                places = lay_out(example.tokens, len(text) + bool(text))
-                example = replace(example, offsets=tuple(places))
-            if example.offsets and example.offsets[0][0] < len(text):
+    for _, group in itertools.groupby(_records_of(path), key=lambda record: _place(record, whole_files)):
+        yield _end_to_end(list(group), whole_files)
+
+
+def _records_of(path: str) -> Iterator[TextRecord]:
+    held: list[_Sentence] = []
+    for sentence in _sentences_of(path):
+        if held and (sentence.example.source is not None or sentence.example.document != held[0].example.document):
+            yield _record_of(held)
+            held = []
+        held.append(sentence)
+    if held:
+        yield _record_of(held)
+
+
+def _record_of(sentences: Sequence[_Sentence]) -> TextRecord:
+    first = sentences[0]
+    source = first.example.source
+    text, start = ("", 0) if source is None else (source["text"], source.get("start", 0))
+    spans: list[Span] = []
+    confidences: list[float] = []
+    for where, example, confidence_of in sentences:
+        if source is None:
+            example = _laid_out(example, len(text) + bool(text))
+            text = _with_tokens(text, example, where)
+        for span in in_characters(example.tags, example.offsets):
+            inside = Span(span.start - start, span.end - start, span.type)
+            if not 0 <= inside.start < inside.end <= len(text):
                 raise DataError(
-                    f"{where}: found offset {example.offsets[0][0]} after offset {len(text)} of the same document"
+                    f"{where}: found a span at {span.start} to {span.end}, which is not in the source's text"
                 )
-            for i, (token, (start, _)) in enumerate(zip(example.tokens, example.offsets)):
-                gap = start - len(text)
-                if gap > MAX_GAP:
-                    raise DataError(f"{where}: found a gap of {gap} characters between two tokens, expected a text")
-                # The gap before a sentence begins with the line break that ended the one before.
-                text += ("\n" + " " * (gap - 1) if gap and text and i == 0 else " " * gap) + token
-            spans += in_characters(example.tags, example.offsets)
-        yield TextRecord(text, tuple(spans), location, document)
+            spans.append(inside)
+            confidences.append(confidence_of.get((span.start, span.end), 1.0))
+    record = TextRecord(text, tuple(spans), first.where, first.example.document, source=source, start=start)
+    return replace(record, confidences=tuple(confidences))
+
+
+def _place(record: TextRecord, whole_files: bool) -> tuple[Any, ...]:
+    """Return what records of plain text that belong together have in common; of others nothing."""
+    source = record.source
+    if source is None or source["format"] != "text":
+        return (id(record), record.location)
+    return (source.get("folder"), source.get("name"), None if whole_files else record.document)
+
+
+def _end_to_end(records: Sequence[TextRecord], whole_files: bool) -> TextRecord:
+    """Return one record for the parts of a plain text."""
+    first = records[0]
+    if first.source is None or first.source["format"] != "text":
+        return first
+    at, spans = first.start, list[Span]()
+    for record in records:
+        if record.start != at:
+            raise DataError(
+                f"{record.location}: found text from offset {record.start}, expected {at}: is a part missing?"
+            )
+        shift = at - first.start
+        spans += [Span(span.start + shift, span.end + shift, span.type) for span in record.spans or ()]
+        at += len(record.text)
+    text = "".join(record.text for record in records)
+    text = text if whole_files else text.rstrip()
+    confidences = tuple(itertools.chain.from_iterable(record.confidences or () for record in records))
+    return replace(first, text=text, spans=tuple(spans), confidences=confidences)
+
+
+def _laid_out(example: Example, start: int) -> Example:
+    return example if example.offsets else replace(example, offsets=tuple(lay_out(example.tokens, start)))
+
+
+def _with_tokens(text: str, example: Example, where: str) -> str:
+    """Return a text with the tokens of its next sentence."""
+    if example.offsets and example.offsets[0][0] < len(text):
+        raise DataError(f"{where}: found offset {example.offsets[0][0]} after offset {len(text)} of the same document")
+    for i, (token, (start, _)) in enumerate(zip(example.tokens, example.offsets)):
+        gap = start - len(text)
+        if gap > MAX_GAP:
+            raise DataError(f"{where}: found a gap of {gap} characters between two tokens, expected a text")
+        # The gap before a sentence begins with the line break that ended the one before.
+        text += ("\n" + " " * (gap - 1) if gap and text and i == 0 else " " * gap) + token
+    return text
 
 
 def lay_out(tokens: Sequence[str], start: int) -> list[Offsets]:
@@ -65,15 +133,15 @@ def in_characters(tags: Sequence[str], offsets: Sequence[Offsets]) -> list[Span]
     return [Span(offsets[start][0], offsets[end - 1][1], type_) for start, end, type_ in to_spans(tags)]
 
 
-def _sentences_of(path: str) -> Iterator[tuple[str, Example]]:
+def _sentences_of(path: str) -> Iterator[_Sentence]:
     document = ""
     for where, value in read_values(path):
-        example = _sentence_of(value, where)
-        document = example.document if example.offsets else document
-        yield where, replace(example, document=document or where)
+        sentence = _sentence_of(value, where)
+        document = sentence.example.document if sentence.example.offsets else document
+        yield sentence._replace(example=replace(sentence.example, document=document or where))
 
 
-def _sentence_of(value: Any, where: str) -> Example:
+def _sentence_of(value: Any, where: str) -> _Sentence:
     try:
         tokens, tags = tuple(map(str, value["tokens"])), tuple(map(str, value["tags"]))
         offsets = tuple((int(start), int(end)) for start, end in value.get("offsets", ()))
@@ -82,6 +150,15 @@ def _sentence_of(value: Any, where: str) -> Example:
         fits = [end - start for start, end in offsets] == list(map(len, tokens)) and borders == sorted(borders)
         if not (fits or not offsets) or len(tags) != len(tokens):
             raise ValueError("tokens, tags and offsets don't match")
-        return Example(tokens, tags, where, str(value["document"] if offsets else ""), offsets)
+        source = value.get("source")
+        if source is not None:
+            is_known = isinstance(source["text"], str) and isinstance(source["format"], str)
+            names = [source.get("name", ""), source.get("folder", "")]
+            if not (is_known and all(isinstance(n, str) for n in names) and isinstance(source.get("start", 0), int)):
+                raise ValueError("the source has no format, text or name")
+        spans = value.get("character_spans", ())
+        confidence_of = {(int(s["start"]), int(s["end"])): float(s["confidence"]) for s in spans}
+        example = Example(tokens, tags, where, str(value["document"] if offsets else ""), offsets, source=source)
+        return _Sentence(where, example, confidence_of)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         raise DataError(f"{where}: not a prediction that nerloop wrote: {shorten(str(error))}") from error

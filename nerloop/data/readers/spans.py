@@ -3,55 +3,115 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from nerloop.data.json_stream import read_values
+from nerloop.data.column_names import SPAN_COLUMNS, TEXT_COLUMNS, find_texts, pick_column
+from nerloop.data.json_records import MAX_RECORDS, formats_of, has_ubiai_spans, read_records
+from nerloop.data.lines import look_ahead
 from nerloop.data.offsets import Slice, Stated, to_code_points
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
-from nerloop.data.readers.jsonl import pick_column
 from nerloop.data.records import TextRecord, as_offset, as_text, as_type
 from nerloop.errors import DataError, shorten
 
-SPAN_COLUMNS = ("spans", "entities", "label", "labels")
-TEXT_COLUMNS = ("text", "data")
 STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
+LABELS = ("label", "tag", "type", "entity_type", "entityLabel")  # the second is LightTag's, the last UBIAI's
 REFUSED = ("reject", "ignore")
 
 
 def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
-    """Yield the records of JSON lines, or of one JSON array: an object each, with a text and its spans.
+    """Yield the records of JSON lines, an array, or the list of one object: objects with a text and its spans.
 
     Spans are objects with start (or start_offset), end (or end_offset) and label, or triples [start, end, label]. They
     are under "spans", "entities", "label" or "labels", unless `tag_column` names another key. A record or span that was
     rejected or ignored (Prodigy's `answer`) is not gold. A record without spans was annotated, and has no entities, if
-    it has an answer or an `annotation_id` of Label Studio. Raises DataError with file:line.
+    it has an answer or an `annotation_id` of Label Studio. Errors start with file:line.
     """
-    for where, value in read_values(path, options.encoding):
+    head, records = look_ahead(read_records(path, options, warnings), MAX_RECORDS)
+    texts = TextNames.of([record for _, record in head], options, head[0][0] if head else path, warnings)
+    reader = SpanReader(options, warnings, texts)
+    found = warnings.each(lambda pair: reader.record(pair[1], pair[0]), records)
+    yield from (record for record in found if record is not None)
+
+
+@dataclass(frozen=True)
+class TextNames:
+    """The keys that may hold the text of a record."""
+
+    names: tuple[str, ...]
+
+    @staticmethod
+    def of(records: Sequence[Any], options: ReadOptions, where: str, warnings: ReadWarnings) -> TextNames:
+        """Return the usual names, or the one that the first records tell. Raises DataError where it may be two."""
+        records = [record for record in records if isinstance(record, dict)]
+        if options.token_column is not None or any(name in record for record in records for name in TEXT_COLUMNS):
+            return TextNames(TEXT_COLUMNS)
+        if (found := find_texts(records, where)) is None:
+            return TextNames(TEXT_COLUMNS)
+        warnings.add(f"column {shorten(found)} is read as the text", where)
+        return TextNames((found,))
+
+
+@dataclass
+class SpanReader:
+    """Reads records with a text and its spans. It remembers which tasks of Label Studio it has read."""
+
+    options: ReadOptions
+    warnings: ReadWarnings
+    texts: TextNames
+    tasks: dict[Any, Any] = field(default_factory=dict)  # the id of a task -> that of its annotation
+
+    def record(self, value: Any, where: str) -> TextRecord | None:
+        """Return the text and spans of a record, or None if it is left out. Raises DataError, starting with `where`."""
+        options, warnings = self.options, self.warnings
         if not isinstance(value, dict):
             raise DataError(f"{where}: found {shorten(value)}, expected an object such as {{'text': ..., 'spans': []}}")
-        text_name = pick_column(options.token_column, TEXT_COLUMNS, value, "data.token_column", where)
+        text_name = pick_column(options.token_column, self.texts.names, value, "data.token_column", where)
         text = as_text(value[text_name], text_name, where)
         if options.with_tags and value.get("answer") in REFUSED:
             warnings.add("records that were rejected or ignored are left out", where)
-            continue
+            return None
+        if self._is_another_annotation(value):
+            warnings.add("further annotations of a task are left out: the first one is read", where)
+            return None
         if options.with_tags and value.get("_is_binary"):
             warnings.add(
                 "records are answers about a single span (Prodigy's binary view) and may have more entities", where
             )
+        if isinstance(value.get("relations"), list) and value["relations"]:
+            warnings.lose("records with relations", where)
+        tokens = [] if has_ubiai_spans(value) else _tokens_of(value, where)
         stated = _spans_of(value, options.tag_column, where, warnings) if options.with_tags else None
-        tokens = _tokens_of(value, where)
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
         # Prodigy's tokens come from spaCy's tokenizer, which makes tokens of white space, too. Leave these out.
         places = [place for place in places if text[slice(*place)].strip()]
         if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
             raise DataError(f"{where}: found 'tokens' that overlap or go back, expected them from left to right")
-        yield TextRecord(text, None if stated is None else tuple(spans), where, where, tuple(places))
+        found = None if stated is None else tuple(spans)
+        return TextRecord(text, found, where, where, tuple(places), source=self._source(value))
+
+    def _is_another_annotation(self, record: Mapping[str, Any]) -> bool:
+        """Return whether this is another annotator's work on a task: Label Studio's short forms have one a record."""
+        task, annotation = record.get("id"), record.get("annotation_id")
+        if annotation is None or not isinstance(task, int | str):
+            return False
+        return bool(self.tasks.setdefault(task, annotation) != annotation)
+
+    def _source(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        if not self.options.for_prediction:
+            return None
+        name = self.options.format
+        if name == "auto":
+            name = next((f for f in formats_of(record, self.options) if f in ("prodigy", "doccano")), "prodigy")
+        return {"format": name, "record": record}
 
 
 def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: ReadWarnings) -> list[Stated] | None:
     """Return the spans of a record, or None if nobody annotated it."""
+    if name is None and has_ubiai_spans(record):
+        name = "tokens"
     is_annotated = any(column in record for column in ("answer", "annotation_id"))
     if name is None and is_annotated and not any(column in record for column in SPAN_COLUMNS):
         return []
@@ -65,6 +125,8 @@ def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: Re
         return None
     if not isinstance(spans, list):
         raise DataError(f"{where}: found the spans {shorten(spans)}, expected a list of them")
+    if spans and all(isinstance(span, str) for span in spans):
+        raise DataError(f"{where}: found {shorten(spans)}: labels of a whole text (classification), expected spans")
     stated = []
     for i, span in enumerate(spans):
         if isinstance(span, dict) and span.get("answer") in REFUSED:
@@ -87,8 +149,9 @@ def as_span(value: Any, where: str, warnings: ReadWarnings) -> Stated:
     elif isinstance(value, dict):
         start, end = (next((value[n] for n in names if n in value), None) for names in (STARTS, ENDS))
         labels = value.get("labels")
-        label = value.get("label", labels[0] if isinstance(labels, list) and labels else None)
-        text = value.get("text")
+        first = labels[0] if isinstance(labels, list) and labels else None
+        label = next((value[name] for name in LABELS if name in value), first)
+        text = value.get("text", value.get("value"))
     else:
         raise DataError(f"{where}: found {shorten(value)}, expected start, end and label, as an object or a triple")
     if text is not None and not isinstance(text, str):
@@ -111,31 +174,18 @@ def _tokens_of(record: Mapping[str, Any], where: str) -> list[Slice]:
     return slices
 
 
-def _spacy_records(path: str, options: ReadOptions) -> Iterator[tuple[str, Any]]:
-    for where, value in read_values(path, options.encoding):
-        if is_annotator_file(value):
-            for number, record in enumerate(value["annotations"], start=1):
-                yield f"{where} (record {number})", record
-        else:
-            yield where, value
-
-
-def is_annotator_file(value: Any) -> bool:
-    """Whether a JSON value is a file of the NER annotator for spaCy: one object that holds all records."""
-    return isinstance(value, dict) and all(isinstance(value.get(name), list) for name in ("classes", "annotations"))
-
-
 def read_spacy(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the records of spaCy's training data as JSON: one array, or a record a line.
 
     A record is [text, {"entities": [[start, end, label], ...]}]. If entities are null or missing, it was not annotated.
-    The records may also be in an object with "classes" and "annotations". Raises DataError with file:line.
+    The records may also be in an object with "classes" and "annotations". Errors start with file:line.
     """
-    name = options.tag_column or "entities"
-    for where, value in _spacy_records(path, options):
+
+    def record(found: tuple[str, Any]) -> TextRecord | None:
+        where, value = found
         if value is None:  # exports of the NER annotator for spaCy have some
             warnings.add("records that nobody annotated are left out", where)
-            continue
+            return None
         if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict | None):
             raise DataError(f'{where}: found {shorten(value)}, expected ["text", {{"entities": [[0, 4, "PER"]]}}]')
         text = as_text(value[0], "text", where)
@@ -144,4 +194,9 @@ def read_spacy(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
             raise DataError(f"{where}: {name!r} is {shorten(entities)}, expected a list of [start, end, label]")
         stated = [as_span(span, f"{where}: entity {i + 1}", warnings) for i, span in enumerate(entities or [])]
         spans, _ = to_code_points(text, stated, where, unit=options.offsets)
-        yield TextRecord(text, None if entities is None else tuple(spans), where, where)
+        source = {"format": "spacy", "record": value} if options.for_prediction else None
+        return TextRecord(text, None if entities is None else tuple(spans), where, where, source=source)
+
+    name = options.tag_column or "entities"
+    found = warnings.each(record, read_records(path, options, warnings))
+    yield from (record for record in found if record is not None)

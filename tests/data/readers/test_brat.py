@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nerloop.data import ReadOptions, format_of, read_files
-from nerloop.data.readers.brat import brat_files
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.readers.brat import brat_files, read_brat
 from nerloop.errors import DataError
 from nerloop.types import Span
 
@@ -96,11 +97,35 @@ def test_an_unreadable_subfolder_is_refused(monkeypatch):
 def test_a_discontinuous_span_is_read_as_its_hull_or_skipped(caplog):
     write("North and South Korea", "T1\tLOC 0 5;16 21\tNorth Korea", "T2\tLOC 10 21\tSouth Korea")
     with caplog.at_level(logging.WARNING):
-        assert tagged(read()) == ["North/B-LOC and/I-LOC South/I-LOC Korea/I-LOC"]
+        assert tagged(read()) == ["North/O and/O South/B-LOC Korea/I-LOC"]
         skipped = read(discontinuous="skip")
     assert tagged(skipped) == ["North/O and/O South/B-LOC Korea/I-LOC"]
     assert "1 discontinuous spans read as their hull: b/a.ann:1 LOC" in caplog.text
+    assert (
+        "1 hulls of discontinuous spans left out: b/a.txt LOC 'North and South Korea' at 0 in LOC 'South" in caplog.text
+    )
+    write("North and South Korea", "T1\tLOC 0 5;16 21\tNorth Korea")
+    assert tagged(read()) == ["North/B-LOC and/I-LOC South/I-LOC Korea/I-LOC"]
     assert "1 discontinuous spans left out: b/a.ann:1 LOC" in caplog.text
+
+
+def test_the_hull_of_a_discontinuous_span_displaces_no_other_span_whichever_is_kept():
+    lines = ("T1\tLOC 0 5;16 21\tNorth Korea", "T2\tLOC 10 21\tSouth Korea", "T3\tLOC 16 21\tKorea")
+    write("North and South Korea", *lines)
+    assert tagged(read()) == ["North/O and/O South/B-LOC Korea/I-LOC"]
+    assert tagged(read(overlaps="innermost")) == ["North/O and/O South/O Korea/B-LOC"]
+
+
+def test_what_an_example_has_no_room_for_is_counted_as_lost():
+    write("Anna Bo", "T1\tPER 0 4\tAnna", "T2\tPER 5 7\tBo", "R1\tkin Arg1:T1 Arg2:T2", "E1\tX:T1", "A1\tOld T1",
+          "M1\tOld T1", "N1\tReference T1 W:1\tAnna", "#1\tAnnotatorNotes T1\twho?", "*\tEquiv T1 T2")  # fmt: skip
+    warnings = ReadWarnings()
+    assert len(list(read_brat("b", ReadOptions(), warnings))) == 1
+    assert warnings.losses == {
+        "relations": 1, "events": 1, "attributes": 2, "normalisations": 1, "notes": 1, "equivalences": 1
+    }  # fmt: skip
+    assert warnings.listed["relations"] == ["b/a.ann:3 'R1\\tkin Arg1:T1 Arg2:T2'"]
+    assert warnings.lines("b") == []
 
 
 @pytest.mark.parametrize("start", [10, 8])
@@ -148,7 +173,7 @@ def test_what_is_wrong_is_told_by_line(line, expected):
 def test_a_text_in_another_encoding_is_refused():
     write("Anna")
     Path("b/a.txt").write_bytes("x\nZoë".encode("latin-1"))
-    assert message() == ("b/a.txt:2: found b'\\xeb', expected UTF-8. Convert the file with iconv, or is it binary?")
+    assert message() == ("b/a.txt:2: found b'\\xeb', expected UTF-8. Set data.encoding, or is it binary?")
 
 
 def test_the_fingerprint_covers_texts_and_annotations():

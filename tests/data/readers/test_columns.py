@@ -246,7 +246,7 @@ def test_utf_16(write):
 def test_latin_1(write):
     assert message(write(b"A O\ncaf\xe9 O\n")) == (
         "x.conll:2: found b'\\xe9' at byte 4 of the line, expected UTF-8. "
-        "Convert the file with iconv, or is this a binary file?"
+        "Set data.encoding (such as latin-1), or is this a binary file?"
     )
 
 

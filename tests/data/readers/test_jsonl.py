@@ -28,7 +28,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def read_jsonl(path: str, **options) -> list[Example]:
-    return list(jsonl.read_jsonl(path, ReadOptions(**options), ReadWarnings()))
+    warnings = ReadWarnings()
+    examples = list(jsonl.read_jsonl(path, ReadOptions(**options), warnings))
+    warnings.finish()
+    return examples
 
 
 def message(path: str, **options) -> str:

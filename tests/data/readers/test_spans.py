@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from nerloop.data import ReadOptions, format_of, read_files
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.readers.spans import read_spans
 from nerloop.errors import DataError
+from nerloop.evaluators import count_examples
+from nerloop.evaluators.seqeval import Seqeval
 from nerloop.types import Span
 
 
@@ -108,7 +112,7 @@ def test_own_tokens_are_cut_into_sentences_by_the_rule():
 def test_a_span_off_the_tokens_is_widened_for_training_and_missed_in_evaluation(caplog):
     text = "New York-based Anna"
     with caplog.at_level(logging.WARNING):
-        (example,) = read({"text": text, "label": [[0, 8, "LOC"], [15, 19, "PER"]]})
+        (example,) = read({"text": text, "label": [[0, 8, "LOC"], [15, 19, "PER"]]}, tokenizer="words1")
     assert pairs([example]) == ["New/B-LOC York-based/I-LOC Anna/B-PER"]
     assert example.widened == (Span(0, 2, "LOC"),)
     assert example.missed == (Span(0, 8, "LOC"),)
@@ -118,8 +122,11 @@ def test_a_span_off_the_tokens_is_widened_for_training_and_missed_in_evaluation(
     ]
 
 
-def test_two_spans_in_one_token_are_both_missed():
-    (example,) = read({"text": "Paris-London", "label": [[6, 12, "LOC"], [0, 5, "LOC"]]})
+def test_two_spans_in_one_token_are_both_missed(caplog):
+    with caplog.at_level(logging.WARNING):
+        (example,) = read({"text": "Paris-London", "label": [[6, 12, "LOC"], [0, 5, "LOC"]]}, tokenizer="words1")
+    assert "1 spans off the borders of tokens are widened" in caplog.text
+    assert "1 spans in a token that another span has already can't be trained on" in caplog.text
     assert (example.tokens, example.tags) == (("Paris-London",), ("B-LOC",))
     assert example.missed == (Span(0, 5, "LOC"), Span(6, 12, "LOC"))
     assert example.widened == (Span(0, 1, "LOC"),)
@@ -146,11 +153,41 @@ def test_the_outermost_of_nested_spans_is_kept_and_the_others_counted(caplog):
     )
 
 
-def test_a_sentence_of_641_tokens_stays_one():
+def test_no_token_of_a_sentence_of_641_is_lost():
     text = " ".join(["word"] * 640) + " Anna"
-    (example,) = read({"text": text, "label": [[3200, 3204, "PER"]]})
-    assert len(example.tokens) == 641
-    assert example.tags[-2:] == ("O", "B-PER")
+    examples = read({"text": text, "label": [[3200, 3204, "PER"]]})
+    assert [len(e.tokens) for e in examples] == [160, 160, 160, 160, 1]
+    assert [e.tags[-1] for e in examples] == ["O", "O", "O", "O", "B-PER"]
+
+
+SPACES = {"text": "\u200e Anna  met\n Bo Li\u00a0, \u3000", "label": [
+    [0, 7, "PER"], [11, 18, "PER"], [12, 18, "PER"], [20, 22, "X"]]}  # fmt: skip
+
+
+def test_white_space_at_the_edges_of_spans_is_trimmed_counted_and_listed(caplog):
+    with caplog.at_level(logging.WARNING):
+        examples = read(SPACES)
+    assert pairs(examples) == ["Anna/B-PER met/O", "Bo/B-PER Li/I-PER ,/O"]
+    assert [m.partition(": ")[2][9:] for m in caplog.messages] == [
+        "3 spans read without the white space at their edges: x.jsonl:1 PER '\\u200e Anna ' at 0; "
+        "x.jsonl:1 PER '\\n Bo Li' at 11; x.jsonl:1 PER ' Bo Li' at 12",
+        "1 records with spans that are empty or written twice: x.jsonl:1",
+        "1 spans of white space alone can't be trained on and count as missed in evaluation: "
+        "x.jsonl:1 X ' \\u3000' at 20",
+    ]
+    assert [e.missed for e in examples] == [(), (Span(20, 22, "X"),)]
+
+
+def test_predicting_the_tags_of_spans_with_white_space_is_perfect():
+    examples = read({"text": "Anna  met Bo. \n", "label": [[0, 6, "PER"], [9, 12, "PER"]]})
+    counts = count_examples(Seqeval(), examples, [e.tags for e in examples])
+    assert Seqeval().metrics(counts)["f1"] == 1.0
+
+
+def test_the_record_keeps_the_white_space_for_conversions():
+    read(SPACES)
+    (record,) = read_spans("x.jsonl", ReadOptions(), ReadWarnings())
+    assert record.spans[0] == Span(0, 7, "PER")
 
 
 def test_a_type_with_a_space_is_written_with_an_underscore(caplog):
@@ -292,8 +329,3 @@ def test_emoji_before_spans_out_of_order_in_either_unit(unit):
     )
     tagged = [(t, g) for t, g in zip(example.tokens, example.tags, strict=True) if g != "O"]
     assert tagged == [("Anna", "B-PER"), ("Bo", "B-X"), ("Paris", "B-LOC")]
-
-
-def test_a_sentence_of_641_tokens_stays_whole():
-    (example,) = read({"text": " ".join(["w"] * 640 + ["Anna"]), "label": [[1280, 1284, "PER"]]})
-    assert (len(example.tokens), example.tags[-2:]) == (641, ("O", "B-PER"))

@@ -1,0 +1,49 @@
+"""Read plain text: each line is a text of its own, and a blank line ends a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from nerloop.data.lines import decoded_lines, opened
+from nerloop.data.options import ReadOptions
+from nerloop.data.read_warnings import ReadWarnings
+from nerloop.data.records import TextRecord
+
+
+def read_text(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
+    """Yield the lines of a file, without blank ones. Raises DataError with file:line."""
+    with opened(path, options.encoding) as file:
+        lines = (line for _, line in decoded_lines(file, path, keep_ends=True))
+        yield from records_of(lines, path, with_source=options.for_prediction)
+
+
+def records_of(lines: Iterable[str], name: str, *, with_source: bool = False) -> Iterator[TextRecord]:
+    """Yield a text a line, given lines with their ends. Its offsets count from the start of the first line.
+
+    Consecutive lines are a document, `name`:<number of its first line>. With sources, the text in each also has the
+    blank lines after it (and the first one those before it), so all of them end to end are the whole file.
+    """
+    document, at, start = "", 0, 0
+    held: TextRecord | None = None  # until the blank lines after it are known
+    around: list[str] = []  # the lines of `held` and the blank ones around it
+
+    def finished(record: TextRecord) -> TextRecord:
+        place = {"folder": str(Path(name).parent), "name": Path(name).name}
+        source = {"format": "text", **place, "start": start, "text": "".join(around)}
+        return replace(record, source=source) if with_source else record
+
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            document = ""
+        else:
+            if held is not None:
+                yield finished(held)
+                around, start = [], at
+            document = document or f"{name}:{number}"
+            held = TextRecord(line, None, f"{name}:{number}", document, start=at)
+        around.append(line)
+        at += len(line)
+    if held is not None:
+        yield finished(held)
