@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS
@@ -28,6 +28,12 @@ def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = F
             nargs="+" if setting.name == "labels" else None,
             help=setting.metadata["help"] + ("; default: as in training" if is_saved else ""),
         )
+
+
+def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return a command's own flags, and the settings of nerloop.train that stand after --."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return list(argv[:at]), list(argv[at + 1 :])
 
 
 def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], bool] = lambda: True) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import glob
 import json
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,8 +20,6 @@ from nerloop.errors import ConfigError, shorten
 if TYPE_CHECKING:
     from nerloop.config import Config
     from nerloop.experiments.comparison import Configuration
-
-MOST_SEEDS = 1_000
 
 
 def main() -> None:
@@ -49,15 +46,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="runs at a time (none: one a GPU, or one on all cores)")
     parser.add_argument("--json", metavar="FILE", help="write the comparison as JSON (-: to standard output)")
     parser.add_argument("--html", metavar="FILE", help="write the comparison as a page")
-    ours, _, shared = _split(list(argv))
+    ours, shared = cli.split_settings(argv)
     arguments = parser.parse_args(ours)
     arguments.shared = shared
     return arguments
-
-
-def _split(argv: list[str]) -> tuple[list[str], str, list[str]]:
-    at = argv.index("--") if "--" in argv else len(argv)
-    return argv[:at], "--", argv[at + 1 :]
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -106,7 +98,8 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
     from nerloop.experiments.comparison import Configuration
     from nerloop.experiments.finished import read_finished
     from nerloop.experiments.folds import CrossValidated, write_folds
-    from nerloop.experiments.runner import Task, slots_of, train_all
+    from nerloop.experiments.runner import Task, length_of, slots_of, train_all
+    from nerloop.experiments.seeds import parse_seeds
 
     seeds = parse_seeds(arguments.seeds)
     if arguments.folds is not None and not 2 <= arguments.folds <= 100:
@@ -132,7 +125,7 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
                 Task(
                     folder / f"fold-{number}" if of_fold else folder,
                     [*flags[name], "--train.seed", str(seed), *(x for n, v in of_fold.items() for x in (f"--{n}", v))],
-                    _length(configs[name]),
+                    length_of(configs[name]),
                 )
                 for number, of_fold in enumerate(folds, start=1)
             ]
@@ -150,22 +143,6 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
     return found
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Return seeds: "1..3" -> [1, 2, 3], "1,5" -> [1, 5]. Raises ConfigError for none, or for what is no seed."""
-    seeds: list[int] = []
-    for part in filter(None, re.split(r"[,\s]+", text.strip())):
-        match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", part)
-        if match is None:
-            raise ConfigError(f"--seeds: found {shorten(part)}, expected numbers such as 1..10 or 1,2,5")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last - first >= MOST_SEEDS:
-            raise ConfigError(f"--seeds: found {last - first + 1} seeds, expected at most {MOST_SEEDS}")
-        seeds += range(first, last + 1)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds: found {shorten(text)}, expected at least one seed, each once, such as 1..10")
-    return seeds
-
-
 def _names(paths: Sequence[str]) -> list[str]:
     """Return a name for each settings file: that of the file. Raises ConfigError for two of one name."""
     names = [Path(path).stem for path in paths]
@@ -173,11 +150,6 @@ def _names(paths: Sequence[str]) -> list[str]:
         if names.count(name) > 1:
             raise ConfigError(f"found two configurations named {name}, expected each once; rename a file")
     return names
-
-
-def _length(config: Config) -> tuple[str, float]:
-    steps = config.train.max_steps
-    return ("epoch", config.train.epochs) if steps is None else ("step", steps)
 
 
 def _check_data(configs: dict[str, Config]) -> None:

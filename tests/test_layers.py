@@ -21,7 +21,7 @@ LAYERS = [
     {"model", "optim", "distributed"},
     {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
     {"training", "experiments"},
-    {"train", "compare", "predict", "convert", "inspect"},
+    {"train", "compare", "tune", "predict", "convert", "inspect"},
 ]
 
 # Third party -> the folders and files that may import it.
@@ -34,10 +34,11 @@ DOORS = {
     "safetensors": {"run"},
     "spacy": {"data/readers/docbin.py"},
     "tensorboard": {"run/tracking.py"},
-    "torch.utils.tensorboard": {"run/tracking.py"},
+    "torch.utils.tensorboard": {"run/tracking.py", "experiments/trials.py"},
     "tokenizers": {"demo", "model/load.py"},  # model: a tokenizer that ignores add_prefix_space is mended
+    "optuna": {"experiments/study.py"},
     "scipy": {"experiments/statistics.py"},
-    "tqdm": {"run", "experiments/runner.py"},
+    "tqdm": {"run", "experiments/runner.py", "experiments/search.py"},
     "yaml": {"config", "run"},
 }
 
@@ -153,7 +154,8 @@ def test_each_third_party_has_few_doors(third_party):
 def test_every_third_party_is_a_declared_dependency():
     pyproject = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     project = pyproject["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["spacy"]]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["spacy"], *extras["tune"]]
     declared = {d.split("[")[0].split(">")[0].split("<")[0].split("=")[0] for d in needed}
     imported = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
     third_parties = imported - set(sys.stdlib_module_names) - {"nerloop"}

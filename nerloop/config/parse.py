@@ -154,8 +154,8 @@ def _known_settings(chosen: dict[str, str]) -> set[str]:
     return known
 
 
-def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> dict[str, Any]:
-    """Return the settings of a YAML file, plugin names replaced by paths; notes the line of each in `sources`."""
+def read_yaml(path: str, flag: str = "--config") -> tuple[Any, dict[str, int]]:
+    """Return the values of a YAML file and the line (from 1) of each key by dotted name. Raises ConfigError."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MOST_CHARACTERS + 1)
@@ -163,7 +163,7 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
         reason = getattr(error, "strerror", None) or (
             "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "no file can have this name"
         )
-        raise ConfigError(f"--config {_cut(path, 500)}: can't be read: {reason}") from error
+        raise ConfigError(f"{flag} {_cut(path, 500)}: can't be read: {reason}") from error
     if len(text) > MOST_CHARACTERS:
         raise ConfigError(f"{path}: found more than {MOST_CHARACTERS:,} characters, expected a file of settings")
     try:
@@ -174,11 +174,16 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
         where = f"{path}:{mark.line + 1}" if mark else path
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError(f"{where}: not YAML: {_cut(problem, 300)}") from error
+    return values, _lines(root)
+
+
+def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> dict[str, Any]:
+    """Return the settings of a YAML file, plugin names replaced by paths; notes the line of each in `sources`."""
+    values, lines = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {shorten(values)}, expected settings such as 'train: {{epochs: 3}}'")
-    lines = _lines(root)
     _take_indices_as_text(values)
     for kind in CONTEXT.keys() & values.keys():
         where = f"{path}:{lines.get(kind, 1)}"

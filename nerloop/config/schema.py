@@ -68,6 +68,8 @@ class DataSettings:
     """prefix to remove from every token, such as en:"""
     on_bad_record: Literal["stop", "skip"] = "stop"
     """what a sentence or record that can't be read does: end the reading, or get left out and listed"""
+    read_test: bool = True
+    """false: the test split is neither read nor scored; for choosing settings"""
     cache_dir: str | None = None
     """folder that caches data read and tokenised (none: $NERLOOP_CACHE, else nerloop in the user's cache folder)"""
 

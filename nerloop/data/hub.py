@@ -31,6 +31,7 @@ def read_hub(
     options: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
     *,
     cache: Cache | None = None,
+    with_test: bool = True,
 ) -> Dataset:
     """Return the splits of a hub data set or a local folder: lists in memory or, with a cache, mapped from there.
 
@@ -43,6 +44,8 @@ def read_hub(
         loaded = DatasetDict(train=loaded)
     dataset = Dataset(name=name)
     for split, names in SPLITS.items():
+        if split == "test" and not with_test:
+            continue
         if found := next((n for n in names if n in loaded), None):
             rows = loaded[found]
             where = f"{name}/{found}"

@@ -17,16 +17,22 @@ log = logging.getLogger(__name__)
 def read_dataset(settings: DataSettings) -> Dataset:
     """Return the splits that the settings name, mapped from the cache; splits without a sentence are left out.
 
+    Without `read_test` the test split is not opened.
+
     Raises DataError for files or a data set that can't be read, and for a setting that can't be used.
     """
     options, cache = ReadOptions.of(settings), Cache.at(settings.cache_dir)
     if options.format != "auto":
         format_named(options.format)  # a wrong name is an error, also where a data set needs no format
     if settings.dataset is not None:
-        dataset = read_hub(settings.dataset, settings.dataset_config, options, cache=cache)
+        dataset = read_hub(
+            settings.dataset, settings.dataset_config, options, cache=cache, with_test=settings.read_test
+        )
     else:
         files = settings.files()
         dataset = Dataset(files["train"][0])
+        if not settings.read_test:
+            files.pop("test", None)
         for split, paths in files.items():
             dataset.splits[split], dataset.fingerprints[split] = read_files(paths, options, cache=cache)
     for split in [s for s, examples in dataset.splits.items() if not examples and s != "train"]:

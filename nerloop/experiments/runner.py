@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nerloop.config import Config
 from nerloop.errors import ConfigError, NerloopError, TrainingError, shorten
 from nerloop.experiments.finished import is_done
 from nerloop.run.folder import METRICS
@@ -54,7 +55,9 @@ class Task:
 
 
 @dataclass
-class _Running:
+class Running:
+    """A run and its process."""
+
     task: Task
     process: subprocess.Popen[bytes]
     lock: FolderLock
@@ -66,7 +69,7 @@ def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, titl
     Waits for runs that another machine has taken. Raises TrainingError, or ConfigError, for the first run that fails,
     after the others have saved their state.
     """
-    free, running = list(slots), dict[int, tuple[_Running, Mapping[str, str]]]()
+    free, running = list(slots), dict[int, tuple[Running, Mapping[str, str]]]()
     waiting = [task for task in tasks if not is_done(task.folder)]
     try:
         with tqdm(total=len(tasks), desc=title, unit="run", bar_format=BAR, disable=None) as bar:
@@ -74,41 +77,44 @@ def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, titl
                 for task in list(waiting):
                     if is_done(task.folder):  # by another machine
                         waiting.remove(task)
-                    elif free and (lock := _claim(task)) is not None:
+                    elif free and (lock := claim(task.folder)) is not None:
                         slot = free.pop()
-                        running[id(task)] = (_start(task, slot, lock), slot)
+                        running[id(task)] = (start(task, slot, lock), slot)
                         waiting.remove(task)
                 bar.n = round(sum(task.progress() for task in tasks), 2)
                 bar.refresh()
                 time.sleep(POLL_SECONDS)
                 for key, (one, slot) in list(running.items()):
                     if one.process.poll() is not None:
-                        _end(one)
+                        if (error := error_of(one)) is not None:
+                            raise error
+                        one.lock.release()
                         free.append(slot)
                         del running[key]
             bar.n = len(tasks)
     finally:
-        _stop([one for one, _ in running.values()])
+        stop([one for one, _ in running.values()])
 
 
-BAR = "{desc}: {n:.1f}/{total} runs |{bar}| {elapsed} gone, {remaining} left"
+BAR = "{desc}: {n:.1f}/{total} {unit}s |{bar}| {elapsed} gone, {remaining} left"
 
 
-def _claim(task: Task) -> FolderLock | None:
-    """Return the lock of a run, None if another process has it or has finished the run meanwhile."""
+def claim(folder: Path) -> FolderLock | None:
+    """Return the lock of a run's folder, None if another process has it or has finished the run meanwhile."""
     lock = FolderLock()
-    task.folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.take(task.folder.parent, file=Path(f"{task.folder.name}.lock"))
+        lock.take(folder.parent, file=Path(f"{folder.name}.lock"))
     except ConfigError:
         return None
-    if is_done(task.folder):
+    if is_done(folder):
         lock.release()
         return None
     return lock
 
 
-def _start(task: Task, slot: Mapping[str, str], lock: FolderLock) -> _Running:
+def start(task: Task, slot: Mapping[str, str], lock: FolderLock) -> Running:
+    """Start a run in a slot, or resume it. The process inherits the lock."""
     command = [sys.executable, "-m", "nerloop.train", *task.flags]
     command += ["--run.dir", str(task.folder), "--run.resume", "auto"]
     with task.log.open("ab") as log:
@@ -121,27 +127,32 @@ def _start(task: Task, slot: Mapping[str, str], lock: FolderLock) -> _Running:
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop the runs
             pass_fds=lock.descriptors,
         )
-    return _Running(task, process, lock)
+    return Running(task, process, lock)
 
 
-def _end(one: _Running) -> None:
-    """Release a run that ended. Raises its error if it failed."""
-    one.lock.release()
+def error_of(one: Running) -> NerloopError | None:
+    """Return what a run that ended said of its failure, None if it is done."""
     if one.process.returncode == 0:
-        return
+        return None
     lines = [line for line in one.task.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if line.startswith("nerloop: ")), lines[-1] if lines else "nothing")
     kind: type[NerloopError] = ConfigError if one.process.returncode == ConfigError.exit_code else TrainingError
-    raise kind(f"{one.task.folder}: {said.removeprefix('nerloop: error: ')} (all of it: {one.task.log})")
+    return kind(f"{one.task.folder}: {said.removeprefix('nerloop: error: ')} (all of it: {one.task.log})")
 
 
-def _stop(running: Sequence[_Running]) -> None:
+def stop(running: Sequence[Running]) -> None:
     """Ask the runs to save and stop, and wait for them."""
     for one in running:
         one.process.terminate()
     for one in running:
         one.process.wait()
         one.lock.release()
+
+
+def length_of(config: Config) -> tuple[str, float]:
+    """Return the length of a training, for a Task."""
+    steps = config.train.max_steps
+    return ("epoch", config.train.epochs) if steps is None else ("step", steps)
 
 
 def slots_of(jobs: int | None) -> list[dict[str, str]]:

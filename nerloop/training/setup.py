@@ -54,6 +54,8 @@ def load_dataset(config: Config, accelerator: Accelerator) -> Dataset:
     """
     if config.is_demo:
         splits = demo.splits()
+        if not config.data.read_test:
+            del splits["test"]
         dataset = Dataset(settings.DEMO, {**splits}, {split: str(len(examples)) for split, examples in splits.items()})
     else:
         dataset = collectives.local_main_first(accelerator, lambda: read_dataset(config.data))

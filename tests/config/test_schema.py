@@ -68,6 +68,7 @@ def test_defaults_are_those_of_the_table():
         "data.encoding": "utf-8",
         "data.on_bad_record": "stop",
         "data.token_prefix": None,
+        "data.read_test": True,
         "data.cache_dir": None,
         "alignment.class_path": "nerloop.alignment.all.All",
         "alignment.init_args": {},

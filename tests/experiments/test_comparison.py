@@ -19,6 +19,7 @@ from nerloop.experiments import comparison
 from nerloop.experiments.as_html import as_html
 from nerloop.experiments.as_text import as_text, verdict
 from nerloop.experiments.finished import FinishedRun, counts_of, read_finished
+from nerloop.experiments.seeds import parse_seeds
 
 GOLD = [["B-PER", "I-PER", "O"], ["O", "B-LOC"], ["B-ORG", "O"], ["O", "O"]] * 5
 
@@ -155,11 +156,11 @@ def test_predictions_that_do_not_fit_the_results_are_refused(runs):
 
 
 def test_seeds_are_numbers_and_ranges():
-    assert command.parse_seeds("1..3") == [1, 2, 3]
-    assert command.parse_seeds("7, 1..2 9") == [7, 1, 2, 9]
+    assert parse_seeds("1..3") == [1, 2, 3]
+    assert parse_seeds("7, 1..2 9") == [7, 1, 2, 9]
 
 
 @pytest.mark.parametrize("text", ["", "..", "3..1", "1,1", "a", "-1", "1..100000"])
 def test_an_empty_or_wrong_list_of_seeds_is_refused(text):
     with pytest.raises(ConfigError, match="--seeds: found"):
-        command.parse_seeds(text)
+        parse_seeds(text)
