@@ -122,10 +122,10 @@ def open_study(folder):
     pytest.importorskip("optuna")
     from nerloop.experiments.study import Study, open_study
 
-    def open_(identity="x"):
+    def open_(identity="x", storage=None, name="study"):
         space = read_space("space.yaml", ["--config", "base.yaml"])
-        opened = open_study("s", None, folder / "study", greater_is_better=True, identity={"space": identity})
-        return Study(opened, space, folder / "study", seed=1)
+        opened = open_study("s", storage, folder / name, greater_is_better=True, identity={"space": identity})
+        return Study(opened, space, folder / name, seed=1, salt=name)
 
     return open_
 
@@ -144,6 +144,17 @@ def test_an_interrupted_trial_comes_first_with_its_values_and_folder(open_study)
     assert open_study().next_trial(3).folder.name == "trial-0002"
     assert open_study().next_trial(3) is None
     assert open_study().num_told() == 1
+
+
+@pytest.mark.extras
+def test_machines_with_folders_of_their_own_share_a_study_in_a_database(open_study, folder):
+    url = f"sqlite:///{folder}/study.db"
+    ours = open_study(storage=url, name="a").next_trial(2)
+    ours.lock.release()
+    assert open_study(storage=url, name="b").next_trial(2).folder == folder / "b" / "trial-0001"
+    assert open_study(storage=url, name="b").next_trial(2) is None
+    again = open_study(storage=url, name="a").next_trial(2)
+    assert (again.folder, again.values) == (ours.folder, ours.values)
 
 
 @pytest.mark.extras
