@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import platform
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +93,7 @@ def tune(arguments: argparse.Namespace) -> None:
         "metric": metric,
     }
     opened = open_study(name, arguments.storage, folder, greater_is_better=greater_is_better, identity=identity)
-    salt = "" if arguments.storage is None else f"{socket.gethostname()} {folder.resolve()}"
+    salt = "" if arguments.storage is None else f"{platform.node()} {folder.resolve()}"
     study = Study(opened, space, folder, seed=arguments.sampler_seed, salt=salt)
     search(study, arguments.trials, base, seeds, slots, f"{name}: {arguments.trials} trials, {len(seeds)} seeds each")
     records = ranked(study.records(), greater_is_better=greater_is_better)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import platform
 import re
-import socket
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -106,7 +106,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         self._taken.add(trial.number)
         values = self._space.sample(lambda parameter: _suggest(trial, parameter))
-        trial.set_user_attr(STARTED, socket.gethostname())
+        trial.set_user_attr(STARTED, platform.node())
         return Trial(folder, lock, values, trial, self._study)
 
     def _is_ours(self, trial: FrozenTrial) -> bool:
