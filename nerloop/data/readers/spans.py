@@ -50,7 +50,7 @@ class TextNames:
             return TextNames(TEXT_COLUMNS)
         if (found := find_texts(records, where)) is None:
             return TextNames(TEXT_COLUMNS)
-        warnings.add(f"column {shorten(found)} is read as the text", where)
+        warnings.add(f"files whose texts are under {shorten(found)}", where)
         return TextNames((found,))
 
 
