@@ -53,7 +53,7 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     if suffix == ".ann":
         raise DataError(f"{path}: found a file of brat's, expected its folder with .txt and .ann files")
     named = SUFFIXES.get(suffix, "conll")
-    _refuse_foreign(path)
+    _refuse_foreign(path, may_be_any_text=named == "conll")
     if named in HAVE_TEXTS:
         return _of_table(named, path, options)
     if named != "conll":
@@ -76,14 +76,14 @@ class _AmbiguousError(DataError):
     """A file that fits two formats."""
 
 
-def _refuse_foreign(path: str) -> None:
+def _refuse_foreign(path: str, *, may_be_any_text: bool) -> None:
     """Raise DataError for a file of a format that is recognised by its first bytes, but not read."""
     try:
         with opened(path) as file:
             head = file.read(MAX_HEAD)
     except DataError:  # its reader will say why it can't be opened
         return
-    refuse_bytes(head, path)
+    refuse_bytes(head, path, may_be_any_text=may_be_any_text)
     refuse_header(head[:200].decode("utf-8", "replace").removeprefix("\ufeff"), path)
 
 

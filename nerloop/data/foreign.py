@@ -30,13 +30,16 @@ BEGINNINGS: list[tuple[bytes, str, str]] = [
     (rb"\s*<\?xml", "XML", CONVERT_SPANS),
     (rb"\{\\rtf", "RTF", "save it as plain text first"),
     (rb"#FORMAT=WebAnno TSV", "WebAnno TSV (INCEpTION)", "export as CoNLL 2002 or CoNLL-U instead"),
+]  # fmt: skip
+"""First bytes of a file, what it is, and what to do."""
+TEXTS: list[tuple[bytes, str, str]] = [
     (rb"\s*\[\s*\(\s*['\"(]", "Python's literals", "write the same data with json.dump"),
     (MARKUP, "text with tags of XML or HTML", f"remove them first, or {CONVERT_SPANS}; "
      "to read the tags as tokens, set data.format to text"),
     (PAIRS, "tokens with their tags after / or _", "write a token a line, its tag after a tab, and a blank line "
      "between sentences"),
 ]  # fmt: skip
-"""First bytes of a file, what it is, and what to do."""
+"""The same for text that only looks like another format, where the suffix tells no format."""
 
 Test = Callable[[Mapping[str, Any]], bool]
 
@@ -83,9 +86,9 @@ RECORDS: list[tuple[Test, str, str]] = [
 COMPREHEND = re.compile(r'"?file"?,"?line"?,"?begin offset', re.IGNORECASE)
 
 
-def refuse_bytes(head: bytes, path: str) -> None:
+def refuse_bytes(head: bytes, path: str, *, may_be_any_text: bool) -> None:
     """Raise DataError if the first bytes of a file are those of a format that is recognised but not read."""
-    for beginning, name, advice in BEGINNINGS:
+    for beginning, name, advice in (*BEGINNINGS, *(TEXTS if may_be_any_text else ())):
         if re.match(beginning, head, re.DOTALL):
             raise _refusal(path, name, advice)
 

@@ -360,3 +360,9 @@ def test_a_column_that_numbers_the_sentences_needs_no_name(header, caplog):
 def test_a_column_of_other_numbers_does_not_end_sentences():
     Path("x.csv").write_text("token,tag,length\nAnna,B-PER,4\nleft,O,4\nParis,B-LOC,5\nis,O,2\n")
     assert [len(e.tokens) for e in read_files(["x.csv"], ReadOptions())[0]] == [4]
+
+
+def test_the_first_row_in_another_encoding_is_told():
+    Path("x.csv").write_bytes("word,tag\nJosé,B-PER\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"x.csv:2: found b'\\xe9' at byte 4 of the line, expected UTF-8"):
+        read_files(["x.csv"], ReadOptions())
