@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nerloop import cli
 from nerloop.data import ReadOptions, read_files
-from nerloop.errors import ConfigError, DataError, shorten
+from nerloop.errors import BadRecordsError, ConfigError, DataError, shorten
 from nerloop.types import Example
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def _of_files(arguments: argparse.Namespace, unread: list[Finding]) -> Iterator[
         try:
             examples, _ = read_files([path], options)
         except DataError as error:
-            unread.append(unreadable(path, str(error)))
+            messages = error.messages if isinstance(error, BadRecordsError) else [str(error)]
+            unread += [unreadable(path, message) for message in messages]
             continue
         yield _Read(split, path, examples, is_line_per_token([path], options), taken_by)
 

@@ -60,7 +60,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         default="auto",
         choices=("auto", "conll", "jsonl"),
         help="conll: token, gold tag where known, tag; jsonl: tags, spans, confidences, and of texts character "
-        "spans (auto: conll for columns, else jsonl)",
+        "spans (auto: by the suffix .jsonl, else conll for plain text and columns, jsonl for the rest)",
     )
     parser.add_argument("--metrics", metavar="FILE", help="write the metrics of files with gold tags as JSON")
     for kind in KINDS:
@@ -112,7 +112,7 @@ def predict(arguments: argparse.Namespace) -> None:
         with writing(arguments.output if is_main else os.devnull) as write_lines:
             write = prediction_files.writer(
                 write_lines,
-                _output_format(arguments.output_format, source),
+                _output_format(arguments.output_format, arguments.output, source),
                 decoding,
                 with_documents=not source.is_plain(),
             )
@@ -145,9 +145,11 @@ def read_options(arguments: argparse.Namespace, saved: ReadOptions) -> ReadOptio
     return ReadOptions(**{**given, **kept}, for_prediction=True)
 
 
-def _output_format(name: str, source: Source) -> str:
+def _output_format(name: str, target: str, source: Source) -> str:
     if name != "auto":
         return name
+    if target.lower().endswith(".jsonl"):
+        return "jsonl"
     return "conll" if source.is_plain() or source.is_columns() else "jsonl"
 
 

@@ -77,6 +77,14 @@ def test_a_file_that_can_not_be_read_is_a_finding_and_the_others_are_looked_at(r
     ]
 
 
+def test_several_errors_of_a_file_are_a_line_each(run):
+    code, out, _ = run("x.conll", x_conll="Anna B-PER\nleft 0\n\nBo 0\n\nx O\n")
+    assert code == 2
+    assert [line.split(" is")[0] for line in out.splitlines() if line.startswith("error: ")] == [
+        "error: x.conll:2: '0'", "error: x.conll:4: '0'",
+    ]  # fmt: skip
+
+
 def test_errors_make_the_exit_code_2_as_text_too(run):
     code, out, _ = run("train.conll", train_conll="a O\n")
     assert code == 2

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import stat
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -112,13 +115,51 @@ TASK = {
 
 def test_label_studio_gets_tasks_with_their_ids_and_predictions(monkeypatch):
     Path("tasks.json").write_text(json.dumps([TASK]))
-    predict("tasks.json", source_of=lambda _: {"format": "label_studio", "record": TASK})
+    predict("tasks.json")
     assert convert(monkeypatch, "predictions.jsonl", "out.json", "--to", "label_studio") == 0
     assert json.loads(Path("out.json").read_text()) == [{
         "id": 77, "data": {"body": "Hi Anna.", "lang": 3}, "meta": {"a": 1}, "predictions": [{
             "model_version": "nerloop", "score": 0.75, "result": [{
                 "id": "1-1", "type": "labels", "from_name": "ner", "to_name": "body", "score": 0.75,
                 "value": {"start": 3, "end": 7, "text": "Anna", "labels": ["PER"]}}]}]}]  # fmt: skip
+
+
+def test_label_studio_gets_regions_of_html_and_the_names_of_the_task_before(monkeypatch):
+    value = {"globalOffsets": {"start": 0, "end": 2}, "text": "Hi", "hypertextlabels": ["X"]}
+    region = {"type": "hypertextlabels", "from_name": "ner", "to_name": "html", "value": value}
+    html = "<p>Hi <b>Anna</b></p>"
+    task = {"id": 1, "data": {"html": html}, "annotations": [{"result": [region]}]}
+    Path("tasks.json").write_text(json.dumps([task, {"id": 2, "data": {"html": html}}]))
+    predict("tasks.json")
+    assert convert(monkeypatch, "predictions.jsonl", "out.json", "--to", "label_studio") == 0
+    first, second = (
+        [r for p in task["predictions"] for r in p["result"]] for task in json.loads(Path("out.json").read_text())
+    )
+    assert [(r["from_name"], r["to_name"], r["type"]) for r in first] == [("ner", "html", "hypertextlabels")]
+    assert first[0]["value"] == {
+        "globalOffsets": {"start": 3, "end": 7}, "text": "Anna", "hypertextlabels": ["PER"]
+    }  # fmt: skip
+    assert [(r["from_name"], r["to_name"], r["type"]) for r in second] == [("ner", "html", "hypertextlabels")]
+
+
+@pytest.mark.parametrize("target", ["jsonl", "label_studio", "brat"])
+def test_a_device_is_never_replaced(monkeypatch, target):
+    os.mkfifo("pipe")
+    if target != "brat":
+        threading.Thread(target=lambda: Path("pipe").read_bytes(), daemon=True).start()
+    Path("x.jsonl").write_text('{"text": "Anna", "spans": []}\n')
+    assert convert(monkeypatch, "x.jsonl", "pipe", "--to", target) == (2 if target == "brat" else 0)
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
+
+
+def test_line_ends_within_a_cell_come_back(monkeypatch):
+    Path("x.csv").write_bytes(b'id,text\r\n7,"Hi.\r\nAnna left."\r\n')
+    predict("x.csv")
+    assert convert(monkeypatch, "predictions.jsonl", "out.csv", "--to", "csv") == 0
+    with open("out.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["text"] == "Hi.\r\nAnna left."
+    assert json.loads(row["entities"])[0]["start"] == 5
 
 
 def test_prodigy_gets_tasks_with_their_hashes_and_no_answer(monkeypatch):

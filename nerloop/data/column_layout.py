@@ -93,6 +93,8 @@ class Layout:
         if width == 1 and options.with_tags:
             cell = next(iter(layout.rows.columns[0].values))
             raise DataError(f"{layout.where}: found one column only, {shorten(cell)}, expected a token and a tag")
+        if len(given) < 1 + options.with_tags:
+            layout.check_borders()
         kinds = kinds_of(layout.rows, options.labels, [given["tag"] % width] if "tag" in given else ())
         named = [i for i, name in enumerate(layout.header) if name.lower() in TOKEN_NAMES and i < layout.num_columns]
         token = given.get("token", (named or kinds.tokens)[0])
@@ -117,6 +119,11 @@ class Layout:
         return len(self.rows.columns)
 
     @property
+    def is_one_sentence(self) -> bool:
+        """Whether no blank line parts the rows."""
+        return self.rows.num_rows - self.rows.num_continued == 1
+
+    @property
     def where(self) -> str:
         """file:line of the header, else of the first row with the commonest number of columns."""
         return f"{self.path}:{self.header_line or self.rows.first_line}"
@@ -133,6 +140,16 @@ class Layout:
                     f"{self.where}: data.{name}_column is {index}, but the line has {count(width)} (counted from 0)"
                 )
         return found
+
+    def check_borders(self) -> None:
+        """Raise DataError if nothing parts the sentences but a column that numbers them."""
+        numbering = (i for i, column in enumerate(self.rows.columns) if column.numbers_sentences)
+        if self.is_one_sentence and (index := next(numbering, None)) is not None:
+            raise DataError(
+                f"{self.where}: found no blank line between sentences, but column {index} (from 0) seems to number "
+                "them. Put blank lines in, or set data.format to csv (for tabs), or both data.token_column and "
+                "data.tag_column if the file is one sentence"
+            )
 
     def check_equal(self, indices: Sequence[int], options: ReadOptions) -> None:
         """Raise DataError, with the first row in which they differ, unless the columns have the same cells."""

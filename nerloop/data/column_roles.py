@@ -57,6 +57,8 @@ class Column:
     is_open: bool = False  # has more than MAX_VALUES different values; then `values` are only the first ones
     counts_up: bool = True  # each number is 0, 1, or one more than the number before
     num_steps: int = 0  # rows whose number is one more than that of the row before
+    numbers_groups: bool = True  # each whole number is that of the row before, or one more
+    num_repeats: int = 0  # rows whose whole number is that of the row before
     number: int | None = None  # of the row before
     is_steady: bool = True  # all rows of a sentence have the same value
     value: str = ""  # of the row before
@@ -75,9 +77,18 @@ class Column:
             elif number not in (0, 1) and not (number > 0 and follows_unread):
                 self.counts_up = False
             self.number = number
+        if self.numbers_groups:
+            is_repeat = cell == self.value and cell.isdecimal()
+            self.num_repeats += is_repeat
+            self.numbers_groups = is_repeat or _is_next(self.value, cell)
         if self.is_steady:
             self.is_steady = is_first or cell == self.value
-            self.value = cell
+        self.value = cell
+
+    @property
+    def numbers_sentences(self) -> bool:
+        """Whether whole numbers count groups of rows, such as 0, 0, 1, 1, 1."""
+        return self.numbers_groups and self.num_repeats > 0 and len(self.values) > 1
 
     def has(self, cell: str) -> bool:
         """Return whether a value is among those that were counted, or continues the numbers of the column."""
@@ -134,10 +145,12 @@ def kinds_of(rows: Rows, labels: Sequence[str] | None, not_tokens: Iterable[int]
     constant = [i for i, column in enumerate(columns) if rows.num_rows > 1 and len(column.values) == 1]
     steady = [i for i, column in enumerate(columns) if rows.num_continued and column.is_steady]
     mostly_empty = [i for i, column in enumerate(columns) if 2 * column.values[""] > rows.num_rows and not few]
+    figures = [i for i, column in enumerate(columns) if _are_figures(column, rows.first[i])]
     tokens = list(range(len(columns)))
-    for others in (not_tokens, tags, constant, steady, mostly_empty, numbers):
+    for others in (not_tokens, tags, constant, steady, mostly_empty, numbers, figures):
         tokens = _unless_all(tokens, others)
-    doubtful = [i for i in {*constant, *steady, *numbers} - {*tags, *not_tokens} if few and _may_be_text(columns[i])]
+    no_tokens = {*constant, *steady, *numbers, *figures}
+    doubtful = [i for i in no_tokens - {*tags, *not_tokens} if few and _may_be_text(columns[i])]
     return Kinds(entities, tokens, doubtful)
 
 
@@ -178,6 +191,20 @@ def is_header(fields: Sequence[str], labels: Sequence[str] | None, *, with_tags:
 def _is_plain(column: Column) -> bool:
     """Whether all values are numbers and nothing else, as in a file whose sentences have one token."""
     return all(value.isdecimal() for value in column.values)
+
+
+def _are_figures(column: Column, first: str) -> bool:
+    """Whether all values are numbers, such as offsets or scores; the first one may be the name of the column."""
+    return all(value == first or re.fullmatch(r"[-+]?\d+(?:[.,]\d+)?", value) for value in column.values) and (
+        len(column.values) > 1
+    )
+
+
+def _is_next(number: str, cell: str) -> bool:
+    """Whether a cell is one more than the number in the row before, or the first row."""
+    if not (cell.isascii() and cell.isdecimal() and len(cell) < 10):
+        return False
+    return number == "" or (number.isdecimal() and int(cell) == int(number) + 1)
 
 
 def _may_be_text(column: Column) -> bool:

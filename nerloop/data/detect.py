@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nerloop.data.checks import as_tag
+from nerloop.data.checks import are_bare, as_tag
+from nerloop.data.column_layout import Split
 from nerloop.data.escapes import DOCUMENT
 from nerloop.data.folders import COLUMN_FORMATS, files_of, is_brat, is_folder
 from nerloop.data.foreign import RefusedError, refuse_bytes, refuse_header, refuse_record
@@ -51,7 +53,7 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     if suffix == ".ann":
         raise DataError(f"{path}: found a file of brat's, expected its folder with .txt and .ann files")
     named = SUFFIXES.get(suffix, "conll")
-    _refuse_foreign(path)
+    _refuse_foreign(path, may_be_any_text=named == "conll")
     if named in HAVE_TEXTS:
         return _of_table(named, path, options)
     if named != "conll":
@@ -74,14 +76,14 @@ class _AmbiguousError(DataError):
     """A file that fits two formats."""
 
 
-def _refuse_foreign(path: str) -> None:
+def _refuse_foreign(path: str, *, may_be_any_text: bool) -> None:
     """Raise DataError for a file of a format that is recognised by its first bytes, but not read."""
     try:
         with opened(path) as file:
             head = file.read(MAX_HEAD)
     except DataError:  # its reader will say why it can't be opened
         return
-    refuse_bytes(head, path)
+    refuse_bytes(head, path, may_be_any_text=may_be_any_text)
     refuse_header(head[:200].decode("utf-8", "replace").removeprefix("\ufeff"), path)
 
 
@@ -131,17 +133,32 @@ def _format_to_be_tagged(file: BinaryIO, path: str, first: str, options: ReadOpt
     """Return the format of a file that is plain text unless it clearly is something else."""
     file.seek(0)
     head = [text for _, text in islice(decoded_lines(file, path), MAX_LINES)]
-    if _has_tags(head, options) or _is_a_token_a_line(head):
+    if _has_tags(head, options):
+        return "conll"
+    if _is_csv(first) and any(_has_tags(head, options, separator) for separator in ",;|"):
+        return "csv"
+    if _is_a_token_a_line(head):
         return "conll"
     return "csv_texts" if "," in first and _of_table("csv", path, options) == "csv_texts" else "text"
 
 
-def _has_tags(lines: list[str], options: ReadOptions) -> bool:
-    """Return whether all rows, two at least, have the same number of fields and one column holds tags alone."""
-    rows = [text.split() for text in lines if text.strip() and not text.startswith(("# ", DOCUMENT))]
-    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+def _has_tags(lines: list[str], options: ReadOptions, separator: str = "") -> bool:
+    """Return whether a column, of the rows with the commonest number of fields, holds tags.
+
+    These rows are two at least, and most of those that have more than one field. Without a separator, white space
+    separates fields, as in columns.
+    """
+    split = Split.of(lines)
+    filled = (text for text in lines if text.strip() and not text.startswith(("# ", DOCUMENT)))
+    rows = [row for text in filled if len(row := text.split(separator) if separator else split(text)) > 1]
+    width, number = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
+    if number < 2 or 2 * number <= len(rows):
         return False
-    return any(all(_is_tag(row[i], options) for row in rows) for i in range(len(rows[0])))
+    cells = zip(*(row for row in rows if len(row) == width), strict=True)
+    columns = [Counter(cell.strip() for cell in column) for column in cells]
+    num_tags = [sum(n for cell, n in values.items() if _is_tag(cell, options)) for values in columns]
+    # A few tags may be misspelt, and the first row may be a header; the reader will say so.
+    return 3 * max(num_tags, default=0) >= 2 * number or any(map(are_bare, columns[1:]))
 
 
 def _is_tag(cell: str, options: ReadOptions) -> bool:
@@ -173,13 +190,19 @@ def _is_json(text: str) -> bool:
 
 
 def _is_a_token_a_line(lines: list[str]) -> bool:
-    """Return whether lines are sentences of several tokens, each on its own line, with blank lines between them."""
+    """Return whether lines are sentences of several tokens, each on its own line, with blank lines between them.
+
+    Without blank lines, a mark that has its own line tells: a list of names has none.
+    """
     tokens = [text.strip() for text in lines if not text.startswith("# ")]
     has_border = "" in tokens[tokens.index(next(filter(None, tokens), "")) :] if tokens else False
     has_neighbours = any(a and b for a, b in pairwise(tokens))
+    has_marks = any(re.fullmatch("[.,;:!?]", token) for token in tokens)
     # A line of Chinese is one field, too; but it has the full stop and other words before it.
     return (
-        has_border and has_neighbours and not any(re.search(r"\s|[^\W\d_][。！？，、؟।።။។]", token) for token in tokens)
+        (has_border or has_marks)
+        and has_neighbours
+        and not any(re.search(r"\s|[^\W\d_][。！？，、؟।።။។]", token) for token in tokens)
     )
 
 
@@ -193,8 +216,8 @@ def _is_conllu(lines: Iterator[str]) -> bool:
 
 
 def _is_csv(line: str) -> bool:
-    """Return whether commas or semicolons separate the fields of a line; in columns, white space does."""
-    return not re.search(r"[ \t]", line.strip()) and re.search(r"[,;]", line) is not None
+    """Return whether commas, semicolons or bars separate the fields of a line; in columns, white space does."""
+    return not re.search(r"[ \t]", line.strip()) and re.search(r"[,;|]", line) is not None
 
 
 def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:

@@ -9,6 +9,10 @@ from typing import Any
 from nerloop.errors import DataError
 
 CONVERT_SPANS = 'write a record {"text": ..., "spans": [{"start": 0, "end": 4, "label": "PER"}]} a line'
+MARKUP = rb"\s*(?:<!DOCTYPE|<([A-Za-z][\w-]*)(?:\s[^<>\n]*)?>(?![^\n]*[ \t](?:O|[BIES]-\S+)\s*\n).*</[A-Za-z])"
+"""Text that begins with an opening tag, and has a closing one; not columns whose first token is such a tag."""
+PAIRS = rb"\s*(?:\S+[/_](?:O|[BIES]-\w+)[ \t\r\n]+){3}"
+"""Three times a token and its tag."""
 BEGINNINGS: list[tuple[bytes, str, str]] = [
     (rb"SQLite format 3\0", "a database of SQLite, such as Prodigy's", "export it: prodigy db-out NAME > data.jsonl"),
     (
@@ -24,8 +28,18 @@ BEGINNINGS: list[tuple[bytes, str, str]] = [
     (rb"(?s)\s*<.{0,300}<GateDocument|\s*<GateDocument", "GATE XML", f"for each document, {CONVERT_SPANS}"),
     (rb"(?s)\s*<.{0,300}<TEI|\s*<TEI", "TEI", f"for each text, {CONVERT_SPANS}"),
     (rb"\s*<\?xml", "XML", CONVERT_SPANS),
-]
+    (rb"\{\\rtf", "RTF", "save it as plain text first"),
+    (rb"#FORMAT=WebAnno TSV", "WebAnno TSV (INCEpTION)", "export as CoNLL 2002 or CoNLL-U instead"),
+]  # fmt: skip
 """First bytes of a file, what it is, and what to do."""
+TEXTS: list[tuple[bytes, str, str]] = [
+    (rb"\s*\[\s*\(\s*['\"(]", "Python's literals", "write the same data with json.dump"),
+    (MARKUP, "text with tags of XML or HTML", f"remove them first, or {CONVERT_SPANS}; "
+     "to read the tags as tokens, set data.format to text"),
+    (PAIRS, "tokens with their tags after / or _", "write a token a line, its tag after a tab, and a blank line "
+     "between sentences"),
+]  # fmt: skip
+"""The same for text that only looks like another format, where the suffix tells no format."""
 
 Test = Callable[[Mapping[str, Any]], bool]
 
@@ -72,9 +86,9 @@ RECORDS: list[tuple[Test, str, str]] = [
 COMPREHEND = re.compile(r'"?file"?,"?line"?,"?begin offset', re.IGNORECASE)
 
 
-def refuse_bytes(head: bytes, path: str) -> None:
+def refuse_bytes(head: bytes, path: str, *, may_be_any_text: bool) -> None:
     """Raise DataError if the first bytes of a file are those of a format that is recognised but not read."""
-    for beginning, name, advice in BEGINNINGS:
+    for beginning, name, advice in (*BEGINNINGS, *(TEXTS if may_be_any_text else ())):
         if re.match(beginning, head, re.DOTALL):
             raise _refusal(path, name, advice)
 

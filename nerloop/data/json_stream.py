@@ -63,6 +63,9 @@ def _sequence(lines: Iterator[tuple[int, str]], path: str, on_error: OnError) ->
         try:
             value = parse(text, where)
         except DataError as error:
+            if several := _values_of_line(text, where, error):
+                yield from several
+                continue
             if not _is_unfinished(text, error):
                 on_error(error)
                 continue
@@ -78,6 +81,26 @@ def _sequence(lines: Iterator[tuple[int, str]], path: str, on_error: OnError) ->
                 on_error(error_inside)
                 continue
         yield where, value
+
+
+def _values_of_line(text: str, where: str, error: DataError) -> list[tuple[str, Any]]:
+    """Return the objects or arrays that stand on one line, with file:line; none if there is anything else."""
+    found: list[tuple[str, Any]] = []
+    if not isinstance(error.__cause__, json.JSONDecodeError) or error.__cause__.msg != "Extra data":
+        return found
+    decoder = json.JSONDecoder(object_pairs_hook=partial(unique_keys, where=where))
+    text, at = text.strip(" \t\r"), 0
+    while at < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError, DataError):
+            return []
+        if not isinstance(value, dict | list):
+            return []
+        found.append((f"{where} (record {len(found) + 1})" if found else where, value))
+        while text[at : at + 1].isspace():
+            at += 1
+    return found
 
 
 def _is_unfinished(text: str, error: DataError) -> bool:

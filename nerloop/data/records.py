@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +17,7 @@ from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.segmentation import Offsets, Rule
 from nerloop.errors import DataError, shorten
-from nerloop.tags import NO_COLUMN, to_tags
+from nerloop.tags import NO_COLUMN, OUTSIDE, to_tags
 from nerloop.types import Example, Span
 
 INVISIBLE = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + (
@@ -58,6 +59,8 @@ def as_type(value: Any, where: str, warnings: ReadWarnings) -> str:
     """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError for none."""
     if not isinstance(value, str) or not value.strip() or any("\ud800" <= c <= "\udfff" for c in value):
         raise DataError(f"{where}: found the type {shorten(value)}, expected a name such as 'PER'")
+    if value == OUTSIDE or re.match("[BIOESLUMW]-.", value):
+        warnings.add("types of spans that look like tags; expected names such as 'PER'", f"{where} {shorten(value)}")
     if NO_COLUMN.isdisjoint(value):
         return value
     warnings.add("types written with _ for white space", f"{where} {shorten(value)}")

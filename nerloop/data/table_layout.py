@@ -115,13 +115,17 @@ def _with_columns(table: Table, options: ReadOptions, token: int, *, has_header:
     if tag is not None and not are_tags and (note := _note_on_words_and_tags(table, token, tag, options)):
         return Layout(Rows.WORDS, token, tag if options.with_tags else None, None, has_header, note)
     sentence = next((names[n] for n in SENTENCE_COLUMNS if n in names and names[n] != token), None)
+    note = ""
+    if sentence is None:
+        sentence = _numbering(table, [i for i in range(len(table.header)) if i not in (token, tag)])
+        note = "" if sentence is None else f"tables with sentences by column {shorten(table.header[sentence])}"
     # One word a row may be a text, too, where nothing speaks of tokens.
     is_bare = sentence is None and table.header[token].strip().lower() not in WORD_COLUMNS and not table.has_blank_row
     is_text = has_words(cells) or (is_bare and (not options.with_tags or _span_column(table, options) is not None))
     if is_text and not are_tags:
         return _of_texts(table, options, token, has_header)
     tag = _tag_column(table, options) if options.with_tags else None
-    return Layout(Rows.TOKEN, token, tag, sentence, has_header)
+    return Layout(Rows.TOKEN, token, tag, sentence, has_header, note)
 
 
 def _of_texts(table: Table, options: ReadOptions, token: int, has_header: bool) -> Layout:
@@ -131,7 +135,9 @@ def _of_texts(table: Table, options: ReadOptions, token: int, has_header: bool) 
             f"{table.where}: texts are in column {shorten(table.header[token])}, but no column holds their spans; "
             f"set data.tag_column to one of: {shorten_message(', '.join(table.header))}"
         )
-    note = "" if options.token_column is not None else f"column {shorten(table.header[token])} is read as the text"
+    note = (
+        "" if options.token_column is not None else f"tables whose texts are in column {shorten(table.header[token])}"
+    )
     return Layout(Rows.TEXT, token, spans if options.with_tags else None, None, has_header, note)
 
 
@@ -142,7 +148,7 @@ def _without_names(table: Table, options: ReadOptions) -> Layout:
     if text is None:
         return _by_content(table, options, has_header=False)
     layout = _with_columns(table, options, int(text), has_header=False)
-    return replace(layout, note=f"column {text} (from 0) is read as the text, the first row as data")
+    return replace(layout, note=f"tables whose texts are in column {text} (from 0), from the first row on")
 
 
 def _by_content(table: Table, options: ReadOptions, *, has_header: bool) -> Layout:
@@ -152,10 +158,14 @@ def _by_content(table: Table, options: ReadOptions, *, has_header: bool) -> Layo
     columns = {i: table.column(i) for i in range(len(table.header))}
     tags = [i for i, cells in columns.items() if cells and _are_tags(cells, options)]
     counting = [i for i, cells in columns.items() if i not in tags and _is_counting(cells)]
-    others = [i for i in columns if i not in tags and i not in counting]
+    sentence = _numbering(table, [i for i in columns if i not in tags])
+    others = [i for i in columns if i not in tags and i not in counting and i != sentence]
     if len(tags) == 1 and len(others) == 1:
-        note = f"tokens are in column {others[0]} and tags in column {tags[0]} (from 0), as the content tells"
-        return Layout(Rows.TOKEN, others[0], tags[0] if options.with_tags else None, None, has_header, note)
+        note = f"tables with tokens in column {others[0]} and tags in column {tags[0]} (from 0), as their content tells"
+        if sentence is not None:
+            name = shorten(table.header[sentence]) if has_header else f"{sentence} (from 0)"
+            note += f", and sentences by column {name}"
+        return Layout(Rows.TOKEN, others[0], tags[0] if options.with_tags else None, sentence, has_header, note)
     shown = ", ".join(f"{i}: {shorten(cell, 30)}" for i, cell in enumerate(rows[0] if rows else table.header))
     found = "no header" if not has_header else "no usual names in the first row"
     raise DataError(
@@ -232,7 +242,7 @@ def _note_on_words_and_tags(table: Table, token: int, tag: int, options: ReadOpt
     if not cells or not _are_tags([tag for tags in values for tag in tags], options):
         return ""
     word, tags = (shorten(table.header[i]) for i in (token, tag))
-    return f"column {word} is cut at spaces, since {tags} holds tags of words"
+    return f"tables whose column {word} is cut at spaces, since {tags} holds tags of words"
 
 
 def split_cell(cell: Any, where: str) -> list[Any]:
@@ -248,6 +258,19 @@ def _is_counting(cells: Sequence[Any]) -> bool:
     if start not in ("0", "1"):
         return False
     return all(str(cell).strip() == str(number) for number, cell in zip(itertools.count(int(start)), cells))
+
+
+def _numbering(table: Table, indices: Sequence[int]) -> int | None:
+    """Return the column that numbers the sentences, such as 0, 0, 1, 1, 1, or None."""
+    return next((i for i in indices if not table.has_blank_row and _is_numbering(table.column(i))), None)
+
+
+def _is_numbering(cells: Sequence[Any]) -> bool:
+    texts = [str(cell).strip() for cell in cells]
+    if not texts or not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in texts):
+        return False
+    steps = {int(after) - int(before) for before, after in itertools.pairwise(texts)}
+    return steps == {0, 1}
 
 
 def is_blank(row: Sequence[Any]) -> bool:

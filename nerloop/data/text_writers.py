@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
+from nerloop.data.readers.label_studio import HYPERTEXT
 from nerloop.data.records import TextRecord
 from nerloop.types import Span
 
@@ -73,17 +74,18 @@ def doccano_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 def task_lines(records: Iterable[TextRecord]) -> Iterator[str]:
     """Yield the lines of an array of Label Studio tasks, gold spans as `annotations`, predicted ones as `predictions`.
 
-    The labels are those of <Labels name="label" toName="text"> and $text, unless the source is a task with others.
+    The labels are those of <Labels name="label" toName="text"> and $text, unless the source has tasks with others.
     """
     separator = "["
+    names = {"from_name": "label", "to_name": "text", "type": "labels"}
     for number, record in enumerate(records, start=1):
         task = _record_of(record, "label_studio")
-        from_name, to_name = _names_of(task)
+        # Tasks of one project have the same names; one without regions does not tell them.
+        names |= {name: str((record.source or {}).get(name, default)) for name, default in names.items()}
         result = []
         for i, (span, confidence) in enumerate(_sorted(record), start=1):
             region: dict[str, Any] = {
-                "id": f"{number}-{i}", "type": "labels", "from_name": from_name, "to_name": to_name,
-                "value": {**_piece(record, span), "labels": [span.type]},
+                "id": f"{number}-{i}", **names, "value": _region_value(_piece(record, span), names["type"], span.type)
             }  # fmt: skip
             result.append(region if confidence is None else region | {"score": confidence})
         for name in ("annotations", "completions", "predictions", "drafts"):
@@ -151,13 +153,12 @@ def _record_of(record: TextRecord, format_: str) -> dict[str, Any]:
     return dict(found) if source.get("format") == format_ and isinstance(found, Mapping) else {}
 
 
-def _names_of(task: Mapping[str, Any]) -> tuple[str, str]:
-    """Return from_name and to_name of the labels in a task of Label Studio, its defaults if it has no region."""
-    for annotation in [*(task.get("annotations") or []), *(task.get("predictions") or [])]:
-        for region in annotation.get("result") or [] if isinstance(annotation, Mapping) else []:
-            if isinstance(region, Mapping) and region.get("type") == "labels":
-                return str(region.get("from_name", "label")), str(region.get("to_name", "text"))
-    return "label", "text"
+def _region_value(piece: Mapping[str, Any], kind: str, label: str) -> dict[str, Any]:
+    """Return the value of a region of Label Studio. In HTML, offsets are those in its text."""
+    if kind != HYPERTEXT:
+        return {**piece, kind: [label]}
+    offsets = {"start": piece["start"], "end": piece["end"]}
+    return {"globalOffsets": offsets, "text": piece["text"], kind: [label]}
 
 
 def _row(values: Iterable[Any]) -> str:

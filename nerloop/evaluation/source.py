@@ -82,7 +82,9 @@ class Source:
                 found = TagCounts.of(self.read(warnings))
             except DataError:
                 raise error from None
-            print(f"nerloop: no gold tags, so no scores ({error})", file=sys.stderr)
+            first, *others = str(error).split("\n")
+            more = f", and {len(others)} more" if others else ""
+            print(f"nerloop: no gold tags, so no scores ({first}{more})", file=sys.stderr)
         for line in warnings:
             log.warning("%s", line)
         return found

@@ -35,7 +35,7 @@ def errors_first(findings: Sequence[Finding]) -> list[Finding]:
 
 def unreadable(path: str, message: str) -> Finding:
     """Return the finding of a file whose reader raised a DataError with this message."""
-    match = re.match(re.escape(printable(path)) + r"(?::\d+)?(?=: )", message)
+    match = re.match(re.escape(printable(path)) + r"(?:[/\\][^:]*)?(?::\d+(?: \(record \d+\))?)?(?=: )", message)
     where = match.group() if match else printable(path)
     return Finding(
         Severity.ERROR, "unreadable", where, message[len(where) + 2 :] if match else message,

@@ -21,8 +21,12 @@ def replacing(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
     """Give a path beside `path` to write a file or a folder at; at the end it takes the place of `path`.
 
     An exception inside leaves `path` as it was and removes what was written. `beside` has to be given where several
-    processes may write the same path at once.
+    processes may write the same path at once. A device or pipe, such as /dev/null, is written itself: root could
+    replace it, for the whole machine.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
     beside = beside or path.with_name(f".{path.name}.tmp")
     remove(beside)
     try:

@@ -117,6 +117,14 @@ SAMPLES = {
         "科0 O\n技1 O\n张0 B-PER.NAM\n三1 I-PER.NAM\n\n全0 O\n方1 O\n",
         ["科0/O 技1/O 张0/B-PER.NAM 三1/I-PER.NAM", "全0/O 方1/O"],
     ),
+    "a name of the document, and offsets, before the token": (
+        "a.txt 0 2 EU B-ORG\na.txt 3 10 rejects O\na.txt 11 13 it O\n\nb.txt 0 5 Peter B-PER\nb.txt 6 10 left O\n",
+        ["EU/B-ORG rejects/O it/O", "Peter/B-PER left/O"],
+    ),
+    "scores before the token": (
+        "0.93 EU B-ORG\n0.5 rejects O\n1 it O\n\n0.7 Peter B-PER\n0.7 left O\n",
+        ["EU/B-ORG rejects/O it/O", "Peter/B-PER left/O"],
+    ),
     "IOB1": ("EU NNP I-ORG\nUN NNP B-ORG\nsay VB O\n\nit PRP O\n", ["EU/I-ORG UN/B-ORG say/O", "it/O"]),
     "tabs with empty cells": ("EU\t\tB-ORG\t\tx\n\tVBZ\tO\tp q\t\nit\tPRP\tO\t\ty\n", ["EU/B-ORG /O it/O"]),
     "a single row": ("EU NNP B-ORG\n", ["EU/B-ORG"]),
@@ -273,9 +281,23 @@ def test_the_numbers_of_types_without_prefixes():
 # Missing borders of sentences
 
 
+def test_a_column_that_numbers_sentences_is_told_where_no_blank_line_does():
+    text = "0\tEU\tB-ORG\n0\trejects\tO\n1\tPeter\tB-PER\n1\tleft\tO\n"
+    assert message(text).startswith(
+        "x.conll:1: found no blank line between sentences, but column 0 (from 0) seems to number them. Put blank lines "
+    )
+    assert read(text, format="csv") == ["EU/B-ORG rejects/O", "Peter/B-PER left/O"]
+    assert read(text, token_column="1", tag_column="2") == ["EU/B-ORG rejects/O Peter/B-PER left/O"]
+
+
+def test_long_sentences_between_blank_lines_are_not_warned_about(caplog):
+    assert len(read("x O\ny O\n" * 60 + "\nx O\n")) == 2
+    assert caplog.messages == []
+
+
 def test_a_sentence_of_thousands_of_tokens_is_warned_about(caplog):
     assert len(read("x O\ny O\n" * 501)) == 1
     assert caplog.messages == [
-        "warning: x.conll: 1 sentences of more than 1,000 tokens (if the file lacks blank lines between its sentences, "
+        "warning: x.conll: 1 sentences of more than 100 tokens (if the file lacks blank lines between its sentences, "
         "put them in, or set data.format csv if a column numbers the sentences): x.conll:1 1,002 tokens"
     ]

@@ -71,6 +71,8 @@ BYTES = {
     "XML": b'<?xml version="1.0"?>\n<collection/>',
     "a PDF": b"%PDF-1.7\n",
     "an Arrow file": b"ARROW1\0\0",
+    "RTF": b"{\\rtf1\\ansi Anna left.}",
+    "WebAnno TSV": b"#FORMAT=WebAnno TSV 3.2\n\n#Text=Anna left\n1-1\t0-4\tAnna\tPER\t\n",
 }
 
 
@@ -79,6 +81,23 @@ BYTES = {
 def test_other_files_are_refused_by_their_name(found, data, name):
     Path(name).write_bytes(data)
     assert message(name).startswith(f"{name}: found {found}")
+
+
+TEXTS = {
+    "Python's literals": b"[('Anna left', {'entities': [(0, 4, 'PER')]})]",
+    "text with tags of XML": b"<PER>Anna</PER> left.\n",
+    "text with tags of XML or HTML": b'<p class="x">Anna left.</p>\n',
+    "tokens with their tags after / or _": b"Anna/B-PER left/O ./O\n",
+}
+
+
+@pytest.mark.parametrize(("found", "data"), TEXTS.items(), ids=TEXTS)
+@pytest.mark.parametrize("name", ["x", "x.txt", "x.conll"])
+@pytest.mark.parametrize("for_prediction", [False, True])
+def test_texts_that_hold_their_tags_are_refused_by_their_name(found, data, name, for_prediction):
+    Path(name).write_bytes(data)
+    assert message(name, for_prediction=for_prediction).startswith(f"{name}: found {found}")
+    assert read_files([name], ReadOptions(format="text", with_tags=False))[0]
 
 
 def test_a_database_and_an_archive_are_refused():
@@ -126,3 +145,11 @@ def test_files_of_other_tools_are_read(value, indent):
     (example,) = read_files(["x.json"])[0]
     assert example.tags == ("B-PER", "O", "O", "B-LOC", "O")
     assert read_files(["x.json"], ReadOptions(with_tags=False))[0][0].tokens == example.tokens
+
+
+@pytest.mark.parametrize(
+    "text", ["<s> O\nAnna B-PER\n</s> O\n", "<s>\tX\tO\nAnna\tX\tB-PER\n</s>\tX\tO\n", "a/O O\nb/O O\nc/O O\nd B-PER\n"]
+)
+def test_columns_whose_tokens_look_like_other_formats_are_read(text):
+    Path("x.conll").write_text(text)
+    assert [len(e.tokens) for e in read_files(["x.conll"], ReadOptions())[0]] == [text.count("\n")]

@@ -128,3 +128,14 @@ def test_a_string_without_its_end_ends_a_value_of_several_lines():
 def test_a_value_of_many_lines_takes_time_in_proportion():
     lines = ['{"a": ['] + ["[1, 2],"] * 200_000 + ["[1, 2]]}"]
     assert len(read("\n".join(lines))[0][1]["a"]) == 200_001  # minutes if each line were parsed with all before it
+
+
+def test_values_may_stand_on_one_line():
+    assert read('{"a": 1}{"b": 2} [3]\n{"c": 4}\n') == [
+        ("x.json:1", {"a": 1}), ("x.json:1 (record 2)", {"b": 2}), ("x.json:1 (record 3)", [3]), ("x.json:2", {"c": 4}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rest", ["x", "1", '{"b": ', '{"b": 1, "b": 2}', ', {"b": 1}'])
+def test_a_value_with_anything_else_behind_it_is_no_value(rest):
+    assert message('{"a": 1}' + rest) == "x.json:1: not JSON at character 9: Extra data"

@@ -246,6 +246,8 @@ def test_errors_come_first(make_part):
         ("a.conll", "a.conll: no such file", "a.conll", "no such file"),
         ("a.conll", "data.format: found 'x'", "a.conll", "data.format: found 'x'"),
         ("a\n.conll", "a\\n.conll:3: found X", "a\\n.conll:3", "found X"),
+        ("a.json", "a.json:3 (record 2): found X", "a.json:3 (record 2)", "found X"),
+        ("b", "b/a.ann:3: found X", "b/a.ann:3", "found X"),
         ("a:1.conll", "a:1.conll:3: found X", "a:1.conll:3", "found X"),
     ],
 )

@@ -17,6 +17,8 @@ from nerloop.types import Example
 
 MAX_TOKENS = 1_000
 """Tokens of a sentence from which on the borders of sentences are thought to be missing."""
+MANY_TOKENS = 100
+"""The same for the only sentence of a file."""
 
 
 class Row(NamedTuple):
@@ -44,14 +46,15 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
     layout = Layout.of(path, options)
     _report(layout, options, warnings)
     style = TagStyle(layout.has_bare_tags, warnings)
+    limit = MANY_TOKENS if layout.is_one_sentence else MAX_TOKENS
     for document, rows in _sentences(path, options, layout):
         try:
             yield _example(path, document, rows, layout, style)
         except DataError as error:
             warnings.bad_record(error)
-        if len(rows) > MAX_TOKENS:
+        if len(rows) > limit:
             warnings.add(
-                f"sentences of more than {MAX_TOKENS:,} tokens (if the file lacks blank lines between its sentences, "
+                f"sentences of more than {limit:,} tokens (if the file lacks blank lines between its sentences, "
                 "put them in, or set data.format csv if a column numbers the sentences)",
                 f"{path}:{rows[0].number} {len(rows):,} tokens",
             )

@@ -50,7 +50,7 @@ class TextNames:
             return TextNames(TEXT_COLUMNS)
         if (found := find_texts(records, where)) is None:
             return TextNames(TEXT_COLUMNS)
-        warnings.add(f"column {shorten(found)} is read as the text", where)
+        warnings.add(f"files whose texts are under {shorten(found)}", where)
         return TextNames((found,))
 
 
@@ -147,8 +147,13 @@ def as_span(value: Any, where: str, warnings: ReadWarnings) -> Stated:
         start, end, label = value[:3]
         text = None
     elif isinstance(value, dict):
-        start, end = (next((value[n] for n in names if n in value), None) for names in (STARTS, ENDS))
+        for names in (STARTS, ENDS):
+            if not any(name in value for name in names):
+                raise DataError(f"{where}: found the keys {', '.join(value)}, expected {' or '.join(names)}")
+        start, end = (next(value[n] for n in names if n in value) for names in (STARTS, ENDS))
         labels = value.get("labels")
+        if isinstance(labels, list) and len(labels) > 1:
+            warnings.add("spans with several labels: the first one is read", f"{where} {shorten(labels)}")
         first = labels[0] if isinstance(labels, list) and labels else None
         label = next((value[name] for name in LABELS if name in value), first)
         text = value.get("text", value.get("value"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from nerloop.data.checks import TagStyle, as_example, as_tag, shorten_message
 from nerloop.data.column_names import DOCUMENT_COLUMNS, document_of
-from nerloop.data.lines import file_errors, look_ahead, open_lines
+from nerloop.data.lines import decoded_lines, file_errors, look_ahead, open_lines, opened
 from nerloop.data.options import ReadOptions
 from nerloop.data.printed_lists import parse_list
 from nerloop.data.read_warnings import ReadWarnings
@@ -63,12 +63,18 @@ def _csv_table(path: str, options: ReadOptions) -> tuple[Table | None, Iterator[
     """Return the head of a CSV file, None if it is empty, and all its rows, the first one included."""
     head, rows = look_ahead(_csv_rows(path, options.encoding), MAX_ROWS)
     if not head:
+        next(rows, None)  # raises what is wrong with the first row
         return None, rows
     return Table(head[0][1], [row for _, row in head[1:]], head[0][0]), rows
 
 
 def _csv_rows(path: str, encoding: str) -> Iterator[Row]:
-    lines = open_lines(path, encoding)
+    with opened(path, encoding) as file:
+        # A cell may be a text of several lines: their ends count in its offsets.
+        yield from _rows_in(decoded_lines(file, path, keep_ends=True), path, encoding)
+
+
+def _rows_in(lines: Iterator[tuple[int, str]], path: str, encoding: str) -> Iterator[Row]:
     first = next(((number, text) for number, text in lines if text.strip()), None)
     if first is None:
         return
@@ -78,9 +84,9 @@ def _csv_rows(path: str, encoding: str) -> Iterator[Row]:
     has_bare_quotes = _has_bare_quotes(path, encoding, delimiter, counts[delimiter])
 
     def feed() -> Iterator[str]:
-        yield f"{header}\n"
+        yield header
         for _, text in lines:
-            yield f"{text}\n"
+            yield text
 
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(

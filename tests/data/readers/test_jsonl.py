@@ -101,7 +101,7 @@ MISTAKES = {
     "an array": ("[1]", "found list, expected an object such as {'tokens': [...], ...}"),
     "null": ("null", "found NoneType, expected an object such as {'tokens': [...], ...}"),
     "cut off": ('{"tokens": ["A"]', "not JSON at character 17: Expecting ',' delimiter"),
-    "extra data": ('{"tokens": []} {}', "not JSON at character 16: Extra data"),
+    "extra data": ('{"tokens": []} x', "not JSON at character 16: Extra data"),
     "text": ("EU B-ORG", "not JSON at character 1: Expecting value"),
     "single quotes": (
         "{'tokens': []}",

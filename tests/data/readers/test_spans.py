@@ -329,3 +329,24 @@ def test_emoji_before_spans_out_of_order_in_either_unit(unit):
     )
     tagged = [(t, g) for t, g in zip(example.tokens, example.tags, strict=True) if g != "O"]
     assert tagged == [("Anna", "B-PER"), ("Bo", "B-X"), ("Paris", "B-LOC")]
+
+
+@pytest.mark.parametrize("label", ["O", "B-PER", "U-PER"])
+def test_types_that_look_like_tags_are_told(caplog, label):
+    read({"text": ANNA, "spans": [{"start": 0, "end": 4, "label": label}]})
+    assert caplog.messages == [
+        "warning: x.jsonl: 1 types of spans that look like tags; expected names such as 'PER': "
+        f"x.jsonl:1: span 1 {label!r}"
+    ]
+
+
+def test_several_labels_of_a_span_are_told(caplog):
+    (first,) = read({"text": ANNA, "spans": [{"start": 0, "end": 4, "labels": ["PER", "HUMAN"]}]})
+    assert first.tags[0] == "B-PER"
+    assert "1 spans with several labels: the first one is read: x.jsonl:1: span 1 ['PER', 'HUMAN']" in caplog.text
+
+
+def test_a_span_without_offsets_is_told_by_its_keys():
+    assert message({"text": ANNA, "spans": [{"begin": 0, "finish": 4, "label": "PER"}]}) == (
+        "x.jsonl:1: span 1: found the keys begin, finish, label, expected start or start_offset"
+    )

@@ -133,7 +133,7 @@ def test_the_column_of_texts_is_found_by_name_or_content_and_told(column):
     warnings = ReadWarnings()
     Path("x.csv").write_text(TWEETS.replace("text", column))
     assert len(list(read_records("x.csv", ReadOptions(with_tags=False), warnings))) == 3
-    assert warnings.lines("x.csv") == [f"warning: x.csv: 1 column {column!r} is read as the text: x.csv:1"]
+    assert warnings.lines("x.csv") == [f"warning: x.csv: 1 tables whose texts are in column {column!r}: x.csv:1"]
 
 
 def test_two_columns_that_may_be_the_text_are_refused():
@@ -210,7 +210,7 @@ def test_columns_are_told_by_content_where_that_leaves_one_reading(caplog):
     assert read("EU,B-ORG\nrejects,O\n") == ["EU/B-ORG rejects/O"]
     assert read("1,EU,B-ORG\n2,rejects,O\n") == ["EU/B-ORG rejects/O"]
     assert read("nr,mot,type\n0,EU,B-ORG\n1,rejects,O\n") == ["EU/B-ORG rejects/O"]
-    assert "tokens are in column 1 and tags in column 2 (from 0), as the content tells" in caplog.text
+    assert "tables with tokens in column 1 and tags in column 2 (from 0), as their content tells" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["EU,NNP,B-ORG\nrejects,V,O\n", "7,EU,B-ORG\n9,rejects,O\n"])
@@ -347,3 +347,22 @@ def test_tags_of_other_styles_are_read_in_every_shape(tags, caplog):
         (example,) = read_files([name])[0]
         assert (list(example.tokens), example.tags) == (tokens, (f"{prefix}-PER", "O", f"{prefix}-PER", "O", "O")), name
         assert f"warning: {name}: 2 tags " in caplog.text
+
+
+@pytest.mark.parametrize("header", ["Satz;Wort;Marke", "Satz;Token;Tag", ""])
+def test_a_column_that_numbers_the_sentences_needs_no_name(header, caplog):
+    Path("x.csv").write_text(f"{header}\n1;Anna;B-PER\n1;left;O\n2;Paris;B-LOC\n2;is;O\n2;big;O\n".lstrip())
+    examples = read_files(["x.csv"], ReadOptions())[0]
+    assert [e.tokens for e in examples] == [("Anna", "left"), ("Paris", "is", "big")]
+    assert "sentences by column " + (repr(header.split(";")[0]) if header else "0 (from 0)") in caplog.text
+
+
+def test_a_column_of_other_numbers_does_not_end_sentences():
+    Path("x.csv").write_text("token,tag,length\nAnna,B-PER,4\nleft,O,4\nParis,B-LOC,5\nis,O,2\n")
+    assert [len(e.tokens) for e in read_files(["x.csv"], ReadOptions())[0]] == [4]
+
+
+def test_the_first_row_in_another_encoding_is_told():
+    Path("x.csv").write_bytes("word,tag\nJosé,B-PER\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"x.csv:2: found b'\\xe9' at byte 4 of the line, expected UTF-8"):
+        read_files(["x.csv"], ReadOptions())
