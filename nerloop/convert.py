@@ -6,10 +6,12 @@ Exit codes: 0 done, 2 bad input (one line on stderr), 130 stopped by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ from nerloop.data.text_writers import (
 )
 from nerloop.data.writers import conll_lines, token_lines
 from nerloop.errors import DataError
+from nerloop.evaluation.source import STANDARD_INPUT, copy_standard_input
 from nerloop.run import atomic
 from nerloop.run.output import refuse_input_as_output, write_errors
 from nerloop.types import Example
@@ -47,7 +50,26 @@ def main() -> None:
     """Parse the command line, convert; leave with the exit code."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     arguments = _arguments(sys.argv[1:])
-    cli.run_command(lambda: convert(arguments))
+
+    def command() -> None:
+        with _named_input(arguments):
+            convert(arguments)
+
+    cli.run_command(command)
+
+
+@contextlib.contextmanager
+def _named_input(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let `input` be a file, a copy of standard input for "-"."""
+    if arguments.input != "-":
+        yield
+        return
+    arguments.output = os.path.abspath(arguments.output)
+    # In the folder of the copy its name is short, as messages and documents should have it.
+    with tempfile.TemporaryDirectory(prefix="nerloop-") as folder, contextlib.chdir(folder):
+        copy_standard_input(STANDARD_INPUT)
+        arguments.input = STANDARD_INPUT
+        yield
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -56,7 +78,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         description="Convert annotated text. Everything that is changed or left out on the way is counted and listed.",
     )
     parser.add_argument("input", metavar="IN", help="file in any format that nerloop reads, a folder of brat's, or a "
-                        "predictions.*.jsonl that nerloop wrote")  # fmt: skip
+                        "predictions.*.jsonl that nerloop wrote (-: standard input)")  # fmt: skip
     parser.add_argument("output", metavar="OUT", help="file, or for brat a folder, which must be new or empty")
     parser.add_argument("--to", required=True, choices=TARGETS, help="jsonl: text and character spans where the input "
                         "has texts, else tokens and tags")  # fmt: skip

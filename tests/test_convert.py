@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import sys
@@ -201,3 +202,16 @@ def test_ctrl_c_is_told_in_one_line_and_leaves_nothing(convert, monkeypatch):
     monkeypatch.setattr(convert_module, "conll_lines", interrupted)
     assert convert("x.conll", "y.conll", "--to", "conll") == (130, "nerloop: stopped by Ctrl-C\n")
     assert [p.name for p in Path().iterdir()] == ["x.conll"]
+
+
+def test_standard_input_is_converted_like_a_file(convert, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna B-PER\nx O\n\n")))
+    convert("-", "out.jsonl", "--to", "jsonl")
+    assert json.loads(Path("out.jsonl").read_text())["tags"] == ["B-PER", "O"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna B-PER\nx Y\n\n")))
+    monkeypatch.setattr(sys, "argv", ["convert", "-", "out2.jsonl", "--to", "jsonl"])
+    with pytest.raises(SystemExit) as stop:
+        convert_module.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("nerloop: error: <stdin>:2: 'Y' is not a tag")

@@ -24,6 +24,14 @@ STANDARD_INPUT = "<stdin>"
 """How messages and predictions name standard input."""
 
 
+def copy_standard_input(path: str) -> None:
+    """Write standard input to a file. Raises DataError if it is closed, or for a full disk."""
+    with write_errors(path), open(path, "wb") as file:
+        if sys.stdin is None:
+            raise DataError("standard input: it is closed; name a file")
+        shutil.copyfileobj(sys.stdin.buffer, file)
+
+
 @dataclass
 class Source:
     """The files to be tagged. Standard input ("-") is copied into a file first, so that it is read like the others."""
@@ -42,10 +50,7 @@ class Source:
             return
         with tempfile.TemporaryDirectory(prefix="nerloop-") as folder:
             spooled = os.path.join(folder, "stdin")
-            with write_errors(spooled), open(spooled, "wb") as file:
-                if sys.stdin is None:
-                    raise DataError("standard input: it is closed; name a file")
-                shutil.copyfileobj(sys.stdin.buffer, file)
+            copy_standard_input(spooled)
             yield Source([spooled if path == "-" else path for path in files], options, spooled)
 
     def is_plain(self) -> bool:

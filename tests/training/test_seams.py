@@ -144,6 +144,7 @@ def test_a_decoding_that_cannot_use_what_was_learned_is_named(config, caplog, ca
     assert line not in caplog.text + capsys.readouterr().err
     nerloop.load(model, plugins={"decoding": "argmax"})
     assert caplog.text.count(line) == 1
+    capsys.readouterr()
     train(replace(in_folder(config, "argmax", max_steps=2), decoding=Plugin("argmax")))
     assert capsys.readouterr().err.count(line) == 1
 
