@@ -246,8 +246,9 @@ def test_text_files_simply_work(model, monkeypatch, tmp_path, capsys):
     assert [r["offsets"][0][0] for r in records] == [0, 33, 0, 9, 14]
     assert run_predict(monkeypatch, "--model", model[0], *files) == 0
     assert capsys.readouterr().out.startswith("Barack ")
-    assert run_predict(monkeypatch, "--model", model[0], *files, "--output", "x.jsonl") == 0
-    assert [json.loads(line) for line in Path("x.jsonl").read_text(encoding="utf-8").splitlines()] == records
+    written = tmp_path / "x.jsonl"
+    assert run_predict(monkeypatch, "--model", model[0], *files, "--output", str(written)) == 0
+    assert [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()] == records
 
 
 def test_a_tagger_finds_in_a_text_what_predict_finds_in_its_file(model, monkeypatch, tmp_path, capsys):
