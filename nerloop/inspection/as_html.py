@@ -19,17 +19,17 @@ from nerloop.tags import to_spans
 from nerloop.types import Example
 
 MOST_EXAMPLES = 8
-"""Example sentences of a file."""
+"""Example sentences shown for each file."""
 MOST_TOKENS = 80
-"""Tokens of an example sentence that are shown."""
+"""Tokens shown of each example sentence."""
 MOST_TYPES = 40
-"""Types in the charts."""
+"""Types shown in the charts."""
 
 
 def as_html(inspection: Inspection) -> str:
-    """Return the page."""
+    """Return an inspection as an HTML page."""
     types = sorted({type_ for spans in inspection.spans_per_split().values() for type_ in spans})
-    hues = {type_: round(205 + i * 137.5) % 360 for i, type_ in enumerate(types)}  # the golden angle: far apart
+    hues = {type_: round(205 + i * 137.5) % 360 for i, type_ in enumerate(types)}  # golden angle: hues lie far apart
     style = resources.files("nerloop.inspection").joinpath("page.css").read_text(encoding="utf-8")
     sections = [
         _section("Files", _cards(inspection) + _files_table(inspection)),
@@ -181,7 +181,7 @@ def _examples(part: Part, hues: dict[str, int]) -> str:
 
 
 def example_sentences(part: Part) -> list[int]:
-    """Return a few sentences of a part, in order: the first one, that of each type, then the first with an entity."""
+    """Return the indices of a few sentences: the first one, the first of each type, then others with entities."""
     first = [place.sentence for place in part.statistics.first_of_type.values()]
     with_entities = (int(i) for i in part.statistics.num_spans.nonzero()[0][: 2 * MOST_EXAMPLES])
     return sorted(list(dict.fromkeys([*range(min(1, len(part.examples))), *first, *with_entities]))[:MOST_EXAMPLES])

@@ -1,4 +1,4 @@
-"""Write an inspection as text for the terminal, and as one line a split for the log of a training."""
+"""Write an inspection as text for the terminal, and the counts of a split as one line for the training log."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nerloop.inspection.inspection import PERCENTILES, Inspection, percentiles
 from nerloop.inspection.parts import Part
 
 MOST_DETAILS = 5
-"""Places of a finding in the text; JSON and HTML have more."""
+"""Places listed for each finding; JSON and HTML list more."""
 MOST_TYPES = 40
-"""Rows of the table of types."""
+"""Types with a row of their own in the table of types; the others share one row."""
 
 
 def as_text(inspection: Inspection) -> str:
@@ -36,7 +36,7 @@ def as_text(inspection: Inspection) -> str:
 
 
 def counts_line(part: Part) -> str:
-    """Return the counts of a part on one line, types by frequency, as training logs it."""
+    """Return the counts of a part on one line, the commonest types first, as training logs them."""
     s = part.statistics
     types = [f"{type_} {n}" for type_, n in sorted(s.spans_per_type.items(), key=lambda item: (-item[1], item[0]))]
     return f"{part.split:<10} {s.num_sentences:6} sentences {s.num_tokens:8} tokens {s.total_spans:7} entities" + (
@@ -45,7 +45,7 @@ def counts_line(part: Part) -> str:
 
 
 def inspect_command(data: DataSettings) -> str:
-    """Return the command that inspects the data of some settings in full, ready to be pasted into a shell."""
+    """Return the shell command that inspects the data of these settings in full."""
     flags = [(split, paths) for split, paths in data.files().items()]
     if data.dataset is not None:
         flags = [("dataset", [data.dataset])]

@@ -20,7 +20,7 @@ ROW, BAR = 20, 14  # pixels: of a bar's row and of the bar itself
 
 
 class Bins(NamedTuple):
-    """Bars of a histogram: bar i holds lengths from i * width to below (i + 1) * width, the last one all above, too."""
+    """Bars of a histogram: bar i counts lengths from i * width to (i + 1) * width - 1, the last also longer ones."""
 
     width: int
     counts: list[int]
@@ -28,7 +28,7 @@ class Bins(NamedTuple):
 
 
 def bins_of(lengths: np.ndarray) -> Bins:
-    """Return lengths counted in at most MAX_BINS bars of one width, (sentences,) ints in."""
+    """Return the counts of lengths, ints of shape (sentences,), in at most MAX_BINS bars of equal width."""
     longest = int(lengths.max(initial=0))
     reach = int(np.percentile(lengths, TAIL, method="inverted_cdf")) if len(lengths) else 0
     width = reach // MAX_BINS + 1
@@ -38,7 +38,7 @@ def bins_of(lengths: np.ndarray) -> Bins:
 
 
 def histogram(lengths: np.ndarray, unit: str, limit: int | None = None) -> str:
-    """Return a histogram of lengths as SVG, with a line at a limit where it lies within."""
+    """Return a histogram of lengths as SVG, with a line at `limit` if the chart reaches it."""
     width, counts, has_tail = bins_of(lengths)
     step, top = 100 / len(counts), max(1, *counts)
     bars = []
@@ -74,7 +74,7 @@ def histogram(lengths: np.ndarray, unit: str, limit: int | None = None) -> str:
 
 
 def type_bars(spans: Mapping[str, Mapping[str, int]], types: Sequence[str], hues: Mapping[str, int]) -> str:
-    """Return the share of each type in each split as SVG: a group of bars a type, one for each split."""
+    """Return the share of each type in each split as SVG: one group of bars for each type, one bar for each split."""
     totals = {split: max(1, sum(counts.values())) for split, counts in spans.items()}
     shares = {(t, s): spans[s].get(t, 0) / totals[s] for t in types for s in spans}
     top = max(shares.values(), default=0) or 1

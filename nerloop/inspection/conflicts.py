@@ -1,4 +1,4 @@
-"""Find texts of spans with more than one type. Spans are compared by hashes, which take a few bytes each."""
+"""Find span texts that are tagged with more than one type. Texts are compared by hashes, which take 8 bytes each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from nerloop.tags import to_spans
 
 
 def about_conflicts(parts: Sequence[Part]) -> Iterator[Finding]:
-    """Yield the finding about texts of several types; those where one type is rare among many come first."""
+    """Yield the finding about texts with several types, likely slips first: those where one type is rare among many."""
     types = sorted({type_ for part in parts for type_ in part.statistics.first_of_type})
     hashes = np.concatenate([np.array(part.statistics.span_hashes, dtype=np.uint64) for part in parts])
     of_type = np.concatenate([_type_numbers(part, types) for part in parts])
-    # Spans by text, then by type; the sort is stable, so that the first of each kind is the first in the files.
+    # Sort spans by text, then by type. A kind is all spans of one text and type. The sort is stable, so the first span
+    # of each kind is the first one in the files.
     order = np.lexsort((of_type, hashes))
     is_new_text = _differs_from_the_one_before(hashes[order])
     is_new_kind = is_new_text | _differs_from_the_one_before(of_type[order])
@@ -63,7 +64,7 @@ def _type_numbers(part: Part, types: Sequence[str]) -> np.ndarray:
 
 
 def _place(parts: Sequence[Part], span: int) -> tuple[Part, Place]:
-    """Return part and place of a span, numbered over all parts."""
+    """Return the part and place of a span, given its number counted over all parts."""
     for part in parts:
         s = part.statistics
         if span < len(s.span_starts):

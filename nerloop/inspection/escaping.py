@@ -9,5 +9,5 @@ JOINERS = "\u200c\u200d"
 
 
 def text(value: str) -> str:
-    """Return text of the data as HTML: escaped, and with controls (such as U+202E) shown as escapes."""
+    """Return text of the data as HTML: escaped, and with control characters (such as U+202E) shown as escapes."""
     return escape("".join(c if c.isprintable() or c in JOINERS else repr(c)[1:-1] for c in value))

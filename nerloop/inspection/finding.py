@@ -14,7 +14,7 @@ class Severity(StrEnum):
     """How bad a finding is."""
 
     ERROR = "error"  # training would be impossible, or of no use
-    WARNING = "warning"  # likely a mistake, or something that makes figures look other than they are
+    WARNING = "warning"  # likely a mistake, or something that makes scores misleading
     INFO = "info"  # good to know
 
 
@@ -44,7 +44,7 @@ class Finding:
 
 
 MAX_NAMED = 5
-"""Names that a message lists; the others are counted."""
+"""Names that a message lists; the others are only counted."""
 
 
 def enumerate_some(names: Sequence[str]) -> str:
@@ -65,5 +65,5 @@ def percent(part: int, whole: int) -> str:
 
 
 def name_of(split: str) -> str:
-    """Return how messages call a split: "train" is "training split"."""
+    """Return the name of a split in messages: "train" -> "training split"."""
     return f"{'training' if split == 'train' else split} split"

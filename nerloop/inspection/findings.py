@@ -16,7 +16,7 @@ from nerloop.inspection.tagging import about_tags
 
 
 def find_all(parts: Sequence[Part], limit: Limit | None = None) -> list[Finding]:
-    """Return the findings about some parts, errors first. With a `limit`, their subwords were counted."""
+    """Return the findings about some parts, errors first. Give `limit` if their subwords were counted."""
     if not parts:
         return []
     findings = [*about_tags(parts), *about_conflicts(parts), *about_repeats(parts)]
@@ -34,7 +34,7 @@ def errors_first(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def unreadable(path: str, message: str) -> Finding:
-    """Return the finding of a file whose reader raised a DataError with this message."""
+    """Return the finding about a file whose reader raised a DataError with this message."""
     match = re.match(re.escape(printable(path)) + r"(?:[/\\][^:]*)?(?::\d+(?: \(record \d+\))?)?(?=: )", message)
     where = match.group() if match else printable(path)
     return Finding(

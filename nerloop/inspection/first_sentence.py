@@ -1,4 +1,4 @@
-"""The first sentence as it was read, tokens and spans, so that a person can check the reading at a glance."""
+"""Show the first sentence as it was read, tokens and spans, so that a person can check it at a glance."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_TOKENS, MAX_SPANS = 16, 5
 MAX_LENGTH = 40
 """Characters of a token or span that are shown."""
 MAX_SENTENCES = 100
-"""Sentences among which the first one with a span is looked for."""
+"""How many sentences are searched for one with a span."""
 
 
 def first_sentences(examples: Sequence[Example]) -> list[Example]:
-    """Return the first sentence and, if it has no span, the first of the next ones that has some."""
+    """Return the first sentence and, if it has no span, also the first sentence with a span."""
     head = list(itertools.islice(examples, MAX_SENTENCES))
     with_spans = next((example for example in head if to_spans(example.tags)), None)
     return head[:1] + ([with_spans] if with_spans is not None and with_spans is not head[0] else [])
@@ -27,7 +27,7 @@ def first_sentences(examples: Sequence[Example]) -> list[Example]:
 def describe_sentence(example: Example) -> str:
     """Return a sentence on one line: "train.conll:3: EU | rejects | it; spans: ORG EU".
 
-    A bar parts two tokens, since a token may hold spaces. Long sentences and tokens are cut.
+    A bar separates tokens, since a token may contain spaces. Long sentences and tokens are cut.
     """
     tokens = _some([_cut(token) for token in example.tokens], MAX_TOKENS, " | ")
     line = f"{printable(example.location)}: {tokens}" if example.location else tokens

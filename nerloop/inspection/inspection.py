@@ -1,4 +1,4 @@
-"""The inspection of some data as one object, and as JSON."""
+"""Hold the inspection of some data in one object, and convert it to JSON."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PERCENTILES = (50, 90, 95, 99, 100)
 
 @dataclass(frozen=True)
 class Inspection:
-    """The parts that could be read, the scheme of them all, and the findings."""
+    """The parts that could be read, the scheme of all of them together, and the findings."""
 
     parts: Sequence[Part]
     findings: Sequence[Finding]
     scheme: Scheme
-    against_scheme: int  # tags
-    limit: Limit | None = None  # of subwords, where there was a tokenizer
+    against_scheme: int  # number of tags that violate the scheme
+    limit: Limit | None = None  # window size in subwords; None without a tokenizer
     model: str = ""
 
     @staticmethod
@@ -71,7 +71,7 @@ class Inspection:
 
 
 def percentiles(lengths: np.ndarray) -> dict[str, int]:
-    """Return percentiles of lengths, each a length that occurs: {"50": 21, ..., "100": 105}; {} of none."""
+    """Return percentiles of lengths, each a length that occurs: {"50": 21, ..., "100": 105}; {} if there are none."""
     if not len(lengths):
         return {}
     found = np.percentile(lengths, PERCENTILES, method="inverted_cdf").tolist()

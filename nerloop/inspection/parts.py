@@ -1,4 +1,4 @@
-"""Parts of the data: files with the split of each, and places in them as file:line."""
+"""Name the parts of the data: the split of each file, and places in it as file:line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development", "testa"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "testb", "heldout"), "test"),
 }
-"""Split by words of file names. CoNLL-2003 calls validation eng.testa and test eng.testb."""
+"""The split that a word in a file name means. CoNLL-2003 calls validation eng.testa and test eng.testb."""
 
 
 @dataclass(eq=False)
@@ -31,11 +31,11 @@ class Part:
     examples: Sequence[Example]
     statistics: Statistics
     subwords: SubwordStatistics | None = None
-    has_line_per_token: bool = False  # as in columns
-    taken_by: str = ""  # how the split was found
+    has_line_per_token: bool = False  # as in files of columns
+    taken_by: str = ""  # how the split was found, such as "by its name"
 
     def where(self, place: Place) -> str:
-        """Return file:line of a place, of its sentence where the format has no line for each token."""
+        """Return file:line of a place; if tokens have no lines of their own, that of its sentence."""
         location = self.examples[place.sentence].location
         file, _, line = location.rpartition(":")
         if self.has_line_per_token and line.isdecimal():
@@ -79,10 +79,12 @@ def split_named_by(path: str) -> str | None:
 
 
 def assign_splits(paths: Sequence[str], taken: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Return split and reason for each of some files, by words of its name if there are any.
+    """Return the split of each file and the reason: a word of its name, else its position.
 
-    The other files get the splits that are still free, in the order train, validation, test; further ones are test.
-    `taken` are splits that flags fill. ["train.conll", "b.conll"] -> train "by its name", validation "by its position".
+    Files whose names tell no split get the splits that are still free, in the order train, validation, test; further
+    ones are test. `taken` are the splits that flags fill.
+
+    ["train.conll", "b.conll"] -> train "by its name", validation "by its position"
     """
     named = [split_named_by(path) for path in paths]
     free = [split for split in SPLITS if split not in {*named, *taken}]

@@ -13,7 +13,7 @@ from nerloop.inspection.parts import Part, by_split, excerpt
 from nerloop.inspection.statistics import NUM_PLACES, Place
 
 LONG_ENOUGH = 5
-"""Tokens of a sentence that hardly repeats by chance, as "LONDON 1996-08-30" does."""
+"""Sentences of at least this many tokens hardly repeat by chance; short ones, such as "LONDON 1996-08-30", do."""
 
 
 def about_repeats(parts: Sequence[Part]) -> Iterator[Finding]:
@@ -27,7 +27,7 @@ def about_repeats(parts: Sequence[Part]) -> Iterator[Finding]:
 
 
 class _Sentences:
-    """The sentences of several parts, numbered through, by their hashes."""
+    """The hashes of the sentences of several parts, which are numbered consecutively."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
@@ -56,6 +56,7 @@ class _Sentences:
 
 
 def _leaks(earlier: str, known: _Sentences, later: str, sentences: _Sentences) -> Iterator[Finding]:
+    # A twin of a sentence is the first sentence of the other split with the same tokens.
     leaked = np.flatnonzero(np.isin(sentences.tokens, known.tokens) & (sentences.lengths > 0))
     if not len(leaked):
         return
@@ -104,6 +105,7 @@ def _duplicates(split: str, sentences: _Sentences) -> Iterator[Finding]:
 
 
 def _contradictions(sentences: _Sentences) -> Iterator[Finding]:
+    # Sorted by tokens, then by tags: neighbours with the same tokens and different tags contradict each other.
     order = np.lexsort((sentences.tags, sentences.tokens))
     tokens, tags = sentences.tokens[order], sentences.tags[order]
     differs = (tokens[1:] == tokens[:-1]) & (tags[1:] != tags[:-1])
@@ -134,12 +136,12 @@ def _difference(sentences: _Sentences, first: int, second: int) -> Detail:
 
 
 def _first_of(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first index of each distinct hash, and these hashes, rising."""
+    """Return the first index of each distinct hash, and the distinct hashes in ascending order."""
     distinct, first = np.unique(hashes, return_index=True)
     return first, distinct
 
 
 def _long_ones_first(indices: np.ndarray, twins: np.ndarray, lengths: np.ndarray) -> list[tuple[int, int]]:
-    """Return the first few sentences with their twins, in order, short ones at the end."""
+    """Return the first few sentences, each with its twin: long sentences first, otherwise in order."""
     order = np.argsort(lengths[indices] < LONG_ENOUGH, kind="stable")[:NUM_PLACES]
     return list(zip(indices[order].tolist(), twins[order].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Findings about sizes: sentences of no token or one, tokens of no character, subwords and windows."""
+"""Findings about sizes: sentences with no token or one token, empty tokens, subwords and windows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerloop.inspection.statistics import NUM_PLACES, Place
 from nerloop.inspection.subwords import Limit
 
 MUCH_UNKNOWN = 0.01
-"""Share of tokens unknown to the tokenizer above which the model may be the wrong one for the text."""
+"""If at least this share of tokens is unknown to the tokenizer, the model may be the wrong one for the text."""
 
 
 def about_sizes(part: Part) -> Iterator[Finding]:

@@ -20,9 +20,9 @@ from nerloop.inspection.statistics import Statistics
 from nerloop.tags import scheme_of
 
 MAX_SENTENCES = 50_000
-"""Sentences up to which a training inspects each one, which takes seconds. For more, `nerloop.inspect` does it.
+"""Training inspects each sentence if there are at most this many, which takes seconds. `nerloop.inspect` has no limit.
 
-The cache keeps the result, so that the next training on the same sentences has it at once.
+The cache keeps the result for the next training on the same sentences.
 """
 
 
@@ -36,7 +36,7 @@ class SplitReport:
 
 
 def inspect_splits(dataset: Dataset, settings: DataSettings) -> SplitReport:
-    """Return what there is to say about the splits before training: a short form of `python -m nerloop.inspect`.
+    """Return the report on the splits that training logs: a short form of `python -m nerloop.inspect`.
 
     It logs nothing and raises nothing, so one process of a launch can do it for all.
     """
@@ -85,7 +85,7 @@ def _findings(dataset: Dataset, names: Mapping[str, tuple[str, bool]]) -> SplitR
 
 
 def inspect_counts(dataset: Dataset) -> SplitReport:
-    """Return what the counts tell that are stored with the sentences; no sentence is read."""
+    """Return the report that follows from the counts stored with the sentences; no sentence is read."""
     info, errors, warnings = [], [], []
     in_training = TagCounts.of(dataset.splits["train"]).tags
     for split, examples in dataset.splits.items():
@@ -108,7 +108,7 @@ def inspect_counts(dataset: Dataset) -> SplitReport:
 
 
 def about_documents(dataset: Dataset) -> list[str]:
-    """Return a line for each split with sentences of no known document, for alignments by documents."""
+    """Return a line for each split with sentences whose document is unknown, for alignments that use documents."""
     found = []
     for split, examples in dataset.splits.items():
         counts = TagCounts.of(examples)

@@ -1,4 +1,4 @@
-"""One pass over the sentences of a split: counts, lengths, hashes, and the first place of each thing."""
+"""Count what a split contains in one pass over its sentences: lengths, hashes, tags, spans, and their first places."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nerloop.tags import OUTSIDE, Scheme, scheme_of, to_spans
 from nerloop.types import Example
 
 BORDER = ""
-"""Stands in a pair of tags for the border of the sentence."""
+"""Marks the start or the end of the sentence in a pair of tags."""
 NUM_PLACES = 10
-"""Places that are kept of each thing that is found; the others are counted."""
+"""Places kept for each kind of finding; the others are only counted."""
 KNOWN_SEQUENCES = 20_000
-"""Tag sequences whose spans are remembered: short and untagged sentences repeat."""
+"""Tag sequences whose spans are cached: those of short and untagged sentences recur."""
 
 
 class Place(NamedTuple):
@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Statistics:
-    """What there is in the sentences of a part; a few bytes a sentence, however long the sentences are."""
+    """What the sentences of a part contain, in some 30 bytes a sentence and 20 bytes a span."""
 
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))  # (sentences,) in tokens
     token_hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))  # (sentences,)
@@ -43,7 +43,7 @@ class Statistics:
     first_pairs: dict[tuple[str, str], list[Place]] = field(default_factory=dict)  # the place of the later one
     spans_per_type: Counter[str] = field(default_factory=Counter)
     span_lengths: Counter[int] = field(default_factory=Counter)  # in tokens
-    first_of_type: dict[str, Place] = field(default_factory=dict)  # its types numbered in this order
+    first_of_type: dict[str, Place] = field(default_factory=dict)  # its order numbers the types
     span_hashes: array[int] = field(default_factory=lambda: array("Q"))  # of the text, (spans,)
     span_types: array[int] = field(default_factory=lambda: array("i"))  # numbers of the types, (spans,)
     span_sentences: array[int] = field(default_factory=lambda: array("i"))  # (spans,)
@@ -58,7 +58,7 @@ class Statistics:
         """Return the statistics of sentences, read once and in order."""
         found = Statistics()
         spans_of = lru_cache(maxsize=KNOWN_SEQUENCES)(to_spans)
-        # Of each chunk; an empty one first, for its type: numpy makes floats of uint64 beside int64.
+        # One array for each chunk. The empty array in front sets the type where there are no chunks.
         lengths, num_spans = [found.lengths], [found.num_spans]
         token_hashes, tag_hashes = [found.token_hashes], [found.tag_hashes]
         document = ""
@@ -106,7 +106,7 @@ class Statistics:
 
     @property
     def scheme(self) -> tuple[Scheme, int]:
-        """The scheme that fits best, and how many tags are against it."""
+        """The scheme that fits best, and how many tags violate it."""
         return scheme_of(written_pairs(self.pairs))
 
     def first_place_of(self, tag: str) -> Place:
@@ -138,7 +138,7 @@ class Statistics:
 
 
 def written_pairs(pairs: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    """Return pairs of tags with "O" for the borders, as `nerloop.tags` has them."""
+    """Return pairs of tags with "O" for the borders, as `nerloop.tags` expects them."""
     written: Counter[tuple[str, str]] = Counter()
     for (before, tag), number in pairs.items():
         written[before or OUTSIDE, tag or OUTSIDE] += number
@@ -156,5 +156,5 @@ def _hashes(sentences: Iterable[tuple[str, ...]]) -> np.ndarray:
 
 
 def _digest(words: tuple[str, ...]) -> bytes:
-    """Return 8 bytes that tell these words from others: ("",) from (), ("a b",) from ("a", "b")."""
+    """Return an 8-byte hash of words; it differs between ("",) and (), and between ("a b",) and ("a", "b")."""
     return hashlib.blake2b(repr(words).encode("utf-8"), digest_size=8).digest()

@@ -25,12 +25,12 @@ class Limit:
 
     @staticmethod
     def of(tokenizer: Tokenizer, max_length: int | None = None, stride: int | None = None) -> Limit:
-        """Return the limit that training would have with these options. Raises ConfigError for what can't be."""
+        """Return the limit that training would have with these options. Raises ConfigError for impossible ones."""
         alignment = First(tokenizer, (), max_length=max_length, stride=stride)
         return Limit(alignment.max_length, sum(map(len, special_tokens(tokenizer))), alignment.stride)
 
     def num_windows(self, num_subwords: int) -> int:
-        """Return how many windows a sentence of so many subwords (special tokens aside) becomes."""
+        """Return how many windows a sentence of `num_subwords` (without special tokens) is cut into."""
         return len(windows_of(num_subwords, self.max_length - self.num_special, self.stride))
 
 
@@ -39,20 +39,20 @@ class SubwordStatistics:
     """Counts of the subwords of a part."""
 
     lengths: np.ndarray  # (sentences,) int32, special tokens included
-    num_subwords: int = 0  # special tokens aside
+    num_subwords: int = 0  # without special tokens
     num_windows: int = 0  # of the sentences that don't fit into one
     long: list[Place] = field(default_factory=list)
     num_long: int = 0
-    without: list[Place] = field(default_factory=list)  # tokens
+    without: list[Place] = field(default_factory=list)  # the first tokens without subwords
     num_without: int = 0
-    unknown: list[Place] = field(default_factory=list)  # tokens
+    unknown: list[Place] = field(default_factory=list)  # the first tokens with unknown subwords
     num_unknown: int = 0
 
     @staticmethod
     def of(
         tokenizer: Tokenizer, examples: Sequence[Example], num_tokens: np.ndarray, limit: Limit
     ) -> SubwordStatistics:
-        """Return the statistics of sentences' subwords, read once and in order; `num_tokens` are the sentences' own."""
+        """Return the statistics of sentences, read once and in order; `num_tokens` has the length of each sentence."""
         lengths = np.zeros(len(examples), dtype=np.int32)
         found = SubwordStatistics(lengths)
         unknown_id = -1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id

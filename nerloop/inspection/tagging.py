@@ -11,7 +11,7 @@ from nerloop.inspection.statistics import BORDER, NUM_PLACES, written_pairs
 from nerloop.tags import OUTSIDE, Scheme, is_written, scheme_of
 
 FEW_SPANS = 10
-"""A type with fewer in the training split is hardly learnt."""
+"""A type with fewer spans in the training split is hardly learnt."""
 
 
 def about_tags(parts: Sequence[Part]) -> Iterator[Finding]:
@@ -27,7 +27,7 @@ def about_tags(parts: Sequence[Part]) -> Iterator[Finding]:
 
 
 def total_pairs(parts: Iterable[Part]) -> Counter[tuple[str, str]]:
-    """Return how often each tag follows each in all parts, "O" for borders."""
+    """Return how often each pair of neighbouring tags occurs in all parts, with "O" for the borders of sentences."""
     total: Counter[tuple[str, str]] = Counter()
     for part in parts:
         total.update(written_pairs(part.statistics.pairs))

@@ -1,4 +1,4 @@
-"""What a step does to the weights: parameter groups, optimizer, schedule, master weights, CUDA graphs."""
+"""Update the weights: parameter groups, optimizer, schedule, master weights, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Optimizer(Protocol):
     "bf16", "fp16" or "float64"). Any torch.optim class whose options have defaults works: `torch.optim.NAdam`.
 
     - `group["lr"]` is set before each step.
-    - A checkpoint keeps `state`. So its values are tensors, each a scalar or of its parameter's shape.
+    - A checkpoint keeps `state`. So its values must be tensors, each a scalar or of its parameter's shape.
     - By default nerloop measures the gradients' norm, clips them, and skips `step` where the norm is not finite. An
-      optimizer that has `_step_supports_amp_scaling` set, as PyTorch's fused ones do, does this itself instead: `step`
-      divides gradients by `self.grad_scale` and changes nothing where `self.found_inf` is not 0. It saves a pass over
-      the gradients and, on a GPU, waiting for the norm.
-    - `gradient_norm()`, if it has one, replaces nerloop's norm.
-    - `uses_compute_weights = True` says that it takes gradients from the bf16 weights, where one backward left them,
-      and writes the new bf16 weights itself.
+      optimizer that has `_step_supports_amp_scaling` set, as PyTorch's fused ones do, does this itself: its `step`
+      divides gradients by `self.grad_scale` and changes nothing if `self.found_inf` is not 0. This saves a pass over
+      the gradients and, on a GPU, the wait for the norm.
+    - If the optimizer has a method `gradient_norm()`, nerloop uses that norm.
+    - `uses_compute_weights = True` says that it reads gradients from the bf16 weights, where a step's only backward
+      left them, and writes the new bf16 weights itself.
 
     `nerloop.optim.contract.check_optimizer` tests all this.
     """
@@ -36,5 +36,5 @@ class Optimizer(Protocol):
         ...
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Let go of the gradients."""
+        """Release the gradients."""
         ...

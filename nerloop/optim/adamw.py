@@ -15,9 +15,9 @@ from nerloop.types import Tensor
 def adamw(groups: list[dict[str, Any]], *, weights: Weights, precision: str) -> torch.optim.Optimizer:
     """Return AdamW for parameter groups.
 
-    It is fused, so it scales gradients and skips non-finite updates itself. The exception is fp16: there the scaler
-    would always call a fused optimizer's step, and accelerate, which looks whether step was called, would never notice
-    a skipped update.
+    It is fused, so it scales gradients and skips non-finite updates itself. Not so in fp16: the scaler always calls the
+    step of a fused optimizer, and accelerate, which recognises a skipped update by a step that was not called, would
+    miss it.
     """
     tensors = [*weights.master.parameters(), *weights.model.parameters()]
     if precision == "bf16" and all(kernels.is_supported(tensor) and tensor.is_contiguous() for tensor in tensors):
@@ -28,8 +28,8 @@ def adamw(groups: list[dict[str, Any]], *, weights: Weights, precision: str) -> 
 class OnePassAdamW(torch.optim.AdamW):
     """AdamW on a CPU that goes from bf16 gradients to bf16 weights in one pass over moments and float32 weights.
 
-    PyTorch's takes float32 gradients, so casting gradients and weights would need two more passes. The state is the
-    same as PyTorch's: a checkpoint of either continues with the other.
+    PyTorch's AdamW takes float32 gradients, so casting gradients and weights would need two more passes. The state has
+    the same form as PyTorch's: either can continue from the other's checkpoint.
     """
 
     uses_compute_weights = True
@@ -68,7 +68,7 @@ class OnePassAdamW(torch.optim.AdamW):
         )
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Let go of the gradients, those of the compute weights too."""
+        """Release the gradients, those of the compute weights too."""
         self._current = None
         super().zero_grad(set_to_none)
         for parameter in self._compute_weights.values():

@@ -1,4 +1,4 @@
-"""Check what every optimizer of `train.optimizer` must do.
+"""Check that an optimizer does what `train.optimizer` requires.
 
 A test of your own may be these two lines:
 
@@ -131,7 +131,7 @@ def _check_non_finite(run: _Run) -> None:
 
 
 def _check_resume(factory: Callable[..., Any], precision: str) -> None:
-    """A checkpoint keeps weights and `state` alone: they must be enough to continue with the same numbers."""
+    """Check that weights and `state`, which are all that a checkpoint keeps, suffice to continue exactly."""
     whole, resumed = _Run(factory, precision), _Run(factory, precision)
     for seed in range(2):
         whole.step(seed)

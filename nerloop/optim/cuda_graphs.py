@@ -53,7 +53,7 @@ class State:
     """A snapshot of everything that work changes."""
 
     values: list[list[Tensor]]
-    gradients: list[Tensor | None]  # the tensors that `.grad` was, not copies
+    gradients: list[Tensor | None]  # the tensors in `.grad` themselves, not copies
     random: Tensor
 
 
@@ -101,7 +101,7 @@ class Graphs:
             for parameter, gradient in graph.grads:
                 parameter.grad = gradient
             return output
-        self._counts[key] += 1  # the first run initialises libraries, which a recording can't
+        self._counts[key] += 1  # the first run initialises libraries; a recording can't do that
         if not self._is_on or self._counts[key] < 2 or len(self._graphs) >= MAX_GRAPHS:
             return work()
         start = time.perf_counter()
@@ -162,10 +162,10 @@ class Graphs:
         # thread_local: other threads (a notebook's, a progress bar's) may use CUDA meanwhile.
         recording = torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local")
         try:
-            with torch.cuda.stream(stream), recording:  # twice: if ending fails, the recording's own stays set
+            with torch.cuda.stream(stream), recording:  # restores the stream if `recording` fails to
                 output = work()
         except Exception:
-            # If ending fails, PyTorch skips these two, and the generator would refuse every later draw.
+            # If ending a recording fails, PyTorch skips these two, and the generator would refuse every later draw.
             generator.graphsafe_set_state(spare)
             with contextlib.suppress(Exception):
                 torch._C._cuda_endAllocateToPool(index, pool)

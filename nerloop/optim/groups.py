@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters decay, and which have a learning rate of their own."""
+"""Divide parameters into groups: which ones decay, and which have a learning rate of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerloop.objectives.parameters import MODULE
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return the parameter groups: no decay for biases, for norms (by the module's type) and for an objective's own.
 
-    `lr_factor` of a group multiplies the learning rate of the step; without it that is 1.
+    A group's `lr_factor` (1 if it has none) multiplies the learning rate of the step.
     """
     objective = getattr(model, MODULE, None)
     own = [p for p in objective.parameters() if p.requires_grad] if objective is not None else []

@@ -74,8 +74,8 @@ class Weights:
     def sync_to_compute(self, *, is_written: bool = False) -> None:
         """Cast the master's weights into the model; `is_written`: the optimizer has done so already.
 
-        Every change of the compute weights ends here. So here their versions change, which packed weights
-        (kernels/modules.py) depend on: PyTorch does not notice an optimizer that writes through a pointer.
+        Every change of the compute weights ends with this call, so it always increments their version counters. Packed
+        weights (kernels/modules.py) rely on that: PyTorch does not notice an optimizer that writes through a pointer.
         """
         if self.model is self.master:
             return
@@ -87,7 +87,7 @@ class Weights:
 
 
 def cast_parameters(model: nn.Module) -> None:
-    """Cast the parameters of a model to bf16 in place. Buffers stay: rotary positions need their precision."""
+    """Cast the parameters of a model to bf16 in place. Buffers keep their type: rotary positions need it."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
 

@@ -45,7 +45,7 @@ def construct(
 ) -> torch.optim.Optimizer:
     """Return `factory(groups)`, with `weights` and `precision` if it has parameters of these names.
 
-    Raises PluginError where that fails or gives no torch.optim.Optimizer.
+    Raises PluginError if that fails or returns no torch.optim.Optimizer.
     """
     name = getattr(factory, "__qualname__", repr(factory))
     context = {"weights": weights, "precision": precision}
@@ -63,8 +63,8 @@ def construct(
 def is_exact_for_pruned_rows(name: str, weight_decay: float) -> bool:
     """Return whether an optimizer trains a pruned embedding as it would train the whole table.
 
-    Rows must not influence each other, and a row without gradient may only decay by 1 - lr * weight_decay. It is tried
-    on a table of three rows, the last of which never has a gradient.
+    Rows must not influence each other, and a row without gradient may only shrink by the factor 1 - lr * weight_decay.
+    The optimizer is tried on a table of three rows, the last of which never has a gradient.
     """
     tables = [nn.Embedding(n, 4) for n in (3, 2)]
     start = torch.linspace(-1, 1, 12).view(3, 4)
@@ -96,7 +96,8 @@ def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter
     """Make the next update use gradients of norm `max_norm` at most; return their norm before, a tensor on the device.
 
     An optimizer that `skips_non_finite` scales the gradients itself, and makes no update if the norm is not finite. For
-    others they are scaled here, and the caller must not call `step` then. In fp16 accelerate's scaler does that.
+    others, they are scaled here, and the caller must not call `step` if the norm is not finite. In fp16, accelerate's
+    scaler does both.
     """
     if accelerator.scaler is not None:
         norm: Tensor = accelerator.clip_grad_norm_(parameters, max_norm)
@@ -115,7 +116,7 @@ def clip(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter
 def clip_and_step(accelerator: Accelerator, optimizer: Any, parameters: list[nn.Parameter], max_norm: float) -> Tensor:
     """Clip the gradients, update the weights unless the norm is not finite, and clear the gradients; return the norm.
 
-    Only for an optimizer that does not look at `found_inf` itself does the process wait for the norm.
+    The process waits for the norm only if the optimizer does not look at `found_inf` itself.
     """
     norm = clip(accelerator, optimizer, parameters, max_norm)
     skips_itself = accelerator.scaler is not None or skips_non_finite(optimizer)
@@ -126,5 +127,5 @@ def clip_and_step(accelerator: Accelerator, optimizer: Any, parameters: list[nn.
 
 
 def unwrapped(optimizer: Any) -> Any:
-    """Return the optimizer that accelerate has wrapped, or itself."""
+    """Return the optimizer inside accelerate's wrapper; one that is not wrapped is returned itself."""
     return getattr(optimizer, "optimizer", optimizer)

@@ -1,9 +1,9 @@
 """An embedding that trains only the rows of subwords that occur in the training text.
 
 Other rows never receive a gradient. They are half of the weights of a small encoder, and three quarters of XLM-R's.
-AdamW changes such a row only by weight decay, by the same factor in each step, since its moments stay zero. That factor
-is kept instead, so the optimizer, the norm and the exchange between processes have less to move. At the end the table
-is whole again. (Abdaoui et al., Load What You Need, 2020, remove such rows from multilingual models for good.)
+AdamW changes such a row only by weight decay, since its moments stay zero, and all such rows by the same factor. So
+only this factor is kept, and the optimizer, the norm and the exchange between processes have less to handle. At the end
+the table is whole again. (Abdaoui et al., Load What You Need, 2020, remove such rows from multilingual models for good.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_USED = 0.5
 
 
 class PrunedEmbedding(nn.Embedding):
-    """nn.Embedding in two parts: the used rows, a parameter, and all others, with the fraction that has decayed.
+    """nn.Embedding in two parts: a parameter with the used rows, and a buffer with the others and their common decay.
 
     It has no `weight`, so code that reads the table directly fails instead of reading wrong rows.
     """
@@ -41,7 +41,7 @@ class PrunedEmbedding(nn.Embedding):
     used_padding: int | None  # padding_idx among the used ones
 
     def split(self, used_ids: np.ndarray) -> None:
-        """Split the rows of a plain table."""
+        """Split a plain table into the used rows and the rest."""
         weight = self.weight.detach()
         ids = torch.from_numpy(np.asarray(used_ids, dtype=np.int64)).to(weight.device)
         place = torch.full((self.num_embeddings,), -1, dtype=torch.int64, device=weight.device)
@@ -100,8 +100,8 @@ class PrunedEmbedding(nn.Embedding):
 def prune(model: PreTrainedModel, used_ids: np.ndarray) -> bool:
     """Make a model train only these rows of its input embedding, in place; return whether it was done.
 
-    `used_ids` are sorted. It is not done if most rows are used, or if the embedding is not a plain table of its own. A
-    pruned model only takes these ids in training mode; in eval mode it takes all, as before.
+    `used_ids` must be sorted. Nothing is done if most rows are used, if the embedding is no plain table, or if another
+    module shares it. In training mode a pruned model only takes these ids; in eval mode it takes all.
     """
     try:
         table = model.get_input_embeddings()

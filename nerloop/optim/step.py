@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 WARMUP_STEPS = 200
-"""Steps after which nearly all shapes have occurred and their graphs are recorded."""
+"""Steps after which nearly all shapes have occurred, and their graphs are recorded."""
 
 
 class TrainStep:
@@ -134,7 +134,7 @@ class TrainStep:
         scale: float | Tensor,
         *,
         is_last: bool,
-        is_only: bool = False,  # whether this backward alone makes the step's gradient on this process
+        is_only: bool = False,  # whether this process has no other backward in this step
         layout: PackedLayout | None = None,
     ) -> Tensor:
         accelerator = self._accelerator
@@ -159,7 +159,7 @@ class TrainStep:
 
     def _recorded_update(self) -> Tensor:
         groups = self._optimizer.param_groups
-        for group in groups:  # a fused optimizer computes the same, but insists on it while recording
+        for group in groups:  # PyTorch asks for it while recording; a fused optimizer computes the same
             group["capturable"] = True
         try:
             return self._update(self._step)
