@@ -11,9 +11,9 @@ from nerloop.types import Feature, MicroBatch
 class Collator(Protocol):
     """A collator is built as `cls(tokenizer, **options)`.
 
-    The logits of a feature must not depend on the company it is laid out with. Optional: `added_ids` of the class
-    itself, the ids of the subwords that it adds to those of the features (padding). With them, embeddings of subwords
-    that are in no training feature are left out of the steps.
+    The logits of a feature must not depend on the other features of its micro-batch. A class may have a property
+    `added_ids`: the ids of the subwords that it adds to those of the features, such as padding. Then embeddings of
+    subwords that are in no training feature are left out of the steps.
     """
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:

@@ -1,4 +1,4 @@
-"""Pack features end to end, with almost no padding; none attends to its neighbours."""
+"""Pack features end to end with almost no padding; no feature attends to its neighbours."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LAYOUTS = ("unpadded", "added_mask", "block_mask")
 
 
 class Pack:
-    """One row without padding or, for models whose attention can't do that, rows of a bounded width with a mask.
+    """Lays features out in one row without padding or, if a model can't do that, in rows of bounded width with a mask.
 
     Positions restart with each feature and no feature sees another, so its logits are the same as alone. In one row,
-    `nerloop.model.packing` does this. In several rows a floating-point mask is added to the attention scores, which
-    transformers' encoders accept; DeBERTa takes a 3-D boolean mask instead. The unused end of a row is a block of its
-    own: a mask row that hides everything would give NaN where float32's minimum becomes -inf, as in bf16.
-    `nerloop.model.compat.choose_collator` tries which layout a model supports.
+    `nerloop.model.packing` separates the features. In several rows, a floating-point mask is added to the attention
+    scores, which transformers' encoders accept; DeBERTa takes a 3-D boolean mask instead. The unused end of a row is a
+    block of its own: a mask row that hides everything would give NaN where float32's minimum becomes -inf, as in bf16.
+    `nerloop.model.compat.choose_collator` finds out which layout a model supports.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Pack:
 
         Args:
             tokenizer: a fast tokenizer
-            width: cells of a row, unless one feature is longer; where there are rows
+            width: cells of a row where there are several rows; a longer feature makes rows wider
             position_offset: id of the first position (none: 0, or 2 where the model needs it, as RoBERTa does)
             layout: the first of LAYOUTS to try on the model
         """
-        if not isinstance(width, int) or width < 1:  # a null in YAML gets as far as this
+        if not isinstance(width, int) or width < 1:  # the parser lets a null in YAML through
             raise ConfigError(f"collator.width: found {width}, expected 1 or more")
         if layout not in LAYOUTS:
             near = did_you_mean(layout, LAYOUTS)
@@ -48,10 +48,10 @@ class Pack:
         self.width = width
         self.position_offset = position_offset
         self.layout = layout
-        self._widths = {"per_octave": 16, "multiple_of": 8}  # of a row without padding
+        self._widths = {"per_octave": 16, "multiple_of": 8}  # that a row without padding may have, see round_up_size
 
     def alternatives(self) -> list[Pack]:
-        """Return what to try next on a model that disagrees: positions after the padding id, then other layouts."""
+        """Return what to try next if a model gives other logits: positions after the padding id, then other layouts."""
         offsets = [None, self._pad_id + 1] if self.position_offset is None else [self.position_offset]
         others = [
             Pack(self._tokenizer, width=self.width, position_offset=offset, layout=layout)
@@ -61,7 +61,7 @@ class Pack:
         return others[1:]
 
     def prepare(self, model: Any) -> None:
-        """Choose the widths of rows for the device of a model."""
+        """Choose the widths that the row without padding may have, for the device of a model."""
         if self.layout == "unpadded" and model.device.type == "cuda":
             # Fewer widths mean fewer CUDA graphs, and empty cells are cheap on a GPU.
             self._widths = {"per_octave": 8, "multiple_of": 128}
@@ -112,7 +112,7 @@ class Pack:
         return MicroBatch(inputs, labels, places)
 
     def num_cells(self, lengths: Sequence[int]) -> int:
-        """Return the sum of the lengths; the unused ends of rows are negligible."""
+        """Return the sum of the lengths; the unused ends of rows are few and not counted."""
         return sum(lengths)
 
     def _place(self, lengths: Sequence[int]) -> list[Place]:
@@ -120,7 +120,7 @@ class Pack:
 
         Even rows waste less than full ones: a short last row would be padded to the width of the others.
         """
-        # Some models number the cells of a row themselves, up to their number of positions.
+        # Some models number the cells of a row themselves, so a row must not exceed their number of positions.
         width = max(min(self.width, self._tokenizer.model_max_length), *lengths)
         num_rows = -(-sum(lengths) // width)
         while True:

@@ -1,4 +1,4 @@
-"""One feature a row, padded to the longest."""
+"""Lay out one feature a row, padded to the longest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nerloop.types import IGNORE, Feature, MicroBatch, Place, Tokenizer
 
 
 class Pad:
-    """One feature a row. Every encoder supports this; the padding costs time."""
+    """Lays out one feature a row. Every encoder supports this; the padding costs time."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Take the padding id (0 where the tokenizer has none: the mask hides it)."""

@@ -1,4 +1,4 @@
-"""What the processes of a launch do together: decide once, build once, notice that one is lost.
+"""Coordinate the processes of a launch: decide once, build once, notice that one is lost.
 
 torch is imported inside the functions: the commands need this module before they have parsed their flags.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PATIENCE = timedelta(days=2)
-"""How long a process waits for another one to read and tokenise. A process that dies is noticed at once."""
+"""How long a process waits for another one that reads and tokenizes. A process that dies is noticed at once."""
 
 # gloo raises plain RuntimeErrors; each begins with its own source file: [.../gloo/transport/tcp/pair.cc:538] ...
 LOST_PEER_PHRASES = (
@@ -32,10 +32,10 @@ T = TypeVar("T")
 
 
 def host_group() -> Any:
-    """Return a group of all processes that talks over the host's network and waits for days; made at the first call.
+    """Return a group of all processes that uses the host's network and waits for days. The first call makes it.
 
-    All processes must make that call. The group of the gradients is NCCL's on GPUs: there a process that waits ten
-    minutes for another one is ended.
+    All processes must make the first call. On GPUs the gradients use a group of NCCL's, which ends a process that waits
+    ten minutes for another one.
     """
     from torch import distributed
 
@@ -46,7 +46,7 @@ def host_group() -> Any:
 
 
 def destroy_process_group() -> None:
-    """Close this process's end of the group, if there is one: Python may abort when it ends with the group open."""
+    """Close the process groups, if there are any: Python may abort if it ends with an open one."""
     from torch import distributed
 
     global _host_group
@@ -69,7 +69,7 @@ class SingleProcess:
         return model
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Compute in fp16 inside, if that is the precision; other precisions are the weights' own."""
+        """Return a context that computes in fp16 if that is the precision; in others, the weights have that type."""
         import torch
 
         return torch.autocast(self.device.type, torch.float16, enabled=self._precision == "fp16")
@@ -109,15 +109,15 @@ def is_lost_peer(error: RuntimeError) -> bool:
 
 
 def lost_peer_line(error: RuntimeError) -> str:
-    """Return the line for such an error: what it means, and its own words."""
+    """Return the line for an error of `is_lost_peer`: what it means, and its own message."""
     reason = printable(" ".join(str(error).split()))
     return f"lost another process of this launch, which says above why if it could: {type(error).__name__}: {reason}"
 
 
 def local_main_first(accelerator: Accelerator, build: Callable[[], T]) -> T:
-    """Return what `build` returns, called first by one process of each machine: the others find what that one cached.
+    """Return what `build` returns. One process of each machine calls it first, so the others find what it cached.
 
-    An error in one process ends them all.
+    If it raises in one process, all processes raise.
     """
     if accelerator.num_processes == 1:
         return build()
@@ -138,7 +138,7 @@ def local_main_first(accelerator: Accelerator, build: Callable[[], T]) -> T:
 
 
 def broadcast_from_main(accelerator: Accelerator, decide: Callable[[], T]) -> T:
-    """Return what `decide` returns on the main process, on every process. Its error ends them all."""
+    """Return what `decide` returns on the main process, on every process. If it raises, all raise."""
     if accelerator.num_processes == 1:
         return decide()
     from torch import distributed

@@ -1,4 +1,4 @@
-"""Set up what a launch computes on: Accelerator, precision, threads. Launches that would train wrongly are refused."""
+"""Set up the Accelerator, the precision and the threads of a launch; refuse launches that would train wrongly."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def make_accelerator(precision: str, *, deterministic: bool = False, threads: in
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(deterministic)  # also off: a notebook may train a second time without
-    # Our profile of several processes on the CPU says MULTI_GPU. Without a GPU, accelerate needs cpu=True for it.
+    torch.use_deterministic_algorithms(deterministic)  # also switches it off: a notebook may train again without it
+    # Our profile for several processes on CPUs says MULTI_GPU; accelerate only accepts that without a GPU if cpu=True.
     is_cpu_asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     join_after_restart()
     AcceleratorState._reset_state()  # a second training in one notebook may want another precision
@@ -82,10 +82,10 @@ def make_accelerator(precision: str, *, deterministic: bool = False, threads: in
 
 
 def join_after_restart() -> None:
-    """Make the process group after a restart by --max_restarts; accelerate makes that of a first start.
+    """Make the process group after a restart by --max_restarts; after a first start, accelerate makes it.
 
-    The launcher's store outlives the processes, and still holds the addresses of the dead ones. A new process that
-    reads such an address waits forever. So the group of each restart uses names of its own in the store.
+    The launcher's store outlives the processes and still holds the addresses of the dead ones. A new process that reads
+    such an address waits forever. So the group of each restart uses its own prefix in the store.
     """
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if restarts == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":

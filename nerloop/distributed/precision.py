@@ -1,4 +1,4 @@
-"""The precision of a launch, and whether the hardware supports it."""
+"""Choose the precision of a launch, as far as the hardware supports it."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def has_bf16() -> bool:
 
 
 def precision_here(saved: str, device: torch.device) -> str:
-    """Return the precision to tag in with a model that was trained in `saved`: float32 where the device lacks it."""
+    """Return the precision for tagging with a model trained in `saved`: "no" (float32) if the device lacks it."""
     if saved == "fp16" and device.type == "cpu":
         return "no"
     return "no" if saved == "bf16" and not has_bf16() else saved
 
 
 def hint_at_bf16(config: Config, precision: str) -> None:
-    """Log how much faster bf16 would be, where the profile's "no" may only be accelerate's default."""
+    """Log a hint that the hardware has bf16, where the profile's "no" may only be accelerate's default."""
     if config.train.mixed_precision == "profile" and precision == "no" and has_bf16():
         log.info("hint: this machine multiplies bf16 in hardware; --train.mixed_precision auto uses it")

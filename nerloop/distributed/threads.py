@@ -1,4 +1,4 @@
-"""CPU threads of a process: how many, and how they wait for each other.
+"""Set the CPU threads of a process: how many, and how they wait for each other.
 
 torch is imported inside the functions: `limit_spinning` has to run before torch loads its OpenMP runtime.
 """
@@ -12,10 +12,10 @@ LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 """Set in the processes that torchrun and `accelerate launch` start."""
 
 SPIN_COUNT = "10000"
-"""Turns of its waiting loop that an idle OpenMP thread makes before it sleeps: some half a millisecond.
+"""Turns of its waiting loop that an idle OpenMP thread makes before it sleeps: about half a millisecond.
 
-libgomp's default is 300,000, with which training beside two busy processes collapses; it takes 1,000 itself where it
-knows that threads outnumber cores. 1,000 wakes threads so often that small batches take some 15% longer.
+With libgomp's default, 300,000, training beside two busy processes becomes several times slower. With 1,000, which
+libgomp itself uses if threads outnumber cores, threads sleep so often that small batches take some 15% longer.
 """
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -27,7 +27,7 @@ def is_launched() -> bool:
 
 
 def limit_spinning() -> None:
-    """Let idle OpenMP threads sleep soon, so that other busy processes cost little speed. For commands, before torch.
+    """Let idle OpenMP threads sleep soon, so that other busy processes cost little speed. Only works before torch loads.
 
     The threads of a parallel loop wait for its slowest one. By default they spin for milliseconds, on cores that the
     slowest may be waiting for. What the user has set in the environment is left alone.
@@ -39,8 +39,8 @@ def limit_spinning() -> None:
 def set_threads(threads: int | None = None) -> int:
     """Set and return the CPU threads of this process: `threads`, else OMP_NUM_THREADS, else its share of the cores.
 
-    A launcher passes OMP_NUM_THREADS=1 to its processes unless the user has set another number, so there 1 says
-    nothing. torch.set_num_threads undoes it: OpenMP (torch's and our kernels'), MKL and oneDNN follow torch. Without a
+    A launcher passes OMP_NUM_THREADS=1 to its processes unless the user has set another number, so 1 is ignored
+    there. torch.set_num_threads replaces it: OpenMP (torch's and our kernels'), MKL and oneDNN follow torch. Without a
     launcher torch's number is kept: all cores, or what OMP_NUM_THREADS or a notebook asks for. Tokenizers have threads
     of their own, as many as there are cores (RAYON_NUM_THREADS).
     """
@@ -68,6 +68,6 @@ def num_cores() -> int:
 
 
 def _of_environment(name: str) -> int:
-    """Return the number of an environment variable, 1 where it has none ("4,2" threads of nested loops are 4)."""
+    """Return the number in an environment variable, else 1. Of a list for nested loops it is the first: "4,2" -> 4."""
     value = os.environ.get(name, "").partition(",")[0].strip()
     return max(1, int(value)) if value.isdecimal() else 1

@@ -1,6 +1,6 @@
 /* Dropout, GELU, and dropout + residual + layer norm. */
 
-/* y = x with elements dropped, (rows, width). Its own backward: the same call on the gradient. */
+/* y = x with elements dropped, (rows, width). The backward is the same call on the gradient. */
 void dropout(const T *restrict x, T *restrict y, int64_t rows, int64_t width, uint32_t threshold, uint64_t seed,
              int64_t threads)
 {
@@ -99,7 +99,7 @@ void add_and_norm_backward(const T *restrict d_y, const T *restrict sum, const f
                            int64_t threads)
 {
     float kept_scale = kept_scale_of(threshold);
-    /* schedule(static, 1) and a fixed division of rows: the sums depend on the number of threads, never on timing. */
+    /* With schedule(static, 1) and a fixed division of rows, sums depend on the number of threads, never on timing. */
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t part = 0; part < threads; part++) {
         float *restrict d_weight = d_parameters + 2 * part * width, *restrict d_bias = d_weight + width;

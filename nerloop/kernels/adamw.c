@@ -1,6 +1,6 @@
 /* The norm of all gradients, and the AdamW update. */
 
-/* A chunk of a parameter. `Chunk` in bindings.py has the same fields. */
+/* A chunk of a parameter. The dtype CHUNK in bindings.py has the same fields in the same order. */
 typedef struct {
     float *weight, *exp_avg, *exp_avg_sq; /* master weight and its moments */
     const T *gradient;
@@ -25,7 +25,7 @@ void sums_of_squares(const Chunk *chunks, int64_t count, double *sums, int64_t t
     }
 }
 
-/* AdamW (Loshchilov and Hutter, 2019), as PyTorch's fused one computes it, with gradients multiplied by `factor`. The
+/* AdamW (Loshchilov and Hutter, 2019), as PyTorch's fused version computes it, with gradients times `factor`. The
  * new weight is also stored in bf16, for the model to compute with. */
 void adamw(const Chunk *chunks, int64_t count, double beta1, double beta2, double epsilon, double factor,
            int64_t threads)

@@ -2,7 +2,7 @@
  *
  * A task is one head of one sequence, so the result of a sequence does not depend on its neighbours or on the number of
  * threads. Keys and values of a task are copied to a workspace as float32, padded with zeros to multiples of LANES, so
- * that all products run without remainders. The queries are taken BLOCK at a time, so the scores of a block stay in
+ * that all products run without remainders. Queries are processed in blocks of BLOCK, so the scores of a block stay in
  * the cache. The scores of a whole batch are never in memory.
  */
 
@@ -42,7 +42,7 @@ typedef struct {
     int64_t head_stride, subword_stride;
 } Heads;
 
-/* Copy n rows of a head as float32. Rows and columns up to the next multiple of LANES are filled with zeros. */
+/* Copy n rows of a head, times factor, as float32. Rows and columns up to the next multiple of LANES become zeros. */
 static void load_rows(float *restrict out, Heads x, int64_t head, int64_t first, int64_t n, int64_t width, float factor)
 {
     int64_t row = round_up(width, LANES);
@@ -52,6 +52,7 @@ static void load_rows(float *restrict out, Heads x, int64_t head, int64_t first,
             out[i * row + c] = i < n && c < width ? load(in[c]) * factor : 0.0f;
     }
 }
+/* The reverse: copy n rows, times factor, back into a head. */
 static void store_rows(Heads x, const float *restrict in, int64_t head, int64_t first, int64_t n, int64_t width,
                        float factor)
 {
@@ -92,10 +93,11 @@ static void transpose(float *restrict out, const float *restrict in, int64_t n, 
         }
 }
 
+/* What a call computes. `_Attention` in bindings.py has the same fields in the same order. */
 typedef struct {
     const int32_t *cu_seqlens; /* (sequences + 1,) where each sequence starts; the last entry is the end */
     int64_t sequences, heads, width, max_seqlen;
-    int64_t window; /* a subword sees those less than this many subwords away */
+    int64_t window; /* a subword only sees those less than this many subwords away */
     float scaling;
     uint32_t threshold; /* of dropout */
     uint64_t seed;

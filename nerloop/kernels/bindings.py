@@ -18,10 +18,11 @@ import torch
 from nerloop.kernels import compile as compiling
 from nerloop.types import Tensor
 
-NO_WINDOW = 1 << 40  # longer than any sequence
+NO_WINDOW = 1 << 40  # a window longer than any sequence
 CHUNK_SIZE = 1 << 14  # elements of a parameter: its weight, moments and gradient fit into a core's cache together
 ADDRESSES = ("weight", "exp_avg", "exp_avg_sq", "gradient", "compute_weight")
 HYPERPARAMETERS = ("step", "lr", "weight_decay")
+# The struct `Chunk` of adamw.c: addresses, the number of elements, hyperparameters, in the same order.
 CHUNK = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n")] + [(name, np.float64) for name in HYPERPARAMETERS])
 
 start = compiling.start
@@ -36,20 +37,20 @@ _switch = _Switch()
 
 
 class _Heads(ctypes.Structure):
-    """`Heads` of attention.c."""
+    """The struct `Heads` of attention.c. The order of the fields must be the same."""
 
     _fields_ = [("data", ctypes.c_void_p), ("head_stride", ctypes.c_int64), ("subword_stride", ctypes.c_int64)]
 
     @staticmethod
     def of(x: Tensor) -> Any:
-        """Take (heads, subwords, width), contiguous along the width."""
+        """Return a pointer to the struct for x, (heads, subwords, width), which must be contiguous along the width."""
         if x.stride(2) != 1:
             raise ValueError(f"expected heads that are contiguous along the width, found a stride of {x.stride(2)}")
         return ctypes.byref(_Heads(x.data_ptr(), x.stride(0), x.stride(1)))
 
 
 class _Attention(ctypes.Structure):
-    """`Attention` of attention.c."""
+    """The struct `Attention` of attention.c. The order of the fields must be the same."""
 
     _fields_ = [
         ("cu_seqlens", ctypes.c_void_p),
@@ -110,7 +111,7 @@ def gelu(x: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
 def add_and_norm(
     x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, epsilon: float, spec: DropoutSpec
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return layer_norm(residual + dropout(x)), the sum, both (..., width), and its statistics, (rows, 2)."""
+    """Return layer_norm(residual + dropout(x)) and the sum, both (..., width), and the sum's statistics, (rows, 2)."""
     x, residual = x.contiguous(), residual.contiguous()
     rows, width = _rows_and_width(x)
     y, total, statistics = x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(rows, 2, dtype=torch.float32)
@@ -134,9 +135,9 @@ def add_and_norm_backward(
 
 
 class ParameterChunks:
-    """Parameters and their AdamW state, cut into chunks, which the threads share.
+    """Parameters and their AdamW state, divided into chunks, which the threads share.
 
-    The cut does not depend on the number of threads, so neither do the norm and the update.
+    The division does not depend on the number of threads, so neither do the norm and the update.
     """
 
     def __init__(self, parameters: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]) -> None:
@@ -175,7 +176,7 @@ class ParameterChunks:
             self._chunks[name] = np.asarray(values, dtype=np.float64)[self._owners]
         numbers = map(ctypes.c_double, (*betas, epsilon, factor))
         _run("adamw", self._like, self._chunks, len(self._chunks), *numbers, *_last_arguments())
-        # PyTorch does not see these writes. The versions tell autograd and the packed weights (modules.py) of them.
+        # PyTorch does not see these writes. Autograd and the packed weights (modules.py) learn of them by the versions.
         written = [tensors[i] for tensors in self._tensors for i in (0, 1, 2, 4)]
         torch.autograd.graph.increment_version(written)
 
@@ -188,7 +189,7 @@ class Attention(NamedTuple):
     num_subwords: int  # of all sequences; output and gradients are 0 after them
     max_seqlen: int
     scaling: float
-    window: int | None  # a subword sees those less than this many subwords away
+    window: int | None  # a subword only sees those less than this many subwords away; None: all
     dropout: DropoutSpec
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
@@ -207,7 +208,7 @@ class Attention(NamedTuple):
         return gradients
 
     def _empty(self, like: Tensor) -> Tensor:
-        """Return heads in the memory order (subwords, heads, width), which the next linear layer reads as it is."""
+        """Return new heads in the memory order (subwords, heads, width), which the next linear layer reads as it is."""
         heads, subwords, width = like.shape
         out = like.new_empty(subwords, heads, width)
         out[self.num_subwords :] = 0.0
@@ -231,7 +232,7 @@ def _last_arguments(spec: DropoutSpec | None = None) -> tuple[Any, ...]:
 
 
 def _run(name: str, like: Tensor, *arguments: Any) -> None:
-    """Call the kernel for the type of `like`. Raises RuntimeError where it has no memory for its workspace."""
+    """Call the kernel for the type of `like`. Raises RuntimeError if it can't allocate its workspace."""
     function = getattr(compiling.library(str(like.dtype)), name)
     function.restype = ctypes.c_int if name.startswith("attention") else None
     if function(*map(_as_c, arguments)):

@@ -13,7 +13,7 @@ static inline uint16_t round_to_bf16(float x)
     return (uint16_t)((y.bits + 0x7fff + ((y.bits >> 16) & 1)) >> 16);
 }
 
-/* T is the type of tensors in memory. Kernels load it into a float and store a float into it. */
+/* T is the type of tensors in memory. Kernels compute in float: `load` converts a T to float, `store` a float to T. */
 #if BF16
 typedef uint16_t T;
 static inline float load(T x)

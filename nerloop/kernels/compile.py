@@ -5,8 +5,8 @@ import torch. The library is built in a temporary folder that is deleted as soon
 could be out of date or tampered with.
 
 The environment variable NERLOOP_KERNELS chooses what is built: "off" for nothing, else a name that the compiler's
--march takes, such as x86-64-v3 (AVX2, no AVX-512). Not set, it is the machine's own architecture. Without Linux or a C
-compiler there are no kernels, and PyTorch's operations do the same work more slowly.
+-march takes, such as x86-64-v3 (AVX2, no AVX-512). If it is not set, they are built for the machine's own architecture.
+Without Linux or a C compiler there are no kernels, and PyTorch's operations do the same work more slowly.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def start(*, with_bf16: bool) -> None:
 
 @cache
 def library(dtype: str) -> ctypes.CDLL | None:
-    """Return the kernels of a type, waiting for the compiler; None, with one line in the log, if it failed.
+    """Return the kernels of a type once the compiler is done; None, with one line in the log, if it failed.
 
     The caller must have imported torch, so that the kernels find its OpenMP threads when they are loaded.
     """
@@ -57,7 +57,7 @@ def library(dtype: str) -> ctypes.CDLL | None:
     folder, process = running
     try:
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-        # Linked without -fopenmp, which would load a second OpenMP library, whose threads compete with PyTorch's.
+        # Link without -fopenmp: it would load a second OpenMP library, whose threads compete with PyTorch's.
         linked = f"{folder.name}/kernels.so"
         if not process.returncode:
             process = _popen([*_compiler(), "-shared", f"{folder.name}/kernels.o", "-lm", "-o", linked])
@@ -76,7 +76,7 @@ def library(dtype: str) -> ctypes.CDLL | None:
 
 @cache
 def compilation(dtype: str) -> Compilation | None:
-    """Start the compiler for a type and return it; None where there is no compiler, or kernels are switched off."""
+    """Start the compiler for a type and return it; None if there is no compiler, or kernels are switched off."""
     if os.environ.get("NERLOOP_KERNELS", "").lower() == "off" or sys.platform != "linux":
         return None
     folder = None

@@ -66,7 +66,7 @@ def gelu(x: Tensor) -> Tensor:
 def is_block_end(module: Any) -> bool:
     """Return whether a module computes LayerNorm(dropout(dense(x)) + residual) when called with (x, residual).
 
-    Names prove nothing, so the module is tried: in eval mode, and with a dropout that drops all of x.
+    Names of classes prove nothing, so the module is tried: in eval mode, and with a dropout that drops all of x.
     """
     state = module.training, module.dropout.p
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -109,7 +109,7 @@ def can_pack() -> bool:
 
 
 def _packed(weight: Tensor) -> Tensor:
-    """Return a weight in oneDNN's layout, converted again if the weight has changed."""
+    """Return a weight in oneDNN's layout, converted anew if the weight has changed since the last call."""
     version, packed = _packed_weights.get(weight, (-1, None))
     if packed is None or version != weight._version:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
@@ -179,7 +179,7 @@ class FusedBlockEnd:
         """Return LayerNorm(dropout(dense(x)) + residual)."""
         rate = self.dropout.p if self.dropout.training else 0.0
         norm, x = self.LayerNorm, self.dense(x)
-        # The kernel takes equal shapes of one type; under autocast, for one, PyTorch's operations convert.
+        # The kernel needs equal shapes and types. PyTorch's operations convert where they differ, as under autocast.
         if rate == 1.0 or x.shape != residual.shape or not kernels.is_supported(x, residual, norm.weight, norm.bias):
             plain: Tensor = norm(self.dropout(x) + residual)
             return plain

@@ -2,8 +2,9 @@
 
 Other rows never receive a gradient. They are half of the weights of a small encoder, and three quarters of XLM-R's.
 AdamW changes such a row only by weight decay, since its moments stay zero, and all such rows by the same factor. So
-only this factor is kept, and the optimizer, the norm and the exchange between processes have less to handle. At the end
-the table is whole again. (Abdaoui et al., Load What You Need, 2020, remove such rows from multilingual models for good.)
+only this factor is kept, and the optimizer, the norm and the exchange between processes have less to handle. At the
+end the table is whole again. (Abdaoui et al., Load What You Need, 2020, remove such rows from multilingual models for
+good.)
 """
 
 from __future__ import annotations

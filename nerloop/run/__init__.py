@@ -1,1 +1,1 @@
-"""The folder of a run: checkpoints, status, lock, signals, tracking."""
+"""Manage a run: its folder, checkpoints, status and lock, its signals, its logs and metrics."""

@@ -18,11 +18,11 @@ CHECKSUMS = "checksums.json"
 
 @contextlib.contextmanager
 def replacing(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or a folder at; at the end it takes the place of `path`.
+    """Give a temporary path to write a file or a folder to; at the end of the block it is renamed to `path`.
 
-    An exception inside leaves `path` as it was and removes what was written. `beside` has to be given where several
-    processes may write the same path at once. A device or pipe, such as /dev/null, is written itself: root could
-    replace it, for the whole machine.
+    An exception inside leaves `path` as it was and removes what was written. If several processes may write the same
+    path at once, each must give its own temporary path as `beside`. A device or pipe, such as /dev/null, is written to
+    directly: renaming would replace it for the whole machine, if root does it.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         yield path
@@ -32,7 +32,7 @@ def replacing(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
     try:
         yield beside
         _sync(beside)
-        if beside.is_dir() and path.exists():  # rename replaces files and empty folders alone
+        if beside.is_dir() and path.exists():  # a rename only replaces files and empty folders
             remove_folder(path)
         beside.replace(path)
         _sync(path.parent)
@@ -41,22 +41,22 @@ def replacing(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole, or as it was before."""
+    """Write a file; after a kill it holds either all of the text or what it held before."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a file so that it is there whole, or as it was before."""
+    """Write a value to a file as JSON, as `write_text` does."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_folder(
     folder: Path, write: Callable[[Path], None], *, num_bytes: int | None = None, checksums: bool = True
 ) -> None:
-    """Make a folder whole or not at all: `write` fills it under another name, then it is renamed.
+    """Make a folder whole or not at all: `write` fills it under a temporary name, then it is renamed.
 
-    Raises TrainingError where that can't be done, such as on a full disk; `num_bytes` is about how much it takes.
+    Raises TrainingError if that fails, such as on a full disk; its message says that about `num_bytes` are needed.
     """
     from safetensors import SafetensorError
 
@@ -74,7 +74,7 @@ def write_folder(
 
 
 def cannot_write(path: Path, error: Exception, *, num_bytes: int | None = None, free: int | None = None) -> str:
-    """Return the error line: the path, the reason, the space needed and the space free."""
+    """Return the line of an error while writing: the path, the reason, the space needed and the space free."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     needs = "" if num_bytes is None else f"; it takes about {_mb(num_bytes)}"
     has = "" if free is None else f"; {_mb(free)} are free there"
@@ -103,7 +103,7 @@ def check_folder(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder. It is renamed first, so that a kill half-way leaves no folder that looks like a checkpoint."""
+    """Remove a folder. It is renamed first, so that a kill half-way leaves nothing that looks like a checkpoint."""
     beside = folder.with_name(f".{folder.name}.gone")
     remove(beside)
     folder.rename(beside)

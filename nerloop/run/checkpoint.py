@@ -42,7 +42,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Save weights, optimizer state and the run's own state (plain JSON values)."""
+    """Save a checkpoint: weights, optimizer state, and `state`, the progress of the run as plain JSON values."""
     from safetensors.torch import save_file
 
     def write(beside: Path) -> None:
@@ -82,7 +82,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
 
 @contextlib.contextmanager
 def _loading(file: Path) -> Iterator[None]:
-    """Raise CheckpointError for any error in files whose checksums are right: they belong to another model."""
+    """Raise CheckpointError for any error inside: with the right checksums, the file must belong to another model."""
     from safetensors import SafetensorError
 
     try:
@@ -93,13 +93,13 @@ def _loading(file: Path) -> Iterator[None]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Return the run's own state in a checkpoint after verifying its checksums."""
+    """Return the progress of the run in a checkpoint after verifying its checksums."""
     check_folder(folder)
     return read_state(folder)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return the run's own state in a checkpoint that the caller has verified; verifying reads all its bytes."""
+    """Return the progress of the run in a checkpoint without verifying it, which would read all its bytes."""
     path = folder / STATE
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -118,9 +118,9 @@ def steps_in(folder: Path, kind: str = "step") -> list[int]:
 
 
 def last_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the last checkpoint that is whole, with its best weights, and the problems of later ones.
+    """Return the last checkpoint that is whole, as are its best weights, and the problems of later ones.
 
-    Raises CheckpointError if there are checkpoints but none is whole.
+    It is None without checkpoints. Raises CheckpointError if there are some but none is whole.
     """
     problems = []
     for step in reversed(steps_in(folder)):
@@ -141,7 +141,7 @@ def last_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Delete the checkpoints after `step`, from which the run is about to continue."""
+    """Delete the checkpoints after `step`, where the run is about to continue."""
     for later in steps_in(folder):
         if later > step:
             remove_folder(folder / f"step-{later}")
@@ -162,7 +162,7 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def load_best_step(folder: Path) -> int | None:
-    """Return the step of the best evaluation before a checkpoint, None if it is damaged."""
+    """Return the step of the best evaluation before a checkpoint; None if there is none, or for a damaged one."""
     try:
         step: int | None = read_state(folder)["best_step"]
     except CheckpointError:

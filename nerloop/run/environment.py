@@ -34,7 +34,7 @@ def memory_gib() -> float:
 
 
 def computed_on(accelerator: Accelerator) -> dict[str, Any]:
-    """Return the conditions under which a resumed run is bit-identical, given the same kind of machine."""
+    """Return the conditions that a resumed run must share to be bit-identical, on the same kind of machine."""
     import torch
 
     return {

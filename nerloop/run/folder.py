@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its files, its status. Whether and from where to start is decided in `resume`."""
+"""The folder of a run: its name, its files, its status. `resume` decides whether and where a run starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".jsonl", ".json")
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder: `resume_from` is the checkpoint to resume from, `results` is set if the run is done."""
+    """A run and its folder. `resume_from` is the checkpoint to resume from; `results` is set if the run is done."""
 
     folder: Path
     resume_from: Path | None = None
@@ -43,12 +43,12 @@ class Run:
         return self.folder / MODEL
 
     def best(self, step: int) -> Path:
-        """The folder of the best weights, of a step, with their validation metrics and predictions."""
+        """Return the folder for the best weights, those of `step`, with their validation metrics and predictions."""
         return self.checkpoints / f"best-{step}"
 
     @contextlib.contextmanager
     def scratch_folder(self, is_main: bool) -> Iterator[Path]:
-        """Give an empty folder for files that may be kept; the main process makes it and removes it again."""
+        """Give an empty temporary folder, whose files may be moved elsewhere; the main process makes and removes it."""
         scratch = self.checkpoints / ".scratch"
         if not is_main:
             yield scratch
@@ -68,10 +68,10 @@ class Run:
 
     @contextlib.contextmanager
     def recording_failure(self, is_main: bool) -> Iterator[None]:
-        """Write "interrupted" or "failed" and the reason to status.json when an exception ends the block; raise it.
+        """When an exception ends the block, write "interrupted" or "failed" and the reason to status.json.
 
-        The message of an interruption also says how to resume. An OSError, such as a full disk, becomes a
-        TrainingError.
+        The exception is raised again. The message of an interruption then also says how to resume, and an OSError, such
+        as that of a full disk, becomes a TrainingError.
         """
         try:
             yield
@@ -98,7 +98,7 @@ class Run:
 
 
 def new_folder(config: Config) -> Path:
-    """Return a folder that is not there yet: runs/<time>-<model>-<data>."""
+    """Return a path that does not exist yet: runs/<time>-<model>-<data>."""
     parts = [time.strftime("%Y%m%d-%H%M%S"), _short(config.model.name_or_path or "encoder"), _short(config.data_name)]
     folder = Path("runs", "-".join(parts))
     number = 2
@@ -117,13 +117,13 @@ def _short(name: str) -> str:
 
 
 def state_of(folder: Path) -> str | None:
-    """Return the state of the run in a folder, None where there is none. Raises ConfigError."""
+    """Return the state of the run in a folder; None if there is no run. Raises ConfigError."""
     with unusable_folder(folder):
         return str(read_status(folder)["state"]) if (folder / STATUS).exists() else None
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Return the content of status.json, the state "unknown" where it can't be read."""
+    """Return the content of status.json; if it can't be read, the state "unknown"."""
     try:
         status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
         return status if "state" in status else {"state": "unknown"}

@@ -1,4 +1,4 @@
-"""One process trains in a folder at a time: a lock of the kernel, which is released however the process ends."""
+"""Lock a folder, so that one process trains in it at a time. The kernel releases the lock however the process ends."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class FolderLock:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What a child process has to inherit to hold the lock, too."""
+        """The file descriptors that a child process must inherit to hold the lock as well."""
         return () if self._descriptor is None else (self._descriptor,)
 
     def __enter__(self) -> FolderLock:

@@ -1,4 +1,4 @@
-"""Log lines on the terminal: held back while a run is set up, above the progress bar afterwards."""
+"""Show log lines on the terminal: held back while a run is set up, above the progress bar afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from nerloop.errors import NerloopError
 
 HOLD_SECONDS = 10.0
-"""How long the lines of the set-up are held back at most."""
+"""Lines of the set-up are held back for at most this long."""
 
 
 class _AboveTheBar(logging.Handler):
@@ -43,10 +43,10 @@ class _AboveTheBar(logging.Handler):
 
 @contextlib.contextmanager
 def logging_to_terminal(level: str, *, is_main: bool) -> Iterator[None]:
-    """Show nerloop's log lines inside the `with` block, as `set_up_logging` does; afterwards the logger is as before.
+    """Show nerloop's log lines inside the `with` block, as `set_up_logging` does; afterwards restore all loggers.
 
-    Lines still held back are written at the end, however that comes, unless it is a NerloopError: its one line is
-    enough.
+    Lines that are still held back are written at the end of the block, unless it ends with a NerloopError, whose own
+    line is enough.
     """
     import transformers
     from huggingface_hub.utils import logging as hub_logging
@@ -75,7 +75,7 @@ def logging_to_terminal(level: str, *, is_main: bool) -> Iterator[None]:
 
 
 def release_log() -> None:
-    """Write the lines held back during the set-up; the input is good."""
+    """Write the lines that were held back, once the set-up has found no bad input."""
     for handler in logging.getLogger("nerloop").handlers:
         if isinstance(handler, _AboveTheBar):
             handler.write_held()
@@ -92,11 +92,11 @@ def set_up_logging(level: str, *, is_main: bool) -> None:
 
 
 def quiet_libraries() -> None:
-    """Let transformers and the hub's client log errors alone."""
+    """Make transformers and the hub's client log nothing but errors."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging
 
-    # It retries for half a minute with a line each; our own line says how it ended.
+    # The client retries for half a minute and logs each try; our own line says how it ended.
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Calls of the C library that Python does not offer: malloc's settings, a signal at the parent's death."""
+"""Call C functions that Python does not offer: set up malloc, and ask for a signal when the parent process dies."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def keep_freed_memory() -> None:
     import ctypes
 
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_TRIM_THRESHOLD, -1)  # never hand back
-    mallopt(M_MMAP_MAX, 0)  # all from the heap
+    mallopt(M_TRIM_THRESHOLD, -1)  # -1: never return memory to the system
+    mallopt(M_MMAP_MAX, 0)  # 0: take all memory from the heap

@@ -22,7 +22,7 @@ class Meter:
         self._total = _Counts()
 
     def count(self, batch: MicroBatch, num_subwords: int) -> None:
-        """Count one forward: its positions, and how many of them hold subwords."""
+        """Count a micro-batch: its cells, and how many of them hold subwords."""
         self._since.cells += batch.labels.numel()
         self._since.filled += num_subwords
 

@@ -1,4 +1,4 @@
-"""Metrics of a training while it runs: to TensorBoard, metrics.jsonl and the terminal, with throughput and a trace."""
+"""Log the metrics and the throughput of a training while it runs, and trace some of its steps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nerloop.types import MicroBatch
 class Monitor:
     """Collects the metrics of steps and evaluations; only the main process writes them.
 
-    The metrics of a step are read from a GPU one step later, when they have arrived: the loop never waits for the
-    device. At most one step is pending.
+    They go to metrics.jsonl, TensorBoard and the terminal. The metrics of a step are read from a GPU one step later,
+    when they have arrived, so the loop never waits for the device. At most one step is pending.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Monitor:
         self._open.__exit__(kind, error, trace)
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
-        """Leave the time that passes inside out of the throughput."""
+        """Exclude the time spent in the block from the throughput."""
         return self._meter.paused()
 
     def count(self, batch: MicroBatch, num_subwords: int) -> None:
@@ -70,7 +70,7 @@ class Monitor:
         self._meter.count(batch, num_subwords)
 
     def end_step(self, step: int, batch: Step) -> None:
-        """Count a step that is done: `step` steps are now."""
+        """Count the step that `batch` describes; `step` steps are now done."""
         self._meter.end_step(batch)
         self._tracker.advance(step)
         self._end_of_trace_step()
@@ -97,7 +97,7 @@ class Monitor:
         self._pending = log
 
     def flush(self) -> None:
-        """Log what is pending. Raises TrainingError where a gradient was not finite."""
+        """Log the pending step. Raises TrainingError if a gradient was not finite."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending()
@@ -111,7 +111,7 @@ class Monitor:
         self._tracker.log_text(tag, markdown, step)
 
     def sync(self) -> None:
-        """Make sure that metrics.jsonl is on the disk: a checkpoint that follows counts on it."""
+        """Sync metrics.jsonl to disk: the checkpoint written next relies on its lines."""
         self._tracker.sync()
 
     def end_steps(self) -> dict[str, float]:

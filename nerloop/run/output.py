@@ -1,4 +1,4 @@
-"""Write the output of a command to a file or to standard output: whole, or one line that says why not."""
+"""Write the output of a command to a file or to standard output: either all of it, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def refuse_input_as_output(inputs: Sequence[str], flag: str, output: str) -> Non
 
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[Callable[[Iterable[str]], None]]:
-    """Give a function that writes lines, to a file that is there when all of it is, or to standard output ("-").
+    """Give a function that writes lines to a file or to standard output ("-").
 
-    Raises DataError where that can't be written.
+    The file appears at the end of the block, when it is complete. Raises DataError if it can't be written.
     """
     if path == "-":
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
@@ -47,7 +47,7 @@ def writing(path: str) -> Iterator[Callable[[Iterable[str]], None]]:
         try:
             yield write
         finally:
-            with write_errors(path):  # on a full disk, what is left to be written
+            with write_errors(path):  # closing writes what is buffered, which a full disk refuses
                 file.close()
         if is_file:
             with write_errors(path):
@@ -59,7 +59,7 @@ def writing(path: str) -> Iterator[Callable[[Iterable[str]], None]]:
 
 @contextlib.contextmanager
 def write_errors(path: str) -> Iterator[None]:
-    """Raise a DataError for an error of the system while `path` is written, such as a full disk."""
+    """Raise DataError instead of an OSError, such as that of a full disk, while `path` is written."""
     try:
         yield
     except OSError as error:
@@ -73,6 +73,6 @@ def _output_errors() -> Iterator[None]:
     except BrokenPipeError:  # the reader has seen enough
         raise
     except OSError as error:
-        # What is still buffered can't be written either; Python would try again when it ends.
+        # What is still buffered can't be written either. Python would try again at exit, so send it to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise DataError(f"standard output: can't be written: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""A trace of some steps, for ui.perfetto.dev, chrome://tracing or TensorBoard with torch-tb-profiler."""
+"""Trace some steps, for ui.perfetto.dev, chrome://tracing or TensorBoard with torch-tb-profiler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def profiling(num_steps: int, folder: Path, *, is_main: bool, skipped: int = SKI
     import torch
     from torch import profiler
 
-    if torch.cuda.is_available():  # else the profiler's end may take down a process that has CUDA graphs
+    if torch.cuda.is_available():  # without these, ending the profiler may crash a process with CUDA graphs
         os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
         os.environ.setdefault("TEARDOWN_CUPTI", "0")
 

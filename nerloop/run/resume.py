@@ -1,4 +1,4 @@
-"""Start a run or resume one: may this folder be used, is it the same training, from which checkpoint."""
+"""Start a run or resume one: check its folder and that it is the same training, and find the checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nerloop.run.folder import (
 from nerloop.run.lock import FolderLock
 
 WAIT_SECONDS = 15.0
-"""How long a resumed run waits for the process before it to leave the folder."""
+"""How long a resumed run waits for the previous process to release the folder."""
 
 FREE_TO_CHANGE = (
     "run.",
@@ -43,7 +43,7 @@ FREE_TO_CHANGE = (
     "data.cache_dir",
     "train.gradient_accumulation_steps",
     "train.max_subwords",
-    "train.threads",  # changes rounding alone; a resumed run warns of it, as of another number of processes
+    "train.threads",  # only changes rounding; a resumed run warns, as for another number of processes
     "train.mixed_precision",  # the resolved precision is compared instead
 )
 """Settings that may differ on resume: they change who computes what and what is printed, not what is trained."""
@@ -52,11 +52,11 @@ log = logging.getLogger(__name__)
 
 
 def open_run(config: Config, identity: dict[str, Any], lock: FolderLock) -> Run:
-    """Return the run to train, its folder made or reopened and locked. For the main process alone.
+    """Make or reopen the folder of a run, lock it, and return the run to train. Only the main process calls it.
 
-    `identity` holds what besides the settings must be the same on resume: precision, labels and fingerprints of the
-    data. Raises ConfigError where the folder holds another run or another process trains in it, CheckpointError where
-    its checkpoints can't be used.
+    `identity` holds what must be the same on resume besides the settings: precision, labels and fingerprints of the
+    data. Raises ConfigError if the folder holds another run or another process trains in it, CheckpointError if its
+    checkpoints can't be used.
     """
     resume = _resume_setting(config)
     folder = _folder_of(config, resume)
@@ -66,7 +66,7 @@ def open_run(config: Config, identity: dict[str, Any], lock: FolderLock) -> Run:
         _refuse_occupied(folder, state_of(folder))
     with unusable_folder(folder):
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        # The process before may still be saving. So the status is read again once the lock is ours.
+        # A previous process may still be saving, so the status is read (again) once the lock is ours.
         lock.take(folder, wait_seconds=0.0 if resume == "off" else WAIT_SECONDS)
     state = state_of(folder)
     if resume == "auto" and state is not None:
@@ -78,7 +78,7 @@ def open_run(config: Config, identity: dict[str, Any], lock: FolderLock) -> Run:
 
 
 def check_free(config: Config) -> None:
-    """Raise ConfigError where a new run would start in the folder of another, or could not be found again."""
+    """Raise ConfigError if a new run would start in another run's folder, or a restart could not find its own."""
     if config.run.dir is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
         raise ConfigError("run.dir: found none, expected a folder: --max_restarts has to find the run again")
     if config.run.dir is not None and _resume_setting(config) == "off":
@@ -86,7 +86,7 @@ def check_free(config: Config) -> None:
 
 
 def cut_metrics(path: Path, step: int, evaluated: int) -> None:
-    """Drop the lines of metrics.jsonl that a run resumed at `step` will write again, and a last line cut short.
+    """Remove the lines of metrics.jsonl that a run resumed at `step` will write again, and a last line cut short.
 
     `evaluated` is the step of the last evaluation before the checkpoint.
     """
@@ -97,7 +97,7 @@ def cut_metrics(path: Path, step: int, evaluated: int) -> None:
             if metrics["step"] <= (evaluated if "split" in metrics else step):
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
-            continue  # a kill cut the line short, or it is the empty one at the end
+            continue  # a line that a kill cut short, or the empty one at the end
     atomic.write_text(path, "".join(f"{line}\n" for line in kept))
 
 
@@ -112,7 +112,7 @@ def _resume_auto(folder: Path, state: str, config: Config, identity: dict[str, A
 
 
 def _resume_from(found: Path, folder: Path, state: str | None, config: Config, identity: dict[str, Any]) -> Run:
-    """Return the run that goes on from a checkpoint, which may be another run's: then what it needs is copied."""
+    """Return the run that continues from a checkpoint, after copying what it needs if that is another run's."""
     best_step = checkpoint.load_state(found)["best_step"]
     source = found.resolve().parent.parent
     _refuse_other_training(source, config, identity)
@@ -140,7 +140,7 @@ def _begin(folder: Path, config: Config, identity: dict[str, Any]) -> Run:
 
 
 def _go_on(folder: Path, found: Path) -> Run:
-    """Return the run of a folder, set back to the step of a whole checkpoint."""
+    """Return the run of a folder after setting its files back to the step of a whole checkpoint."""
     state = checkpoint.read_state(found)
     step, best_step = state["step"], state["best_step"]
     if best_step is not None:
@@ -153,7 +153,7 @@ def _go_on(folder: Path, found: Path) -> Run:
 
 
 def _resume_setting(config: Config) -> str:
-    """Return the setting; a launcher that starts the processes again after a failure means "auto"."""
+    """Return run.resume; "auto" where a launcher has started the processes again after a failure."""
     is_restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     return "auto" if config.run.resume == "off" and is_restart and config.run.dir else config.run.resume
 
@@ -177,7 +177,7 @@ def _refuse_occupied(folder: Path, state: str | None) -> None:
 
 
 def _refuse_other_training(folder: Path, config: Config, identity: dict[str, Any]) -> None:
-    """Raise ConfigError, naming the first difference, where a run was started with other settings or data."""
+    """Raise ConfigError, naming the first difference, if a run was started with other settings or data."""
     try:
         before = flatten(load_yaml((folder / CONFIG).read_text(encoding="utf-8")))
         before |= flatten(json.loads((folder / CHECKPOINTS / IDENTITY).read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: recorded on arrival, agreed on by all processes, obeyed between two steps.
+"""Handle signals that ask a run to stop: record them, agree on them among all processes, stop between two steps.
 
 Signals that an operating system lacks are skipped, so the package works everywhere.
 """
@@ -17,16 +17,16 @@ from nerloop.errors import Interrupted
 from nerloop.run.malloc import signal_when_parent_dies
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-"""Ctrl-C; a scheduler or launcher; Slurm's usual warning before the time limit; a closed terminal."""
+"""Sent by Ctrl-C; by a scheduler or launcher; by Slurm before the time limit; by a terminal that closes."""
 
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "csh", "tcsh", "tmux", "screen", "nohup"}
 
 
 class Interruption:
-    """Whether a run was asked to stop. Inside `with`, signals are only recorded; a second Ctrl-C stops at once.
+    """Tells whether a run was asked to stop. Inside `with`, signals are only recorded; a second Ctrl-C stops at once.
 
-    Between two steps each process calls `is_agreed`, and all get the same answer. During an evaluation each looks at
-    its own `signal` to break off, and all call `check` at the end.
+    Between two steps each process calls `is_agreed`, and all get the same answer. During an evaluation, each process
+    breaks off if its own `signal` is set, and all call `check` at the end.
     """
 
     def __init__(self, num_processes: int = 1) -> None:
@@ -38,7 +38,7 @@ class Interruption:
         if num_processes > 1:
             from torch import distributed
 
-            # On the host, apart from the group of the gradients, so that no device has to wait.
+            # A group of its own, on the host: the exchange waits neither for a device nor for the gradients.
             self._group = distributed.new_group(backend="gloo")
 
     def is_agreed(self) -> bool:
@@ -84,7 +84,7 @@ class Interruption:
 
 
 def end_at_once_on_signals() -> None:
-    """Let every signal of SIGNALS end the process with one line. For the start-up: there is nothing to save yet.
+    """Make every signal of SIGNALS end the process with one line. For the start-up, when there is nothing to save yet.
 
     The handler does not raise, because libraries catch exceptions during their import and replace them.
     """
@@ -101,7 +101,7 @@ def end_at_once_on_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore every signal of SIGNALS: the process is about to end by itself."""
+    """Ignore every signal of SIGNALS, since the process is about to end by itself."""
     _handle(signal.SIG_IGN)
 
 
