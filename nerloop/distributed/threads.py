@@ -27,7 +27,7 @@ def is_launched() -> bool:
 
 
 def limit_spinning() -> None:
-    """Let idle OpenMP threads sleep soon, so that other busy processes cost little speed. Only works before torch loads.
+    """Let idle OpenMP threads sleep soon, so that other busy processes cost little speed. Call it before torch loads.
 
     The threads of a parallel loop wait for its slowest one. By default they spin for milliseconds, on cores that the
     slowest may be waiting for. What the user has set in the environment is left alone.

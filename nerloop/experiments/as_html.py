@@ -1,4 +1,4 @@
-"""A comparison as one self-contained page of HTML: no scripts, no fonts, no network."""
+"""Write a comparison as one self-contained page of HTML: no scripts, no fonts, no network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW, TOP = 46, 16  # pixels
 
 
 def as_html(comparison: dict[str, Any]) -> str:
-    """Return the page."""
+    """Return a comparison, as `compare` returns it, as an HTML page."""
     style = resources.files("nerloop.inspection").joinpath("page.css").read_text(encoding="utf-8") + STYLE
     configurations, pairs = comparison["configurations"], comparison["pairs"]
     sections = []
@@ -81,7 +81,7 @@ def _scores(configurations: list[dict[str, Any]]) -> str:
 
 
 def _intervals(pairs: list[dict[str, Any]]) -> str:
-    """Draw the interval of each difference on one axis in points, with a line at zero."""
+    """Return a chart of the interval of each difference, on one axis in points with a line at zero."""
     drawn = [pair for pair in pairs if pair["interval"] is not None]
     reach = 1.1 * max((abs(end) for pair in drawn for end in pair["interval"]), default=0.0) or 0.01
     parts = []
@@ -110,7 +110,7 @@ def _intervals(pairs: list[dict[str, Any]]) -> str:
 
 
 def _runs(configurations: list[dict[str, Any]], split: str) -> str:
-    """Draw the score of each run, and the mean of each configuration, on one axis."""
+    """Return a chart of the score of each run and the mean of each configuration, on one axis."""
     found = [(one["name"], one["splits"][split][one["metric"]]) for one in configurations]
     low, high = min(s["min"] for _, s in found), max(s["max"] for _, s in found)
     margin = 0.08 * (high - low) or 0.005

@@ -1,4 +1,4 @@
-"""A comparison as text for the terminal. Scores are percentages with one decimal, differences are points."""
+"""Write a comparison as text for the terminal. Scores are percentages, differences are percentage points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nerloop.evaluation.tables import plain_table
 
 
 def as_text(comparison: dict[str, Any]) -> str:
-    """Return the tables and a sentence for each pair."""
+    """Return a comparison as text: its tables, then a sentence for each pair."""
     configurations = comparison["configurations"]
     parts = [plain_table(*_scores(configurations))]
     if comparison["differing_settings"]:
@@ -22,7 +22,7 @@ def as_text(comparison: dict[str, Any]) -> str:
 
 
 def verdict(pair: dict[str, Any]) -> str:
-    """Return a pair's difference in words: how large, how sure, and what it would take to know."""
+    """Return a sentence about the difference of a pair: its size, its uncertainty, and the seeds it would take."""
     name = pair["metric"]
     text = f"{pair['split']}: {pair['b']} - {pair['a']} = {points(pair['difference'])} points of {name}"
     if pair["interval"] is None or pair["p_value"] is None:

@@ -1,4 +1,4 @@
-"""Compare configurations: figures of each over its seeds, and of each pair the difference with its uncertainty."""
+"""Compare configurations: summarize each over its seeds, and give each pair's difference with its uncertainty."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nerloop.experiments.statistics import Difference, SpanCounts
 
 METRICS = ("f1", "precision", "recall", "accuracy")
 TOLERANCE = 1e-9
-"""Between F1 from counts and from seqeval, which differ in the order of their operations."""
+"""Allowed between the F1 from counts and the one in results.json, whose operations have another order."""
 COSTS = ("train_seconds", "samples_per_second", "subwords_per_second")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A configuration and its finished runs, by seed, all on the same data."""
+    """A configuration and its finished runs, sorted by seed, all on the same data."""
 
     name: str
     runs: Sequence[FinishedRun]
@@ -44,7 +44,7 @@ def compare(configurations: Sequence[Configuration]) -> dict[str, Any]:
     """
     check_comparable([run for one in configurations for run in one.runs])
     pairs = [pair for a, b in itertools.combinations(configurations, 2) for pair in _pairs(a, b)]
-    # Each split is a family of its own: one asks which of the configurations is best on it.
+    # Holm's correction is for each split by itself: a reader asks which of the configurations is best on it.
     for split in {pair["split"] for pair in pairs}:
         family = [p for p in pairs if p["split"] == split and p["p_value"] is not None]
         for pair, corrected in zip(family, statistics.holm([p["p_value"] for p in family]), strict=True):
@@ -83,7 +83,7 @@ def check_comparable(runs: Sequence[FinishedRun]) -> None:
 
 
 def summary(values: Iterable[float]) -> dict[str, Any]:
-    """Return mean, standard deviation (of a sample; null for one value), lowest, highest, and the values."""
+    """Return the mean, the sample standard deviation (None for one value), the minimum, the maximum, and the values."""
     numbers = [float(value) for value in values]
     return {
         "mean": float(np.mean(numbers)),
@@ -107,7 +107,7 @@ def _configuration(one: Configuration) -> dict[str, Any]:
     for split in first.splits:
         found = [run.scores(split).get("per_type", {}) for run in runs]
         types = sorted(set().union(*found))
-        # A type that one run neither met nor predicted has no score there.
+        # A type that is in neither the gold nor the predicted spans of a run has no score there.
         per_type[split] = {type_: summary(m[type_]["f1"] for m in found if type_ in m) for type_ in types}
     timings = [run.results["timing"] for run in runs]
     cost = {name: summary(t[name] for t in timings) for name in COSTS if all(t.get(name) is not None for t in timings)}
@@ -149,7 +149,7 @@ def _pairs(a: Configuration, b: Configuration) -> list[dict[str, Any]]:
 
 def _difference(a: Sequence[FinishedRun], b: Sequence[FinishedRun], split: str, metric: str) -> Difference:
     values = [[float(run.scores(split)[metric]) for run in runs] for runs in (a, b)]
-    if metric != "f1":  # counts by sentence are those of spans
+    if metric != "f1":  # the counts of each sentence only give F1
         return statistics.compare_values(*values)
     counts = [SpanCounts(*np.stack([run.span_counts(split) for run in runs], axis=1)) for runs in (a, b)]
     for of_side, runs, reported in zip(counts, (a, b), values, strict=True):

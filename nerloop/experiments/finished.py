@@ -1,4 +1,4 @@
-"""Read what a training left: its settings, metrics, cost, and the span counts of each sentence."""
+"""Read the files of a finished run: its settings, metrics, cost, and the span counts of each sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPLITS = ("validation", "test")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run in its folder."""
+    """The folder of a finished run, whose files are read on access."""
 
     folder: Path
 
@@ -49,7 +49,7 @@ class FinishedRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings by dotted name, without those that differ between any two runs."""
+        """The settings by dotted name, without those that are different in every run: seed, folder, resume."""
         return {
             name: value
             for name, value in flatten(asdict(self.config)).items()
@@ -73,13 +73,13 @@ class FinishedRun:
 
     @property
     def memory_gib(self) -> float | None:
-        """The highest memory that was logged."""
+        """The highest memory that was logged; None if none was."""
         lines = (json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines())
         found = [line["timing"]["memory_gib"] for line in lines if "memory_gib" in line.get("timing", {})]
         return max(found, default=None)
 
     def predictions(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yield the predictions of the best weights, a sentence each."""
+        """Yield the predictions of the best weights, one record for each sentence."""
         path = self.folder / f"predictions.{split}.jsonl"
         try:
             with path.open(encoding="utf-8") as file:
@@ -93,8 +93,8 @@ class FinishedRun:
 
 
 def counts_of(record: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return the number of correct, predicted and gold spans of a line of a predictions file."""
-    if "gold_character_spans" in record:  # of a text: gold spans may lie off the borders of tokens
+    """Return the numbers of correct, predicted and gold spans in a record of a predictions file."""
+    if "gold_character_spans" in record:  # from a text, where gold spans may begin or end within a token
         gold, predicted = (
             {(span["start"], span["end"], span["type"]) for span in record[name]}
             for name in ("gold_character_spans", "character_spans")
@@ -113,9 +113,9 @@ def is_done(folder: Path) -> bool:
 
 
 def read_finished(folders: Sequence[Path], *, folds: int = 1) -> list[FinishedRun]:
-    """Return the runs in some folders, by seed; of one configuration, each seed `folds` times.
+    """Return the runs of one configuration, sorted by seed; each seed must occur `folds` times.
 
-    Raises ConfigError for a run that isn't finished, for a seed that comes again, and for other settings.
+    Raises ConfigError for a run that isn't finished, for a seed that occurs more often, and for differing settings.
     """
     runs = []
     for folder in folders:

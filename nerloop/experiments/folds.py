@@ -1,4 +1,4 @@
-"""Cross-validation: parts of a training file, each held out once, with documents kept together."""
+"""Cross-validate: divide a training file into parts, documents whole, and hold out each part once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nerloop.run import atomic
 from nerloop.types import Example
 
 SPLIT = "out_of_fold"
-"""The name of the split that the held-out parts make up together."""
+"""The name of the split that consists of all held-out parts."""
 NEVER = 1_000_000_000
 """Steps between evaluations: only the last weights are scored, since the held-out part must not choose the best."""
 
@@ -30,7 +30,7 @@ NEVER = 1_000_000_000
 def write_folds(config: Config, number: int, folder: Path) -> list[dict[str, str]]:
     """Write the parts of the training data of a configuration, and return the settings that train on each.
 
-    The parts depend on the data and their number alone, so a restart finds the same ones. Raises ConfigError if there
+    The parts depend only on the data and their number, so a restart finds the same ones. Raises ConfigError if there
     are fewer documents (or sentences, where documents are not known) than parts.
     """
     if config.is_demo:
@@ -57,12 +57,12 @@ def write_folds(config: Config, number: int, folder: Path) -> list[dict[str, str
 
 
 def only_training(data: DataSettings) -> DataSettings:
-    """Return the settings without the other splits of files."""
+    """Return the settings without the files of other splits."""
     return dataclasses.replace(data, validation=None, test=None) if data.dataset is None else data
 
 
 def assign(examples: Sequence[Example], number: int, random_seed: int = 0) -> np.ndarray:
-    """Return the part of each sentence: (sentences,) ints below `number`, documents whole, parts about equally long."""
+    """Return the part of each sentence, (sentences,) ints below `number`: documents whole, parts of similar size."""
     ids: dict[str, int] = {}
     documents = [ids.setdefault(e.document or f"\0{i}", len(ids)) for i, e in enumerate(examples)]
     if len(ids) < number:
@@ -80,13 +80,13 @@ def assign(examples: Sequence[Example], number: int, random_seed: int = 0) -> np
 
 @dataclass(frozen=True)
 class CrossValidated(FinishedRun):
-    """The runs of one seed on all parts, taken as one run that has scored every sentence of the training file."""
+    """The runs of one seed, one for each part, seen as one run that has scored every sentence of the training file."""
 
     parts: Sequence[FinishedRun] = ()
 
     @staticmethod
     def of(folder: Path, parts: Sequence[FinishedRun]) -> CrossValidated:
-        """Return it, and write the predictions of the held-out parts to predictions.out_of_fold.jsonl."""
+        """Return the combined run after writing the predictions of all parts to predictions.out_of_fold.jsonl."""
         lines = [
             json.dumps({"fold": fold, **record}, ensure_ascii=False) + "\n"
             for fold, part in enumerate(parts, start=1)
@@ -97,17 +97,17 @@ class CrossValidated(FinishedRun):
 
     @property
     def environment(self) -> dict[str, Any]:
-        """That of the first part."""
+        """The environment of the first part; it is the same for all."""
         return self.parts[0].environment
 
     @property
     def config(self) -> Config:
-        """That of the first part."""
+        """The settings of the first part."""
         return self.parts[0].config
 
     @property
     def splits(self) -> list[str]:
-        """The held-out parts together."""
+        """The one split, which consists of all held-out parts."""
         return [SPLIT]
 
     @property

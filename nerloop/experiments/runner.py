@@ -1,8 +1,8 @@
-"""Train many runs: on the GPUs or cores of this machine, beside other machines that share the folder, restartable.
+"""Train many runs on the GPUs or cores of this machine, also beside other machines that share the folder.
 
-A run is a process of its own, `python -m nerloop.train`, which resumes from its last checkpoint if it was stopped. Who
-trains a run holds a lock beside its folder. The child inherits the lock: if this process is killed, the run stays
-taken until the orphan ends.
+Each run is a process `python -m nerloop.train`, which resumes from its last checkpoint if it was stopped. A lock beside
+the run's folder says that it is being trained. The child process inherits the lock: if this process is killed, the run
+stays locked until the child has ended, too.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Task:
 
     folder: Path
     flags: Sequence[str]
-    length: tuple[str, float]  # of the training: ("epoch", 3) or ("step", 500), as in metrics.jsonl
+    length: tuple[str, float]  # of the training: ("epoch", 3) or ("step", 500), named as in metrics.jsonl
 
     @property
     def log(self) -> Path:
-        """The file with what the run prints."""
+        """The file that holds what the run prints."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def progress(self) -> float:
@@ -64,10 +64,10 @@ class Running:
 
 
 def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, title: str) -> None:
-    """Train what is not done yet, one run in each slot at a time; a slot is the environment of its processes.
+    """Train the runs that are not done yet, at most one in each slot at a time.
 
-    Waits for runs that another machine has taken. Raises TrainingError, or ConfigError, for the first run that fails,
-    after the others have saved their state.
+    A slot is a set of environment variables for its processes. Waits for runs that another machine is training. Raises
+    TrainingError, or ConfigError, for the first run that fails, after the others have saved their state.
     """
     free, running = list(slots), dict[int, tuple[Running, Mapping[str, str]]]()
     waiting = [task for task in tasks if not is_done(task.folder)]
@@ -100,7 +100,7 @@ BAR = "{desc}: {n:.1f}/{total} {unit}s |{bar}| {elapsed} gone, {remaining} left"
 
 
 def claim(folder: Path) -> FolderLock | None:
-    """Return the lock of a run's folder, None if another process has it or has finished the run meanwhile."""
+    """Take and return the lock of a run; None if another process holds it or has finished the run meanwhile."""
     lock = FolderLock()
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -114,7 +114,7 @@ def claim(folder: Path) -> FolderLock | None:
 
 
 def start(task: Task, slot: Mapping[str, str], lock: FolderLock) -> Running:
-    """Start a run in a slot, or resume it. The process inherits the lock."""
+    """Start or resume a run in a slot. Its process inherits the lock."""
     command = [sys.executable, "-m", "nerloop.train", *task.flags]
     command += ["--run.dir", str(task.folder), "--run.resume", "auto"]
     with task.log.open("ab") as log:
@@ -124,14 +124,14 @@ def start(task: Task, slot: Mapping[str, str], lock: FolderLock) -> Running:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C reaches us alone, and we stop the runs
+            start_new_session=True,  # Ctrl-C then only reaches this process, which stops the runs
             pass_fds=lock.descriptors,
         )
     return Running(task, process, lock)
 
 
 def error_of(one: Running) -> NerloopError | None:
-    """Return what a run that ended said of its failure, None if it is done."""
+    """Return the error that a run ended with, as its log states it; None if it succeeded."""
     if one.process.returncode == 0:
         return None
     lines = [line for line in one.task.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
@@ -156,7 +156,7 @@ def length_of(config: Config) -> tuple[str, float]:
 
 
 def slots_of(jobs: int | None) -> list[dict[str, str]]:
-    """Return the environment of each slot: one a GPU, or `jobs` that share the cores (none: one with all of them)."""
+    """Return the environment of each slot: one for each GPU, or `jobs` that share the cores (by default one)."""
     import torch
 
     from nerloop.distributed.threads import num_cores

@@ -1,4 +1,4 @@
-"""Train the trials of a study, each by processes of `nerloop.train`, and give up the hopeless ones early."""
+"""Train the trials of a study with processes of `nerloop.train`, and stop hopeless trials early."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nerloop.experiments.study import Study, Trial
 from nerloop.run.folder import CHECKPOINTS, METRICS
 
 MOST_EVALUATIONS = 1_000_000
-"""More than a run has: evaluation j of the second seed is step MOST_EVALUATIONS + j of the trial."""
+"""More evaluations than any run has. Evaluation j of the second seed is step MOST_EVALUATIONS + j of the trial."""
 FAILURES = 3
 """So many failed trials without a single good one mean that the settings are wrong."""
 
@@ -29,10 +29,10 @@ FAILURES = 3
 def search(
     study: Study, number: int, base: Sequence[str], seeds: Sequence[int], slots: Sequence[Mapping[str, str]], title: str
 ) -> None:
-    """Train until the study has `number` trials that are over; a trial in each slot at a time.
+    """Train until `number` trials of the study are over, at most one in each slot at a time.
 
-    `base` are the flags of all trials. A trial whose training fails is noted as failed, and the search goes on. Raises
-    TrainingError, or the error of a trial where the first three fail, after the others have saved their state.
+    `base` are the flags of all trials. A trial whose training fails is recorded as failed, and the search goes on. If a
+    run was stopped from outside, or the first three trials failed, the others save their state and the error is raised.
     """
     free, active = list(slots), list[_Attempt]()
     try:
@@ -60,7 +60,7 @@ def search(
 
 
 class _Attempt:
-    """A trial that is trained here: a run for each seed, one after the other."""
+    """A trial that this process trains: a run for each seed, one after the other."""
 
     def __init__(self, trial: Trial, base: Sequence[str], seeds: Sequence[int], slot: Mapping[str, str]) -> None:
         self.trial, self.slot = trial, slot
@@ -72,10 +72,10 @@ class _Attempt:
         return min(0.99, sum(task.progress() for task in self.tasks) / len(self.tasks))
 
     def is_over(self) -> bool:
-        """Report what is new, start the next run if none is going on, and return whether the trial is over."""
+        """Report new evaluations, start the next run if none is in progress, and return whether the trial is over."""
         has_ended = self.run is None or self.run.process.poll() is not None
         if self._is_hopeless():
-            self.trial.prune()  # first, so that a kill right now leaves nothing to go on with
+            self.trial.prune()  # first, so that after a kill right now no restart continues it
             if self.run is not None:
                 stop([self.run])
             return self._clean()
@@ -83,7 +83,7 @@ class _Attempt:
             return False
         if self.run is not None and (error := error_of(self.run)) is not None:
             if self.run.process.returncode not in (TrainingError.exit_code, ConfigError.exit_code):
-                raise error  # stopped by somebody: the trial is not to blame, and can be gone on with
+                raise error  # stopped from outside: the trial has not failed and can be resumed
             self.trial.fail(str(error))
             return True
         todo = next((task for task in self.tasks if not is_done(task.folder)), None)
@@ -94,13 +94,13 @@ class _Attempt:
         return False
 
     def _is_hopeless(self) -> bool:
-        """Report the mean over the seeds so far, at each evaluation; return whether the trial is to be given up."""
+        """Report the mean over the seeds so far at each new evaluation; return whether to stop the trial early."""
         best_of_seeds: list[float] = []
         for seed, task in enumerate(self.tasks):
             found = evaluations(task)
             for at, (done, value) in enumerate(found, start=1):
                 step = seed * MOST_EVALUATIONS + at
-                is_last = task is self.tasks[-1] and done >= 1  # nothing left to save
+                is_last = task is self.tasks[-1] and done >= 1  # nothing is saved by stopping it
                 if self.trial.is_hopeless(step, statistics.fmean([*best_of_seeds, value])) and not is_last:
                     return True
             if not is_done(task.folder):
@@ -109,7 +109,7 @@ class _Attempt:
         return False
 
     def _clean(self) -> bool:
-        for task in self.tasks:  # nobody goes on with these runs
+        for task in self.tasks:  # these runs are never resumed
             shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
         return True
 
@@ -134,7 +134,7 @@ def configuration(base: Sequence[str], values: Mapping[str, object]) -> Config:
 
 
 def evaluations(task: Task) -> list[tuple[float, float]]:
-    """Return the evaluations of a run so far: how much was trained (from 0 to 1), and the best value up to there."""
+    """Return the evaluations of a run so far: the fraction of the training done, and the best value until then."""
     unit, number = task.length
     found = []
     try:
@@ -152,7 +152,7 @@ def evaluations(task: Task) -> list[tuple[float, float]]:
 
 
 def best_value(task: Task) -> float:
-    """Return the value of a finished run. Raises NerloopError where it has none."""
+    """Return the best value of a finished run. Raises NerloopError if it was never evaluated."""
     found = evaluations(task)
     if not found:
         raise NerloopError(f"{task.folder / METRICS}: found no evaluation, expected one of the validation split")

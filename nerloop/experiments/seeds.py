@@ -1,4 +1,4 @@
-"""Seeds as a flag names them."""
+"""Parse the seeds that a flag gives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_SEEDS = 1_000
 
 
 def parse_seeds(text: str, flag: str = "--seeds") -> list[int]:
-    """Return seeds: "1..3" -> [1, 2, 3], "1,5" -> [1, 5]. Raises ConfigError for none, or for what is no seed."""
+    """Return seeds: "1..3" -> [1, 2, 3], "1,5" -> [1, 5]. Raises ConfigError if there is none, or one is invalid."""
     seeds: list[int] = []
     for part in filter(None, re.split(r"[,\s]+", text.strip())):
         match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", part)

@@ -1,4 +1,4 @@
-"""The space that `nerloop.tune` searches: settings by dotted name, each with a range or choices, some on a condition.
+"""Read the space that `nerloop.tune` searches: settings by name, each with a range or choices, some on a condition.
 
 train.learning_rate: {low: 1e-5, high: 1e-3, log: true}
 train.batch_size: {low: 8, high: 32, step: 8}
@@ -44,10 +44,10 @@ class Parameter:
     high: float = 0.0
     step: float | None = None
     log: bool = False
-    is_whole: bool = False  # whole numbers of a range
+    is_whole: bool = False  # only whole numbers of the range
     choices: tuple[Any, ...] = ()
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # only where these settings have these values
-    flags: tuple[str, ...] = ()  # that make `when` hold
+    flags: tuple[str, ...] = ()  # settings under which `when` holds
 
     def can_be(self, value: Any) -> bool:
         """Return whether the search may choose a value."""
@@ -58,7 +58,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """The parameters, in the order of the file: a condition names those above it."""
+    """The parameters in the order of the file: a condition only names parameters above its own."""
 
     parameters: Sequence[Parameter]
     base: Mapping[str, Any]  # the values of all settings where the search changes nothing
@@ -73,7 +73,7 @@ class Space:
         return values
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON: what makes two spaces the same."""
+        """Return the space as plain values, for JSON; two spaces are the same if these are equal."""
         return {p.name: {key: _plain(getattr(p, key)) for key in KEYS} for p in self.parameters}
 
 
@@ -88,9 +88,10 @@ def as_text(value: Any) -> str:
 
 
 def read_space(path: str, flags: Sequence[str]) -> Space:
-    """Return the space in a YAML file; `flags` give the settings that it starts from.
+    """Return the space in a YAML file; `flags` are the settings of all trials.
 
-    Each value that the file names is tried, so that no trial can fail for it. Raises ConfigError, with file and line.
+    Each value that the file names is validated as a setting, so that no trial fails because of it. Raises ConfigError
+    with file and line.
     """
     specs, lines = read_yaml(path, "--space")
     if not isinstance(specs, dict) or not specs:
@@ -102,7 +103,7 @@ def read_space(path: str, flags: Sequence[str]) -> Space:
         try:
             parameters.append(_parameter(str(name), spec, parameters, space.base, flags))
         except NerloopError as error:
-            message = re.sub(r"--(?=\w+[.])", "", str(error))  # parse takes them for flags
+            message = re.sub(r"--(?=\w+[.])", "", str(error))  # parse writes settings as flags
             raise ConfigError(f"{where}: {message}") from error
     return Space(parameters, space.base)
 
@@ -216,7 +217,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _named(name: str, value: Any) -> Any:
-    """Return a plugin by its short name, whichever way it is named; any other value as it is."""
+    """Return the short name of a plugin that is named in any way; return all other values unchanged."""
     if name not in plugins.BUILT_IN or not isinstance(value, str):
         return value
     return plugins.name_of(name, plugins.path_of(name, value))

@@ -1,6 +1,6 @@
-"""Is one configuration better than another? Tests and intervals over seeds and sentences.
+"""Test whether one configuration is better than another, and give intervals, over seeds and sentences.
 
-A training run is one draw from two sources of luck: its seed, and the sentences of the split that scores it. A
+A score depends on chance in two ways: by the seed of the run, and by the sentences of the split that scores it. A
 difference between two configurations is only worth reporting if it exceeds both. Everything here works on the numbers
 of correct, predicted and gold spans of each sentence in each run, and pairs the runs of two configurations by seed.
 """
@@ -24,7 +24,7 @@ LEVEL = 0.95
 POWER = 0.8
 MOST_SEEDS = 10_000
 AT_A_TIME = 500
-"""Draws that are computed together; bounds the memory."""
+"""Draws that are computed together, which limits the memory."""
 
 
 class SpanCounts(NamedTuple):
@@ -58,12 +58,12 @@ class Difference:
     """The difference in F1 (or another metric) of two configurations, b - a, in fractions."""
 
     difference: float
-    interval: tuple[float, float] | None  # 95%, over seeds and sentences; None where nothing tells the spread
+    interval: tuple[float, float] | None  # 95%, over seeds and sentences; None if the spread is unknown
     bootstrap_interval: tuple[float, float] | None
     p_value: float | None
     test: str  # "randomization", "t" or "none"
     seeds: int
-    seeds_for_half_a_point: int | None  # None: no number of seeds suffices, or it can't be told
+    seeds_for_half_a_point: int | None  # None: no number suffices, or it is unknown
 
     def is_significant(self, level: float = 1 - LEVEL) -> bool:
         """Return whether the p-value is at most `level`."""
@@ -73,8 +73,8 @@ class Difference:
 class Spread(NamedTuple):
     """The variance of a mean difference over seeds and sentences."""
 
-    of_seed: float  # variance of one seed's difference
-    lasting: float  # variance of the mean that more seeds don't lower, since the sentences stay the same
+    of_seed: float  # variance of the difference of one seed
+    lasting: float  # the part of the mean's variance that more seeds don't lower, since the sentences stay the same
     seeds: int
     sentences: int
 
@@ -93,10 +93,11 @@ class Spread(NamedTuple):
 def compare(a: SpanCounts, b: SpanCounts, *, draws: int = DRAWS, random_seed: int = 0) -> Difference:
     """Return the difference in F1 of two configurations, whose runs are paired by seed and scored on one split.
 
-    Interval: Student's t with the variance of a two-way layout of seeds and sentences, both random. P-value, from 8
-    seeds on: approximate randomization (Noreen 1989), which exchanges the runs of a seed and the sentences; with fewer
-    seeds: Student's t, since so few exchanges give no p-value below 0.05, or hardly any. Bootstrap: percentiles, seeds
-    and sentences both drawn anew. One seed compares two models, not two configurations: then only sentences vary.
+    Interval: Student's t with the variance of a two-way layout of seeds and sentences, both random. P-value with 8
+    seeds or more: approximate randomization (Noreen 1989), which exchanges the runs of a seed and the sentences. With
+    2 to 7 seeds: Student's t, since so few exchanges give hardly any p-values below 0.05. Bootstrap: percentiles, with
+    seeds and sentences both resampled. One seed compares two models, not two configurations: only sentences vary,
+    and the p-value is by randomization.
     """
     by_cell = b.influence() - a.influence()
     mean = float((b.f1() - a.f1()).mean())
@@ -146,7 +147,7 @@ def spread_of(by_cell: np.ndarray) -> Spread:
         return Spread(0.0, between_sentences / sentences, seeds, sentences)
     rest = by_cell - of_seeds[:, None] - of_sentences + by_cell.mean()
     of_cell = float((rest**2).sum()) / ((seeds - 1) * max(sentences - 1, 1))
-    # What a sentence adds under every seed. A negative estimate is noise around zero.
+    # What a sentence adds under every seed. A negative estimate comes from noise around zero.
     lasting = max(0.0, between_sentences / sentences - of_cell / (seeds * sentences))
     return Spread(float(of_seeds.var(ddof=1)), lasting, seeds, sentences)
 
@@ -166,15 +167,15 @@ def randomization(by_cell: np.ndarray, *, draws: int, random: np.random.Generato
     """Return the two-sided p-value of exchanging the two configurations, by seed and by sentence.
 
     If the configurations don't differ, exchanging the two runs of a seed changes nothing but the sign of that seed's
-    difference. All exchanges are made if they are fewer than the draws. Sentences that favour one configuration under
-    every seed would favour it in this split only, so what they add beyond chance is exchanged, too. Compared are means
-    divided by their standard error: a true difference widens the spread of the exchanged seeds, not that of the real
-    ones.
+    difference. All exchanges are made if there are no more of them than draws. Sentences that favour one configuration
+    under every seed may do so in this split only, so what they add beyond chance is exchanged, too. The test compares
+    means divided by their standard errors, because a true difference widens the spread of exchanged seeds, but not that
+    of the observed ones.
     """
     seeds, sentences = by_cell.shape
     spread = spread_of(by_cell)
     of_seeds, of_sentences = by_cell.mean(axis=1), by_cell.mean(axis=0)
-    if seeds == 1:  # then the sentences' own differences are all there is
+    if seeds == 1:  # then only the differences between sentences are known
         of_seeds = np.zeros(1)
     else:
         of_sentences = of_sentences - of_sentences.mean()
@@ -206,7 +207,7 @@ def _signs(seeds: int, draws: int, random: np.random.Generator) -> Iterator[np.n
 
 
 def bootstrap(a: SpanCounts, b: SpanCounts, *, draws: int, random: np.random.Generator) -> tuple[float, float]:
-    """Return the 95% percentile interval of the difference in F1, with seeds (in pairs) and sentences drawn anew."""
+    """Return the 95% percentile interval of the difference in F1, with seeds (in pairs) and sentences resampled."""
     seeds, sentences = a.correct.shape
     found = []
     for at in range(0, draws, AT_A_TIME):
@@ -219,20 +220,20 @@ def bootstrap(a: SpanCounts, b: SpanCounts, *, draws: int, random: np.random.Gen
 
 
 def power(difference: float, spread: Spread) -> float:
-    """Return the chance that a difference is found significant (noncentral t)."""
+    """Return the probability that a true difference is found significant (noncentral t)."""
     if spread.variance <= 0:
         return 1.0
     limit = float(stats.t.ppf((1 + LEVEL) / 2, spread.freedom))
     shift = difference / math.sqrt(spread.variance)
-    if shift > limit + 10:  # beyond what the noncentral t can be computed for
+    if shift > limit + 10:  # the noncentral t can't be computed that far out
         return 1.0
     return float(stats.nct.sf(limit, spread.freedom, shift) + stats.nct.cdf(-limit, spread.freedom, shift))
 
 
 def seeds_needed(spread: Spread, difference: float) -> int | None:
-    """Return the number of seeds that find a difference in 80% of experiments, None if no number does.
+    """Return how many seeds are needed to find a difference in 80% of experiments; None if no number is enough.
 
-    None means that the split has too few sentences: more seeds don't lower the part of the variance that they cause.
+    None means that the split has too few sentences: more seeds don't lower the variance that sentences cause.
     """
 
     def is_enough(seeds: int) -> bool:
@@ -248,7 +249,7 @@ def seeds_needed(spread: Spread, difference: float) -> int | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number, in their order (Holm 1979)."""
+    """Return p-values, in the given order, corrected for their number (Holm 1979)."""
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))

@@ -1,7 +1,7 @@
-"""A study of Optuna: it chooses the values of trials, decides which to prune, and remembers all of them.
+"""Wrap a study of Optuna, which chooses the values of trials, decides which to prune, and stores all of them.
 
-The storage is Optuna's: a journal file in the study's folder, or a database. A trial that nobody trains, since its
-process was killed, is the next to be trained: it keeps its number, values and folder.
+The storage is Optuna's: a journal file in the study's folder, or a database. If the process of a trial was killed, the
+trial is the next to be trained. It keeps its number, values and folder.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from nerloop.run.lock import FolderLock
 
 JOURNAL = "journal.log"
 IDENTITY, STARTED, ERROR = "nerloop", "started", "error"
-"""Attributes: of the study, what it belongs to; of a trial, who started it and why it failed."""
+"""Names of attributes: of a study, its identity; of a trial, the machine that started it, and why it failed."""
 ORPHAN_SECONDS = 60
-"""After so long a trial that never got its folder was killed in between."""
+"""If a trial has no folder after this long, its process was killed before making it."""
 LOCK_SECONDS = 600.0
 TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -48,22 +48,22 @@ class Trial:
     _study: optuna.Study
 
     def is_hopeless(self, step: int, value: float) -> bool:
-        """Report an evaluation, and return whether it is worse than the median of the other trials'."""
+        """Report an evaluation, and return whether it is worse than the median of the other trials."""
         if step in self._frozen.intermediate_values:  # reported before a restart
             return False
         self._trial.report(value, step)
         return bool(self._trial.should_prune())
 
     def complete(self, value: float) -> None:
-        """Note the value of a trial that was trained to its end."""
+        """Store the value of a trial that was trained to its end."""
         self._study.tell(self._trial, value)
 
     def prune(self) -> None:
-        """Note that the trial was given up."""
+        """Store that the trial was stopped early."""
         self._study.tell(self._trial, state=TrialState.PRUNED)
 
     def fail(self, error: str) -> None:
-        """Note that its training failed."""
+        """Store that its training failed, and why."""
         self._trial.set_user_attr(ERROR, error)
         self._study.tell(self._trial, state=TrialState.FAIL)
 
@@ -76,25 +76,25 @@ class Study:
     """The trials of one space and one base configuration."""
 
     def __init__(self, study: optuna.Study, space: Space, folder: Path, *, seed: int, salt: str = "") -> None:
-        """Take what `open_study` opened. Machines that don't share `folder` draw different values by their `salt`."""
+        """Take a study of `open_study`. Machines with different folders need different `salt`s to differ in values."""
         self._study, self._space, self.folder = study, space, folder
         self._seed, self._salt = seed, salt
         self._taken: set[int] = set()  # trials that this process has trained
 
     def next_trial(self, number: int) -> Trial | None:
-        """Return a trial that was interrupted or, while there are fewer than `number`, a new one; None: neither."""
+        """Return a trial that was interrupted or, if there are fewer than `number`, a new one; else None."""
         with self.locked():
             for trial in self._trials():
                 if trial.state is TrialState.RUNNING and trial.number not in self._taken and self._is_ours(trial):
                     lock = claim(self.folder_of(trial.number))
-                    if lock is not None and self._trials()[trial.number].state in TOLD:  # meanwhile
+                    if lock is not None and self._trials()[trial.number].state in TOLD:  # it ended meanwhile
                         lock.release()
                     elif lock is not None:
                         return self._start(optuna.Trial(self._study, trial._trial_id), lock)
             count = len(self._trials())
             if count >= number:
                 return None
-            # Depends on what the study has, not on how often this command was started.
+            # The seed depends on the trials of the study, not on how often this command was started.
             seed = zlib.crc32(f"{self._seed} {count} {self._salt}".encode())
             self._study.sampler = optuna.samplers.TPESampler(seed=seed)
             asked = self._study.ask()
@@ -110,7 +110,7 @@ class Study:
         return Trial(folder, lock, values, trial, self._study)
 
     def _is_ours(self, trial: FrozenTrial) -> bool:
-        """Return whether a running trial is trained in our folder, or by nobody since it has no folder at all."""
+        """Return whether a trial marked as running is in our folder, or was killed before it had one."""
         if self.folder_of(trial.number).exists():
             return True
         started = trial.datetime_start or datetime.datetime.now()
@@ -133,7 +133,7 @@ class Study:
         return sum(trial.state in TOLD for trial in self._trials())
 
     def is_waiting(self) -> bool:
-        """Return whether a trial is still trained in our folder, by whichever process."""
+        """Return whether any process is still training a trial in our folder."""
         return any(t.state is TrialState.RUNNING and self.folder_of(t.number).exists() for t in self._trials())
 
     def records(self) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ class Study:
 def open_study(
     name: str, storage: str | None, folder: Path, *, greater_is_better: bool, identity: Mapping[str, Any]
 ) -> optuna.Study:
-    """Return the study of this name, made if it isn't there. Raises ConfigError for one of another identity."""
+    """Return the study of this name, a new one if there is none. Raises ConfigError if its identity is another."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", module="optuna")
     try:
@@ -185,7 +185,7 @@ def open_study(
         has_trials = bool(study.get_trials(deepcopy=False))
     except OSError as error:
         raise ConfigError(f"--dir {folder}: can't be used: {error.strerror}") from error
-    except Exception as error:  # a wrong address, a driver or server that is not there, a file of something else
+    except Exception as error:  # a wrong address, a missing driver or server, a file of another kind
         where = (
             f"--dir {folder}" if storage is None else f"--storage {re.sub('//.*@', '//***@', storage)}"
         )  # a password
@@ -200,7 +200,7 @@ def open_study(
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return the first difference between what a study belongs to and what it should."""
+    """Return the first difference between two identities of a study, as text."""
     for part in now:
         was, is_ = before.get(part), now[part]
         if isinstance(was, dict) and isinstance(is_, dict):

@@ -1,4 +1,4 @@
-"""What a search found: its trials as text, JSON, CSV and on TensorBoard's HParams page, and how much was luck."""
+"""Report what a search found, as text, CSV and TensorBoard's HParams page, and measure how much of it was luck."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Record = Mapping[str, Any]
 
 
 def ranked(records: Sequence[Record], *, greater_is_better: bool) -> list[Record]:
-    """Return the trials, the best first: complete ones, pruned ones, and those without a value."""
+    """Return the trials, best first: complete ones, then pruned ones, then those without a value."""
     sign = -1 if greater_is_better else 1
     order = ("complete", "pruned")
     return sorted(
@@ -37,7 +37,7 @@ def ranked(records: Sequence[Record], *, greater_is_better: bool) -> list[Record
 def rerun(
     best: Sequence[Record], folder: Path, base: Sequence[str], seeds: Sequence[int], slots: Sequence[Mapping[str, str]]
 ) -> list[dict[str, Any]]:
-    """Train trials again with other seeds; return how far their values fall behind those that they were chosen for.
+    """Train trials again with other seeds; return how far their values fall below those that they were chosen for.
 
     [{"number", "value", "seeds", "new": {"mean", "sd", "min", "max", "values"}, "luck", "interval"}]: `luck` is the
     value in the study minus the mean of the new seeds, with its 95% interval over seeds (None with one seed).
@@ -128,7 +128,7 @@ def as_csv(records: Sequence[Record]) -> str:
 
 
 def write_hparams(records: Sequence[Record], metric: str, folder: Path) -> None:
-    """Write TensorBoard's HParams page anew: the settings and the value of each trial that has one."""
+    """Write the files of TensorBoard's HParams page anew: settings and value of each trial that has a value."""
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
