@@ -1,4 +1,4 @@
-"""How the lines of a file of columns are read: what splits them, which are comments, which columns are which."""
+"""Find out how to read a file of columns: what splits its lines, which are comments, which columns hold what."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from nerloop.errors import DataError, shorten
 from nerloop.plugins import did_you_mean
 
 MAX_HEAD_LINES = 1_000
-"""Number of first lines that decide whether only tabs split the columns."""
+"""The first lines decide whether only tabs split the columns."""
 
 
 @dataclass(frozen=True)
 class Split:
     """How a line is split into fields: at spaces and tabs, or at tabs alone."""
 
-    num_tabs: int = 0  # in each row, where one tab parts two columns
+    num_tabs: int = 0  # in each row, if one tab separates two columns; else 0
     only_tabs: bool = False
 
     @staticmethod
     def of(lines: Iterable[str]) -> Split:
-        """Return how some lines are split, the first ones of a file.
+        """Return how to split the lines of a file, given its first ones.
 
-        If all rows have the same number of tabs, but not of fields, only tabs split them.
+        If all rows have the same number of tabs, but different numbers of fields, only tabs split them.
         """
         fields_of = ((text, _fields(text)) for text in lines)
         rows = [(text.count("\t"), len(f)) for text, f in fields_of if f and f[0] != DOCUMENT and not _is_hash(f[0])]
@@ -39,7 +39,7 @@ class Split:
         return Split(rows[0][0] if rows and rows[0][1] == rows[0][0] + 1 else 0)
 
     def __call__(self, text: str) -> list[str]:
-        """Return the fields of a line; none of a blank one."""
+        """Return the fields of a line, none for a blank line."""
         fields = _fields(text)
         if not fields or fields[0] == DOCUMENT:
             return fields
@@ -51,17 +51,17 @@ class Split:
         return fields
 
     def is_comment(self, text: str) -> bool:
-        """Return whether a line starts with "#" and white space and has no tab, where all rows have some."""
+        """Return whether a line starts with "#" and a space and has no tab, although all rows have tabs."""
         return self.num_tabs > 0 and "\t" not in text and re.match("[ ]*#+ ", text) is not None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What splits the lines of a file, and which columns hold the tokens and the tags."""
+    """How to split the lines of a file, and which columns hold the tokens and the tags."""
 
     path: str
     split: Split
-    rows: Rows  # those with the commonest number of fields
+    rows: Rows  # counts of the rows with the commonest number of fields
     token_index: int = 0
     tag_index: int | None = None  # None: tags are not read
     is_ragged: bool = False  # rows may have other numbers of fields
@@ -73,14 +73,14 @@ class Layout:
 
     @staticmethod
     def of(path: str, options: ReadOptions) -> Layout:
-        """Return the layout of a file, told by all of its lines.
+        """Return the layout of a file after looking at all of its lines.
 
-        Columns that the options don't give are inferred. Raises DataError if that leaves two readings, if a given one
-        is not there, and for a file that can't be read.
+        Columns that the options don't give are inferred. Raises DataError if several columns are possible, if a given
+        one is missing, and for a file that can't be read.
         """
         layout = _look_through(path, options)
         width = len(layout.header) or layout.num_columns
-        if not width:  # no rows, or so many columns that the reader has to say so
+        if not width:  # no rows, or too many columns, which the reader reports
             return replace(layout, tag_index=-1 if options.with_tags else None)
         given = layout.given(options, width)
         if not layout.rows.num_rows:
@@ -120,7 +120,7 @@ class Layout:
 
     @property
     def is_one_sentence(self) -> bool:
-        """Whether no blank line parts the rows."""
+        """Whether no blank line separates the rows."""
         return self.rows.num_rows - self.rows.num_continued == 1
 
     @property
@@ -129,7 +129,7 @@ class Layout:
         return f"{self.path}:{self.header_line or self.rows.first_line}"
 
     def given(self, options: ReadOptions, width: int) -> dict[str, int]:
-        """Return the indices of the columns that the options give. Raises DataError if one is not there."""
+        """Return the indices of the columns that the options give. Raises DataError if one is missing."""
         found = {}
         for name, column in (("token", options.token_column), ("tag", options.tag_column)):
             if column is None or (name == "tag" and not options.with_tags):
@@ -142,7 +142,7 @@ class Layout:
         return found
 
     def check_borders(self) -> None:
-        """Raise DataError if nothing parts the sentences but a column that numbers them."""
+        """Raise DataError if only a column of numbers, and no blank line, separates the sentences."""
         numbering = (i for i, column in enumerate(self.rows.columns) if column.numbers_sentences)
         if self.is_one_sentence and (index := next(numbering, None)) is not None:
             raise DataError(
@@ -152,7 +152,7 @@ class Layout:
             )
 
     def check_equal(self, indices: Sequence[int], options: ReadOptions) -> None:
-        """Raise DataError, with the first row in which they differ, unless the columns have the same cells."""
+        """Raise DataError about the first row in which these columns differ, if there is one."""
         for number, text in open_lines(self.path, options.encoding):
             fields = self.split(text)
             if (
@@ -177,11 +177,11 @@ class Layout:
         )
 
     def is_comment(self, text: str, fields: Sequence[str], *, in_sentence: bool) -> bool:
-        """Return whether a line is a comment: it starts with "#", and no sentence has begun before it.
+        """Return whether a line that may be a row is a comment: it starts with "#", and does not look like a row.
 
-        A row has a tag in its place, or the number of columns and no mark of a comment, "#" and white space. Where tags
-        are not read, the cells of a row are like those of the other rows. Between rows with tabs, a line that has the
-        mark and no tab is a comment also within a sentence.
+        A row has a tag in its place, or the right number of columns and no mark of a comment ("#" and white space).
+        If tags are not read, the cells of a row are like those of other rows. Within a sentence, a line is a comment
+        only if it has the mark and no tab, although rows have tabs.
         """
         if not fields[0].startswith("#"):
             return False
@@ -193,7 +193,7 @@ class Layout:
             is_there = fits and -len(fields) <= self.tag_index < len(fields)
             cell = fields[self.tag_index] if is_there else fields[-1]
             if is_tag(cell, self.labels) or (self.has_bare_tags and cell in self.rows.columns[self.tag_index].values):
-                return len(fields) == 1  # such as "#O": there is no column for a token
+                return len(fields) == 1  # such as "#O": no column is left for a token
             # In a file of two columns, "#Paris b-loc" is a token with a misspelt tag, but "# newdoc" is a comment.
             return has_mark or not fits
         if len(fields) != width:
@@ -206,7 +206,7 @@ class Layout:
         )
 
     def hint(self, fields: Sequence[str]) -> str:
-        """Return the end of an error about a row without a tag: the columns that hold one, if none was chosen."""
+        """Return the end of a message about a row without a tag: the columns that hold one, unless the user chose."""
         others = [str(i) for i, cell in enumerate(fields[1:], start=1) if is_tag(cell, self.labels)]
         return (
             ""
@@ -237,18 +237,18 @@ def _is_index(column: str) -> bool:
 
 
 def _fields(text: str) -> list[str]:
-    """Return the parts of a line between spaces and tabs; the first is empty where the line starts with a tab."""
+    """Return the parts of a line between spaces and tabs; the first one is empty if the line starts with a tab."""
     fields = [part for part in text.replace("\t", " ").split(" ") if part]
     return ["", *fields] if fields and text.startswith("\t") else fields
 
 
 def _is_hash(text: str) -> bool:
-    """Whether a text is made of "#" alone, as the first field of most comments is."""
+    """Return whether a text consists of "#" only, as the first field of most comments does."""
     return text.startswith("#") and not text.strip("#")
 
 
 def _look_through(path: str, options: ReadOptions) -> Layout:
-    """Return what splits the lines of a file, its header if it has one, and counts of its commonest rows."""
+    """Return a layout without roles of columns: how to split lines, the header if any, and counts of the rows."""
     head, lines = look_ahead(open_lines(path, options.encoding), MAX_HEAD_LINES)
     split = Split.of(text for _, text in head)
     is_named = any(not _is_index(column) for column in (options.token_column, options.tag_column) if column is not None)

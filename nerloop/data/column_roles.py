@@ -1,4 +1,4 @@
-"""Which columns of a file hold the tokens and the tags: inferred from the content of the whole file, in one pass."""
+"""Infer which columns of a file hold the tokens and the tags from the content of the whole file, in one pass."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ CHUNKS = frozenset(
         "PC",
     )
 )
-"""Types of chunks, as CoNLL-2000 and CoNLL-2003 have them in a column beside the entities."""
+"""Types of chunks. CoNLL-2003 has a column of them beside the entities."""
 TOKEN_NAMES = frozenset(("token", "tokens", "word", "words", "form"))
-"""Names in a header, in lower case, that tell a column of tokens."""
+"""Names of token columns in a header, in lower case."""
 TAG_NAMES = frozenset(("ner", "tag", "tags", "ner_tag", "ner_tags", "label", "labels", "entity", "iob", "bio", "ne"))
-"""Names in a header, in lower case, that tell a column of tags."""
+"""Names of tag columns in a header, in lower case."""
 MAX_VALUES = 10_000
-"""Different values of a column that are counted; a column with more is one of text."""
+"""Distinct values of a column that are counted. A column with more can't hold tags."""
 FEW_ROWS = 5
-"""Number of rows from which on a constant column, or one that is constant in each sentence, is no column of tokens."""
+"""With at least this many rows, a column that is constant, in the file or in each sentence, holds no tokens."""
 MAX_LENGTH = 200
-"""Characters of a value that are looked at."""
+"""Characters of a value that are compared."""
 MAX_WIDTHS, MAX_COLUMNS = 20, 1_000
-"""Numbers of columns that are told apart, and the largest one of them; rows beyond are bad rows."""
+"""How many different numbers of columns are counted, and the largest one; other rows are not counted."""
 
 
 @dataclass(slots=True)
 class Column:
-    """What the cells of one column look like, in constant memory."""
+    """Describes the cells of one column, in bounded memory."""
 
     values: Counter[str] = field(default_factory=Counter)
     is_open: bool = False  # has more than MAX_VALUES different values; then `values` are only the first ones
@@ -59,12 +59,12 @@ class Column:
     num_steps: int = 0  # rows whose number is one more than that of the row before
     numbers_groups: bool = True  # each whole number is that of the row before, or one more
     num_repeats: int = 0  # rows whose whole number is that of the row before
-    number: int | None = None  # of the row before
+    number: int | None = None  # in the row before
     is_steady: bool = True  # all rows of a sentence have the same value
-    value: str = ""  # of the row before
+    value: str = ""  # in the row before
 
     def add(self, cell: str, *, is_first: bool, follows_unread: bool) -> None:
-        """Count a cell; `is_first` in its sentence, maybe behind rows that were not added (`follows_unread`)."""
+        """Count a cell. `is_first`: it begins a sentence. `follows_unread`: possible rows were skipped before it."""
         if not self.is_open:
             cell = cell[:MAX_LENGTH]
             self.values[cell] += 1
@@ -87,11 +87,11 @@ class Column:
 
     @property
     def numbers_sentences(self) -> bool:
-        """Whether whole numbers count groups of rows, such as 0, 0, 1, 1, 1."""
+        """Whether the column numbers groups of rows, such as 0, 0, 1, 1, 1."""
         return self.numbers_groups and self.num_repeats > 0 and len(self.values) > 1
 
     def has(self, cell: str) -> bool:
-        """Return whether a value is among those that were counted, or continues the numbers of the column."""
+        """Return whether a value was counted, or is a number in a column of numbers that count up."""
         return cell in self.values or (self.counts_up and cell.isdecimal())
 
 
@@ -100,14 +100,14 @@ class Rows:
     """The columns of all rows with the same number of fields."""
 
     first_line: int
-    first: Sequence[str]  # row
+    first: Sequence[str]  # the fields of the first row
     columns: list[Column]
     num_rows: int = 0
     num_continued: int = 0  # rows that are not the first of their sentence
 
     @staticmethod
     def of(first_line: int, first: Sequence[str]) -> Rows:
-        """Return counts of no rows yet; the first one gives the number of columns."""
+        """Return empty counts; the first row, not counted yet, gives the number of columns."""
         return Rows(first_line, first, [Column() for _ in first])
 
     def add(self, fields: Sequence[str], *, is_first: bool, follows_unread: bool = False) -> None:
@@ -120,17 +120,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Kinds:
-    """What each column may be, as indices."""
+    """The indices of the columns that may hold tags, and of those that may hold tokens."""
 
-    entities: Sequence[int]  # may be the gold tags; of several one has to be chosen
-    tokens: Sequence[int]  # may be the tokens; the first one is taken, since a lemma stands behind its word
-    doubtful: Sequence[int]  # left out of `tokens` on the evidence of very few rows
+    entities: Sequence[int]  # may hold the gold tags; if there are several, one has to be chosen
+    tokens: Sequence[int]  # may hold the tokens; the first one is taken, since a lemma comes after its word
+    doubtful: Sequence[int]  # left out of `tokens`, but too few rows make that uncertain
 
 
 def kinds_of(rows: Rows, labels: Sequence[str] | None, not_tokens: Iterable[int] = ()) -> Kinds:
-    """Return what each column of some rows may be; those in `not_tokens` are known to be something else.
+    """Return which columns may hold tags and tokens; those in `not_tokens` are known to hold no tokens.
 
-    A rule that would leave no column is not applied: a file with the only row "1 O" is one of the token "1".
+    A rule that would leave no column is not applied: in a file with the only row "1 O", "1" is the token.
     """
     columns = rows.columns
     tags = [i for i in range(len(columns)) if is_tag_column(columns[i], labels, may_be_bare=i > 0)]
@@ -155,7 +155,7 @@ def kinds_of(rows: Rows, labels: Sequence[str] | None, not_tokens: Iterable[int]
 
 
 def is_tag_column(column: Column, labels: Sequence[str] | None, *, may_be_bare: bool) -> bool:
-    """Return whether at least half of the values are tags: a few may be misspelt, which the reader then says."""
+    """Return whether at least half of the cells are tags. Some may be misspelt; the reader reports those."""
     if column.is_open:
         return False
     num_tags = sum(n for value, n in column.values.items() if is_tag(value, labels))
@@ -163,7 +163,7 @@ def is_tag_column(column: Column, labels: Sequence[str] | None, *, may_be_bare: 
 
 
 def names_of(values: Mapping[str, int], labels: Sequence[str] | None) -> Counter[str]:
-    """Return the counts of values, with the names in `labels` for their numbers."""
+    """Return the counts of values, with numbers of labels replaced by their names."""
     found: Counter[str] = Counter()
     for value, n in values.items():
         is_number = labels and value.isascii() and value.isdigit() and len(value) < 9 and int(value) < len(labels)
@@ -172,7 +172,7 @@ def names_of(values: Mapping[str, int], labels: Sequence[str] | None) -> Counter
 
 
 def is_tag(cell: str, labels: Sequence[str] | None) -> bool:
-    """Return whether a cell is a tag: "O", or with a prefix, or the number of a label."""
+    """Return whether a cell is a tag: "O", one with a prefix such as "B-PER", or the number of a label."""
     try:
         as_tag(cell, labels, "")
     except DataError:
@@ -181,7 +181,7 @@ def is_tag(cell: str, labels: Sequence[str] | None) -> bool:
 
 
 def is_header(fields: Sequence[str], labels: Sequence[str] | None, *, with_tags: bool) -> bool:
-    """Return whether the first row of a file names the columns: it names the tokens, and has no tag."""
+    """Return whether the first row of a file is a header: it has a name for tokens, and no tag."""
     names = [cell.lower() for cell in fields]
     if len(fields) < 2 or TOKEN_NAMES.isdisjoint(names) or any(is_tag(cell, labels) for cell in fields):
         return False
@@ -189,26 +189,26 @@ def is_header(fields: Sequence[str], labels: Sequence[str] | None, *, with_tags:
 
 
 def _is_plain(column: Column) -> bool:
-    """Whether all values are numbers and nothing else, as in a file whose sentences have one token."""
+    """Return whether all values are whole numbers, as token numbers are even if every sentence has one token."""
     return all(value.isdecimal() for value in column.values)
 
 
 def _are_figures(column: Column, first: str) -> bool:
-    """Whether all values are numbers, such as offsets or scores; the first one may be the name of the column."""
+    """Return whether all values are numbers, such as offsets or scores; the first one may be a name instead."""
     return all(value == first or re.fullmatch(r"[-+]?\d+(?:[.,]\d+)?", value) for value in column.values) and (
         len(column.values) > 1
     )
 
 
 def _is_next(number: str, cell: str) -> bool:
-    """Whether a cell is one more than the number in the row before, or the first row."""
+    """Return whether a cell is a number, one more than `number` of the row before if there is one."""
     if not (cell.isascii() and cell.isdecimal() and len(cell) < 10):
         return False
     return number == "" or (number.isdecimal() and int(cell) == int(number) + 1)
 
 
 def _may_be_text(column: Column) -> bool:
-    """Whether a value has a letter or digit, and the column does not count rows: "_" or "1", "2", "3" are no words."""
+    """Return whether a column may hold words: it has a letter or digit (not only "_"), and does not count up."""
     return not column.num_steps and any(any(map(str.isalnum, value)) for value in column.values)
 
 
@@ -225,6 +225,6 @@ def _type_of(tag: str) -> str:
 
 
 def _unless_all(indices: Sequence[int], others: Iterable[int]) -> list[int]:
-    """Return the indices without the others; if none would be left, all."""
+    """Return the indices without the others, or all of them if none would be left."""
     others = set(others)
     return [i for i in indices if i not in others] or list(indices)

@@ -1,4 +1,4 @@
-"""Folders and patterns of column files, read as one: `corpus/`, `corpus/*.conll`."""
+"""Find the column files of a folder or a pattern, which are read as one: `corpus/`, `corpus/*.conll`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DATA_SUFFIXES = (*COLUMN_SUFFIXES, ".json", ".jsonl", ".ndjson", ".csv", ".parqu
 
 
 def is_pattern(path: str) -> bool:
-    """Return whether a path has wildcards, and no file has this name."""
+    """Return whether a path has wildcards and is not itself the name of a file."""
     return glob.has_magic(path) and not os.path.lexists(path)
 
 
 def files_of(path: str, options: ReadOptions) -> list[str]:
-    """Return the files that a path means: those of a folder of columns, or that fit a pattern, sorted; else itself.
+    """Return the sorted files of a folder of columns, or those that fit a pattern; for other paths, the path itself.
 
     Raises DataError for a pattern that no file fits.
     """
@@ -44,14 +44,14 @@ def files_of(path: str, options: ReadOptions) -> list[str]:
 
 
 def is_brat(path: str, options: ReadOptions) -> bool:
-    """Return whether a folder is one of brat's, or one of texts that are to be tagged."""
+    """Return whether a folder is read as brat's: it has .ann files, or .txt files that need no tags."""
     files = brat_files(path)
     is_text = options.for_prediction or not options.with_tags or options.format == "brat"
     return any(file.endswith(".ann") for file in files) or bool(files and is_text)
 
 
 def check_layouts(files: Sequence[str], options: ReadOptions) -> None:
-    """Raise DataError, which names two files, if tokens or tags are in other columns in some of several files."""
+    """Raise DataError, which names two files, unless tokens and tags are in the same columns in all files."""
     layouts = [Layout.of(file, options) for file in files]
     for layout in layouts[1:]:
         first, found = ((one.token_index, one.tag_index) for one in (layouts[0], layout))
@@ -63,7 +63,7 @@ def check_layouts(files: Sequence[str], options: ReadOptions) -> None:
 
 
 def is_folder(path: str) -> bool:
-    """Return whether a path is a folder that is there."""
+    """Return whether a path is an existing folder."""
     try:
         return Path(path).is_dir()
     except (OSError, ValueError):  # a name that no file can have

@@ -1,4 +1,4 @@
-"""Formats that are recognised but not read: what each is called, and how to turn it into one that is."""
+"""Refuse formats that are recognised but not read, with the name of the format and how to convert it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from nerloop.errors import DataError
 
 CONVERT_SPANS = 'write a record {"text": ..., "spans": [{"start": 0, "end": 4, "label": "PER"}]} a line'
 MARKUP = rb"\s*(?:<!DOCTYPE|<([A-Za-z][\w-]*)(?:\s[^<>\n]*)?>(?![^\n]*[ \t](?:O|[BIES]-\S+)\s*\n).*</[A-Za-z])"
-"""Text that begins with an opening tag, and has a closing one; not columns whose first token is such a tag."""
+"""Matches text that begins with an opening tag and has a closing one, but not columns whose first token is a tag."""
 PAIRS = rb"\s*(?:\S+[/_](?:O|[BIES]-\w+)[ \t\r\n]+){3}"
-"""Three times a token and its tag."""
+"""Matches three tokens with their tags."""
 BEGINNINGS: list[tuple[bytes, str, str]] = [
     (rb"SQLite format 3\0", "a database of SQLite, such as Prodigy's", "export it: prodigy db-out NAME > data.jsonl"),
     (
@@ -31,7 +31,7 @@ BEGINNINGS: list[tuple[bytes, str, str]] = [
     (rb"\{\\rtf", "RTF", "save it as plain text first"),
     (rb"#FORMAT=WebAnno TSV", "WebAnno TSV (INCEpTION)", "export as CoNLL 2002 or CoNLL-U instead"),
 ]  # fmt: skip
-"""First bytes of a file, what it is, and what to do."""
+"""A pattern for the first bytes of a file, what the file is, and what to do."""
 TEXTS: list[tuple[bytes, str, str]] = [
     (rb"\s*\[\s*\(\s*['\"(]", "Python's literals", "write the same data with json.dump"),
     (MARKUP, "text with tags of XML or HTML", f"remove them first, or {CONVERT_SPANS}; "
@@ -39,7 +39,7 @@ TEXTS: list[tuple[bytes, str, str]] = [
     (PAIRS, "tokens with their tags after / or _", "write a token a line, its tag after a tab, and a blank line "
      "between sentences"),
 ]  # fmt: skip
-"""The same for text that only looks like another format, where the suffix tells no format."""
+"""The same for text that resembles another format; only tried if the suffix of the file names no format."""
 
 Test = Callable[[Mapping[str, Any]], bool]
 
@@ -81,7 +81,7 @@ RECORDS: list[tuple[Test, str, str]] = [
     (lambda r: _has(r, "features", "splits") or any(_has(v, "features", "splits") for v in r.values()),
      "a description of a data set (dataset_infos.json), not its rows", "name the data set as data.dataset"),
 ]  # fmt: skip
-"""What a JSON object looks like, what it is, and what to do."""
+"""A test for a JSON object, what the object is, and what to do."""
 
 COMPREHEND = re.compile(r'"?file"?,"?line"?,"?begin offset', re.IGNORECASE)
 

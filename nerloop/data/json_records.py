@@ -1,4 +1,4 @@
-"""The records of JSON files: which formats one fits, and those that an object holds in a list."""
+"""Find the records of a JSON file, also those in a list of an object, and the formats that a record fits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError, shorten
 
 TOKENS = "tokens"
-"""What `formats_of` calls records with lists of tokens and tags: "json" in an array, else "jsonl"."""
+"""What `formats_of` calls records with lists of tokens and tags. Their format is "json" in an array, else "jsonl"."""
 MAX_RECORDS = 100
-"""Records that are looked at until one tells the format."""
+"""Records that are searched for one that fits a format."""
 
 
 def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[tuple[str, Any]]:
-    """Yield file:line and value of each record of a JSON file. Those in a list of one object count as records."""
+    """Yield file:line and value of each record of a JSON file. An object with a list of records stands for these."""
     for where, value in read_values(path, options.encoding, warnings.bad_record):
         try:
             yield from unwrapped(value, where, options)
@@ -27,7 +27,7 @@ def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
 
 def unwrapped(value: Any, where: str, options: ReadOptions) -> Iterator[tuple[str, Any]]:
-    """Yield the records in the one list of an object that holds some, as in {"data": [...]}, else the value itself.
+    """Yield the records in the list of an object such as {"data": [...]}; without such a list, the value itself.
 
     Raises DataError, starting with `where`, for an object with several such lists.
     """
@@ -48,7 +48,7 @@ def _has_records(values: list[Any], options: ReadOptions) -> bool:
 
 
 def formats_of(value: Any, options: ReadOptions) -> list[str]:
-    """Return the formats that a JSON value fits; none, one, or two."""
+    """Return the formats that a JSON value fits: none, one, or both TOKENS and one for texts with spans."""
     if isinstance(value, list):
         return ["spacy"] if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict | None) else []
     if not isinstance(value, dict):
@@ -78,7 +78,7 @@ def _has_text(value: Mapping[str, Any], options: ReadOptions) -> bool:
     if any(isinstance(value.get(name), str) for name in TEXT_COLUMNS):
         return True
     if any(_is_list_of(value.get(name), str, at_least=1) for name in TOKEN_COLUMNS):
-        return False  # what else is text, such as the name of a document, says something about the tokens
+        return False  # other strings, such as the name of a document, describe the tokens
     texts = {name.lower() for name, text in value.items() if isinstance(text, str)}
     return not texts.isdisjoint(USUAL_TEXTS) or any(is_text(t) for t in value.values() if isinstance(t, str))
 
@@ -92,7 +92,7 @@ def _has_tokens(value: Mapping[str, Any], options: ReadOptions) -> bool:
 
 
 def has_ubiai_spans(record: Mapping[str, Any]) -> bool:
-    """Return whether the "tokens" of a record are spans: UBIAI calls them so."""
+    """Return whether the "tokens" of a record are spans, as in UBIAI's exports."""
     tokens = record.get("tokens")
     return isinstance(tokens, list) and bool(tokens) and all(isinstance(t, dict) and "entityLabel" in t for t in tokens)
 

@@ -11,7 +11,7 @@ from nerloop.errors import DataError, shorten
 
 LIST = re.compile(r"(?:(?:np\.|numpy\.)?(?:array|list|tuple))?\s*[\[(].*[\])]", re.DOTALL)
 STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-# In what follows, \0 stands for a string, so that nothing inside strings is taken for structure.
+# These patterns see \0 in place of each string, so that nothing inside strings is taken for structure.
 SCALAR = re.compile(r"(?:np\.|numpy\.)?(?:str_|int\d+|int_|longlong)\((\0|-?\d+)\)")
 WRAPPED = re.compile(r"(?:np\.|numpy\.)?(?:array|list|tuple)\((.*?)\s*\)", re.DOTALL)
 DTYPE = re.compile(r",\s*(?:shape=\(\d+,\),\s*)?dtype=(?:\w+|'[<>|=]?\w+')\)$")
@@ -19,15 +19,15 @@ SPACED = re.compile(r"\[\s*(?:\0|-?\d+)(?:\s+(?:\0|-?\d+))*\s*\]|\[\s*\]")
 
 
 def looks_like_list(cell: str) -> bool:
-    """Return whether a cell begins and ends as a list does."""
+    """Return whether a cell begins and ends like a list."""
     return LIST.fullmatch(cell.strip()) is not None
 
 
 def parse_list(cell: str, where: str) -> list[Any]:
     """Return the list in a cell: '["a"]', "['a', 'b']", "['a' 'b']" and "[0 1]" of numpy, "array(['a'], dtype=object)".
 
-    Raises DataError, starting with `where`, for anything that can't be told apart: Python itself would read
-    "['EU' 'rejects']" as one string.
+    Raises DataError, starting with `where`, for anything ambiguous. Python itself would read "['EU' 'rejects']" as a
+    list of one string.
     """
     text = cell.strip()
     try:

@@ -1,7 +1,7 @@
 """Cut plain text into sentences and tokens with one rule, which sees only the text and keeps the offsets.
 
-A rule is a function from a text to its sentences, each a list of its tokens as (start, end) in code points. `words` is
-the one that is used unless `data.tokenizer` names another: a built-in one or the dotted path of your own.
+A rule is a function from a text to its sentences, each a list of tokens as (start, end) in code points. `words` is the
+default; `data.tokenizer` names another built-in rule or the dotted path of your own.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ RULES = {
 }
 DEFAULT_RULE = "words"
 SAVED_AS = {"words": "words2"}
-"""What a saved model calls a rule: `words` means the newest version, and a model keeps the one of its training."""
+"""The name of a rule in a saved model. `words` means the newest version, but a model keeps that of its training."""
 SAVED_BEFORE = {"words": "words1"}
-"""What the names in saved models mean: models of before `words2` say "words"."""
+"""The meaning of names in saved models: those saved before there was `words2` say "words"."""
 
 MAX_TOKENS = 160
-"""Tokens of a sentence. A line without a sentence's end is cut there, so that most pieces fit into a model's window.
+"""Most tokens of a sentence. Longer ones are cut, so that most pieces fit into a model's window.
 
-Longer ones would take windows that overlap, and attention costs more the longer they are.
+Otherwise they would need overlapping windows, and attention costs more the longer a piece is.
 """
 
-# Words by the Unicode Standard Annex #29, with the changes that are told below. All repetitions are possessive (++): a
-# match never goes back, so the time is linear in the text.
+# Words by Unicode Standard Annex #29, with the changes described below. All repetitions are possessive (++ or *+): a
+# match never backtracks, so the time is linear in the length of the text.
 _LETTER = r"[\p{WB=ALetter}\p{WB=Hebrew_Letter}]"
 _UNIT = r"[\p{WB=ALetter}\p{WB=Hebrew_Letter}\p{WB=Numeric}]"
 _MARKS = r"[\p{WB=Extend}\p{WB=ZWJ}]*+"  # combining marks and joiners belong to what they follow
 _APOSTROPHE = "['’＇]"
 _LETTERS = rf"(?:{_LETTER}{_MARKS})++"
 _SMALL = rf"(?:\p{{Ll}}{_MARKS})++"
-_RUN = rf"{_UNIT}{_MARKS}(?:\p{{WB=Format}}*+{_UNIT}{_MARKS})*+"  # also over soft hyphens and marks of direction
-# What joins two runs to one word: 3.5 and 10:30, U.S and x.org but not "end.Start", O'Neill, col·legi, צה"ל.
+_RUN = rf"{_UNIT}{_MARKS}(?:\p{{WB=Format}}*+{_UNIT}{_MARKS})*+"  # continues over soft hyphens and direction marks
+# Characters that join two runs to one word: 3.5 and 10:30, U.S and x.org but not "end.Start", O'Neill, col·legi, צה"ל.
 _JOINT = rf"""(?:
       (?<=\p{{Nd}})[.,:．，：](?=\p{{Nd}})
     | [.](?={_UNIT})(?:(?<!\p{{Ll}}[.])|(?!\p{{Lu}}))
@@ -56,9 +56,9 @@ _TOKEN = regex.compile(
     rf"""(?V1)(?x:
       # Letters with full stops, the last one included: U.S., Ph.D.
       (?:{_LETTER}{_MARKS}){{1,2}}+(?:[.](?:{_LETTER}{_MARKS}){{1,2}}+)++[.](?!{_UNIT})
-      # A name may follow an apostrophe (l'Italie, dell'Europa) ...
+      # The part before an apostrophe and a name (l'Italie, dell'Europa) ...
     | (?:[LDld]|{_SMALL}|\p{{Lu}}{_MARKS}{_SMALL}){_APOSTROPHE}(?=\p{{Lu}})
-      # ... or stand before one (Obama's, Ankara'da).
+      # ... and a name before an apostrophe, and what follows it (Obama's, Ankara'da).
     | [\p{{Lu}}&&\p{{Latin}}]{_MARKS}{_LETTERS}(?={_APOSTROPHE}\p{{Ll}})
     | (?<={_LETTER}|\p{{M}}){_APOSTROPHE}(?:{_SMALL}|S(?!{_UNIT}))
       # A word, or a run of Katakana.
@@ -76,8 +76,8 @@ _SENTENCE_END = regex.compile(rf"(?<![.!?…؟։])[.!?…؟։]++{_CLOSING}(?=\s)
 _BEGINNING = regex.compile(r"""\s++["'“‘«(\[¿¡]*+(.?)""")
 _LAST_WORD = regex.compile(r"[\w.]+$")
 _CLAUSE_ENDS = frozenset(",;:،؛、，；：")
-# Before a full stop these end no sentence, and neither does a single letter ("J. Smith") or letters with a stop inside
-# ("U.S."). English, since a wrong cut costs an entity and a missing one only a longer sentence.
+# A full stop after one of these ends no sentence, nor after a single letter ("J. Smith") or letters with a stop inside
+# ("U.S."). The list serves all languages: a wrong cut costs an entity, a missing one only makes a sentence longer.
 _ABBREVIATED = (
     "mr mrs ms dr prof st sr jr rev gen col maj capt lt sgt sen rep gov pres hon no nos vol vs etc inc ltd co corp "
     "bros dept univ fig figs eq al cf ca approx est jan feb mar apr jun jul aug sep sept oct nov dec"
@@ -141,7 +141,7 @@ def _of_bounded_length(text: str, tokens: list[Offsets]) -> Iterator[list[Offset
 
 
 def rule_of(name: str) -> Rule:
-    """Return the rule that `data.tokenizer` names, its answers checked. Raises PluginError for none."""
+    """Return the rule that `data.tokenizer` names; a user's rule is checked on every call. Raises PluginError."""
     rule = plugins.find_function("data.tokenizer", name, RULES)
     return rule if name in RULES else _checked(rule, name)
 
@@ -166,7 +166,7 @@ def _checked(rule: Rule, name: str) -> Rule:
 
 
 def tokenize(text: str, rule: Rule = words) -> list[str]:
-    """Return the tokens of a text, whatever sentences the rule cuts it into.
+    """Return the tokens of a text in one list, without sentences.
 
     "Mr. Li (U.S.) won 3.5%." -> ["Mr", ".", "Li", "(", "U.S.", ")", "won", "3.5", "%", "."]
     """

@@ -1,4 +1,4 @@
-"""How a table holds sentences: which column is what, decided from names and content before anything is read."""
+"""Decide from names and content, before reading a table, what its rows are and which column holds what."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SENTENCE_COLUMNS = ("sentence #", "sentence_id", "sentence_number", "sent_id", "
 KNOWN = frozenset((*WORD_COLUMNS, *WORD_TAG_COLUMNS, *SENTENCE_COLUMNS, *SPAN_COLUMNS, *USUAL_TEXTS))
 INDEX = r"-?\d{1,9}"
 MIN_WORDS_OF_TEXT = 4
-"""Words of a cell in the first row from which on it is a text rather than the name of a column."""
+"""A cell of the first row with at least this many words is a text, not the name of a column."""
 
 
 class Rows(Enum):
@@ -49,15 +49,15 @@ class Layout:
 
     rows: Rows
     token: int
-    tag: int | None = None  # of tags, or of spans for texts
+    tag: int | None = None  # holds tags, or spans if rows are texts
     sentence: int | None = None
     has_header: bool = True
-    note: str = ""  # what was decided by content, for the log
+    note: str = ""  # what was decided from the content, for the log
 
 
 @dataclass(frozen=True)
 class Table:
-    """The first rows of a table. `header` names the columns, or is its first row of data."""
+    """The first rows of a table. `header` is the very first one: names of columns, or data."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -85,7 +85,7 @@ class Table:
 
 
 def layout_of(table: Table, options: ReadOptions) -> Layout:
-    """Return how a table holds sentences. Raises DataError where its columns can't be told, naming the readings."""
+    """Return the layout of a table. Raises DataError, which lists the columns, if it is not clear what they hold."""
     names = table.names
     is_known = not KNOWN.isdisjoint(names)
     if options.token_column is not None:
@@ -119,7 +119,7 @@ def _with_columns(table: Table, options: ReadOptions, token: int, *, has_header:
     if sentence is None:
         sentence = _numbering(table, [i for i in range(len(table.header)) if i not in (token, tag)])
         note = "" if sentence is None else f"tables with sentences by column {shorten(table.header[sentence])}"
-    # One word a row may be a text, too, where nothing speaks of tokens.
+    # Rows of one word may be texts, too, if neither names nor sentence borders suggest tokens.
     is_bare = sentence is None and table.header[token].strip().lower() not in WORD_COLUMNS and not table.has_blank_row
     is_text = has_words(cells) or (is_bare and (not options.with_tags or _span_column(table, options) is not None))
     if is_text and not are_tags:
@@ -142,7 +142,7 @@ def _of_texts(table: Table, options: ReadOptions, token: int, has_header: bool) 
 
 
 def _without_names(table: Table, options: ReadOptions) -> Layout:
-    """Return the layout of a table whose first row has a text where a name should be: it is data like all others."""
+    """Return the layout of a table without a header: its first row has a text where a name would be."""
     rows = [row for row in (table.header, *table.rows) if len(row) == len(table.header)]
     text = find_texts(({str(i): cell for i, cell in enumerate(row)} for row in rows), table.where)
     if text is None:
@@ -152,7 +152,7 @@ def _without_names(table: Table, options: ReadOptions) -> Layout:
 
 
 def _by_content(table: Table, options: ReadOptions, *, has_header: bool) -> Layout:
-    """Return the layout of a table without known names: one column of tags, one of tokens, and numbers counting up."""
+    """Return the layout of a table without known names: one column of tags, one of tokens, else only row numbers."""
     rows = table.rows if has_header else [table.header, *table.rows]
     table = Table(table.header, rows, table.where)
     columns = {i: table.column(i) for i in range(len(table.header))}
@@ -175,7 +175,7 @@ def _by_content(table: Table, options: ReadOptions, *, has_header: bool) -> Layo
 
 
 def _has_header(table: Table, options: ReadOptions) -> bool:
-    """Return whether the first row names the columns: it does unless columns are indices and it looks like data."""
+    """Return whether the first row names the columns: always, unless columns are indices and it looks like data."""
     token, tag = options.token_column, options.tag_column
     if not all(column is None or re.fullmatch(INDEX, column) for column in (token, tag)):
         return True
@@ -197,7 +197,7 @@ def _find(name: str | None, usual: Sequence[str], table: Table, setting: str) ->
 
 
 def _tag_column(table: Table, options: ReadOptions, *, is_optional: bool = False) -> int | None:
-    """Return the column of tags. Raises DataError where there is none, unless it is optional or not asked for."""
+    """Return the column of tags. Raises DataError if there is none, unless it is optional or tags are not read."""
     usual = next((table.names[name] for name in WORD_TAG_COLUMNS if name in table.names), None)
     if options.tag_column is None and (is_optional or not options.with_tags):
         return usual
@@ -213,12 +213,12 @@ def _span_column(table: Table, options: ReadOptions) -> int | None:
 
 
 def _are_lists(cells: Sequence[Any]) -> bool:
-    """Return whether most cells are lists or look like some. Single cells don't tell: a token may be [sic]."""
+    """Return whether most cells are lists or look like lists. A few are not enough: a token may be "[sic]"."""
     return sum(isinstance(c, list) or (isinstance(c, str) and looks_like_list(c)) for c in cells) * 2 > len(cells)
 
 
 def _are_tags(cells: Sequence[Any], options: ReadOptions) -> bool:
-    """Return whether all cells are tags, numbers of tags, or types without prefixes. A column of "O" alone is one."""
+    """Return whether all cells are tags (also only "O"), numbers of tags, or types without prefixes."""
     if not cells or not all(isinstance(cell, str | int) for cell in cells):
         return False
     return all(_is_tag(cell, options) for cell in cells) or are_bare(Counter(str(cell).strip() for cell in cells))
@@ -233,7 +233,7 @@ def _is_tag(cell: Any, options: ReadOptions) -> bool:
 
 
 def _note_on_words_and_tags(table: Table, token: int, tag: int, options: ReadOptions) -> str:
-    """Return a note if each cell of a column holds tags, for the words in the cell beside it; else ""."""
+    """Return a note if each cell of column `tag` holds tags for the words in column `token`; else ""."""
     cells = table.column(tag)
     try:
         values = [split_cell(cell, "") for cell in cells]

@@ -1,7 +1,7 @@
 """Write texts with character spans for annotation tools: JSON lines, brat, Label Studio, Prodigy, doccano, CSV.
 
-Predicted spans are marked as predictions, and what the source record has besides its annotations stays: its id, its
-data, its hashes and meta. So the files can be imported next to the source.
+Predicted spans are marked as predictions. Everything in the source record except its annotations is kept, such as id,
+data, hashes and meta, so the files can be imported next to the source.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from nerloop.data.records import TextRecord
 from nerloop.types import Span
 
 MODEL_VERSION = "nerloop"
-"""How Label Studio names the predictions."""
+"""The name of the predictions in Label Studio, and in brat's notes."""
 
 
 def span_lines(records: Iterable[TextRecord]) -> Iterator[str]:
-    """Yield a JSON object a text, with spans in Prodigy's form; null if nobody annotated it."""
+    """Yield a JSON object for each text, with spans in Prodigy's form, or null if nobody annotated it."""
     for record in records:
         spans = None
         if record.spans is not None:
@@ -37,9 +37,9 @@ def span_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 
 
 def prodigy_lines(records: Iterable[TextRecord]) -> Iterator[str]:
-    """Yield a task of Prodigy a text: gold ones with an answer, predicted ones without, for `ner.correct` and others.
+    """Yield a task of Prodigy for each text. Gold tasks have an answer; predicted ones don't, for `ner.correct`.
 
-    A task of Prodigy's keeps its hashes, tokens and meta.
+    A source record of Prodigy keeps its hashes, tokens and meta.
     """
     for record in records:
         task = _record_of(record, "prodigy")
@@ -63,7 +63,7 @@ def prodigy_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 
 
 def doccano_lines(records: Iterable[TextRecord]) -> Iterator[str]:
-    """Yield a JSON object a text as doccano imports it (JSONL): id, text and triples under "label"."""
+    """Yield a JSON object for each text, as doccano imports it (JSONL): id, text, and triples under "label"."""
     for number, record in enumerate(records, start=1):
         source = _record_of(record, "doccano")
         rest = {k: v for k, v in source.items() if k not in ("id", "text", "label", "labels", "entities", "relations")}
@@ -80,7 +80,7 @@ def task_lines(records: Iterable[TextRecord]) -> Iterator[str]:
     names = {"from_name": "label", "to_name": "text", "type": "labels"}
     for number, record in enumerate(records, start=1):
         task = _record_of(record, "label_studio")
-        # Tasks of one project have the same names; one without regions does not tell them.
+        # A task without regions does not tell the names. It gets those of the task before, since a project shares them.
         names |= {name: str((record.source or {}).get(name, default)) for name, default in names.items()}
         result = []
         for i, (span, confidence) in enumerate(_sorted(record), start=1):
@@ -103,7 +103,7 @@ def task_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 
 
 def csv_lines(records: Iterable[TextRecord]) -> Iterator[str]:
-    """Yield the rows of a table: the columns of the source, or id and text, and the spans as JSON under "entities"."""
+    """Yield the rows of a CSV table: the columns of the source, else id and text; and spans as JSON in "entities"."""
     columns: list[str] = []
     for number, record in enumerate(records, start=1):
         row = _record_of(record, "csv")
@@ -124,7 +124,7 @@ def csv_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 
 
 def annotation_lines(record: TextRecord) -> Iterator[str]:
-    """Yield the lines of the .ann file of a text, as brat writes it: line breaks within a span become spaces.
+    """Yield the lines of the .ann file of a text. As brat does, it writes line breaks within a span as spaces.
 
     A note at each predicted span says that it is predicted, with its confidence.
     """
@@ -147,7 +147,7 @@ def _piece(record: TextRecord, span: Span) -> dict[str, Any]:
 
 
 def _record_of(record: TextRecord, format_: str) -> dict[str, Any]:
-    """Return a copy of the source record, {} if the source has another format."""
+    """Return a copy of the source record if it has this format, else {}."""
     source = record.source or {}
     found = source.get("record")
     return dict(found) if source.get("format") == format_ and isinstance(found, Mapping) else {}

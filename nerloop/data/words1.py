@@ -1,4 +1,4 @@
-"""The rule `words1`: what `words` was in models saved before `words2`. It stays as it is, for those models."""
+"""The rule `words1`, which models saved before `words2` call `words`. It must not change: they depend on it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LINE = re.compile(r"[^\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
 SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*""")
 BEGINNING = re.compile(r"""\s+["'“‘«(\[¿¡]*(.?)""")
 LAST_WORD = re.compile(r"[\w.]+$")
-# Before a full stop these end no sentence, and neither does a single letter ("J. Smith") or a word with a stop inside
-# ("U.S."). English, since a wrong cut costs an entity and a missing one only a longer sentence.
+# A full stop after one of these ends no sentence, nor after a single letter ("J. Smith") or a word with a stop inside
+# ("U.S."). The list serves all languages: a wrong cut costs an entity, a missing one only makes a sentence longer.
 ABBREVIATED = (
     "mr mrs ms dr prof st sr jr rev gen col maj capt lt sgt sen rep gov pres hon no nos vol vs etc inc ltd co corp "
     "bros dept univ fig figs eq al cf ca approx est jan feb mar apr jun jul aug sep sept oct nov dec"

@@ -1,4 +1,4 @@
-"""What is to be tagged: files in any format, and standard input, which is read like a file."""
+"""Read what is to be tagged: files in any format, and standard input, which is read like a file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nerloop.types import Example
 log = logging.getLogger(__name__)
 
 STANDARD_INPUT = "<stdin>"
-"""How messages and predictions name standard input."""
+"""The name of standard input in messages and predictions."""
 
 
 def copy_standard_input(path: str) -> None:
-    """Write standard input to a file. Raises DataError if it is closed, or for a full disk."""
+    """Copy standard input to a file. Raises DataError if it is closed, or the disk is full."""
     with write_errors(path), open(path, "wb") as file:
         if sys.stdin is None:
             raise DataError("standard input: it is closed; name a file")
@@ -38,12 +38,12 @@ class Source:
 
     paths: Sequence[str]
     options: ReadOptions
-    spooled: str | None = None  # where the copy of standard input is
+    spooled: str | None = None  # the path of the copy of standard input
 
     @staticmethod
     @contextlib.contextmanager
     def of(files: Sequence[str], options: ReadOptions, *, is_reader: bool) -> Iterator[Source]:
-        """Give the source for the files of a command line. Only the process that `is_reader` copies standard input."""
+        """Give the source for the files of a command line. Only a process with `is_reader` copies standard input."""
         files = files or ["-"]
         if "-" not in files or not is_reader:
             yield Source(files, options)
@@ -54,15 +54,15 @@ class Source:
             yield Source([spooled if path == "-" else path for path in files], options, spooled)
 
     def is_plain(self) -> bool:
-        """Whether all of it is plain text."""
+        """Return whether all files are plain text."""
         return all(format_of(path, self.options) == "text" for path in self.paths)
 
     def is_columns(self) -> bool:
-        """Whether the first file has a token a line."""
+        """Return whether the first file has one token a line."""
         return format_of(self.paths[0], self.options) in ("conll", "conllu")
 
     def look_through(self) -> TagCounts:
-        """Return the counts of the files, and decide whether gold tags are read: only if all records have some.
+        """Return the counts of the files, and decide whether gold tags are read: only if all records are annotated.
 
         A mistake in a file is found here, before anything is tagged. Raises DataError.
         """
@@ -73,7 +73,7 @@ class Source:
         try:
             found = TagCounts.of(self.read(warnings))
             if self.options.with_tags and any(FORMATS[format_of(p, self.options)].has_texts for p in self.paths):
-                # Records that nobody annotated were left out so far, but they are to be tagged as well.
+                # Reading with tags leaves out records that nobody annotated, but they are to be tagged as well.
                 warnings_of_all: list[str] = []
                 everything = TagCounts.of(replace(self, options=without_tags).read(warnings_of_all))
                 if everything.num_sentences > found.num_sentences:
@@ -95,7 +95,7 @@ class Source:
         return found
 
     def read(self, warnings: list[str] | None = None) -> Iterator[Example]:
-        """Yield the sentences while reading; append to `warnings` what was changed or left out. Raises DataError."""
+        """Yield the sentences; at the end, append warnings about changed or skipped input. Raises DataError."""
         found: list[str] = []
         try:
             for example in iterate_files(self.paths, self.options, warnings=found):
@@ -117,5 +117,5 @@ class Source:
         return replace(example, location=location, document=document, source=source)
 
     def _name(self, text: str) -> str:
-        """Return a text that may contain the name of the copy of standard input with the name that people know."""
+        """Return a text with STANDARD_INPUT in place of the path of its copy."""
         return text if self.spooled is None else text.replace(self.spooled, STANDARD_INPUT)

@@ -19,14 +19,14 @@ class Crf(nn.Module):
     """The negative log-likelihood of the labels of a sentence's tokens under a linear-chain CRF.
 
     The score of a label sequence is the sum of the model's scores, of a learned score for each pair of neighbouring
-    labels, and of learned scores for the first and the last label. Decoding gets the learned scores. All start at 0,
-    where the loss equals cross entropy.
+    labels, and of learned scores for the first and the last label. Decoding uses the learned scores, too. They start at
+    0, where the loss equals cross entropy.
 
-    A chain runs over the subwords that decide a token, since decoding sees these alone. Further labelled subwords (with
-    `--alignment all`) count with their cross entropy. A chain is cut where the next token of the sentence does not
-    follow in the same feature: at the border of a window, and at a token without subwords or label. Each piece is a
-    chain of its own and the transition across the cut counts in none of them; the scores of a first and last label
-    count only at the ends of the sentence.
+    A chain consists of one subword for each token, the one that decides the token's tag, since decoding sees no others.
+    Further labelled subwords (with `--alignment all`) add their cross entropy. A chain is cut where the next token of
+    the sentence does not follow in the same feature: at the border of a window, and at a token without subwords or
+    label. Each piece is a chain of its own, and no chain counts the transition across the cut. The scores of first and
+    last labels count only at the ends of the sentence.
 
     Sources: Lafferty, McCallum and Pereira, Conditional random fields (2001); training of pieces: Sutton and McCallum,
     Piecewise training for undirected models (2005).
@@ -60,16 +60,17 @@ class Crf(nn.Module):
     def loss(self, logits: Tensor, batch: MicroBatch) -> Tensor:
         """Return the negative log-likelihood of all chains plus the cross entropy of the other labelled subwords."""
         logits = (logits.float() if logits.dtype.itemsize < 4 else logits).flatten(0, 1)  # (cells, labels)
-        # With log-probabilities as scores, a chain's log-likelihood is that of its labels one by one (minus their cross
-        # entropy), plus the scores of its transitions, minus its log-partition, which is 0 without transitions.
+        # The model's scores are log-probabilities. So the log-likelihood of a chain is minus the cross entropy of its
+        # labels, plus the learned scores along it, minus its log-partition. The log-partition is 0 as long as the
+        # learned scores are 0.
         entropy = functional.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE, reduction="sum")
-        # In float64, since sums over a long sentence are large and their differences are probabilities. Tensors are
-        # small: one row a token. Apple's GPUs lack it.
+        # Use float64, since sums over a long sentence are large and their small differences matter. It costs little:
+        # the tensors have one row a token. Apple's GPUs lack float64.
         exact = logits.dtype if logits.device.type == "mps" else torch.float64
         transitions, start, end = (p.to(exact) for p in (self.transitions, self.start, self.end))
         chains = chains_of(batch, len(start))
-        # A sum over counts, also where all are 0, so that each micro-batch gives each parameter a gradient: DDP waits
-        # for it.
+        # The sum is computed even if all counts are 0, so that every micro-batch gives every parameter a gradient: DDP
+        # waits for one.
         counts = _sent(chains.counts, logits).to(exact)
         found = entropy - (counts * torch.cat([transitions, start[None], end[None]])).sum()
         if len(chains.cells):
@@ -84,13 +85,14 @@ def log_partition(scores: Sequence[Tensor], start: Tensor, transitions: Tensor, 
     """Return the log of the summed exponentiated scores of all label sequences, (chains,): the forward recursion.
 
     Args:
-        scores: by position, (chains that are so long, labels); chains are sorted, longest first
+        scores: for each position, (chains that reach it, labels); chains are sorted, longest first
         start: added at the first position of each chain, (chains, labels)
         transitions: (labels, labels), from the row's label to the column's
         end: added at the last position of each chain, (chains, labels)
     """
     first, *further = scores
-    # alpha: (chains that still run, labels), over all beginnings of a sequence that end in a label.
+    # alpha: (chains that reach the position, labels), the log of the summed exponentiated scores of all sequences up to
+    # the position that end in a label.
     alpha, ended = first + start, []
     for of_position in further:
         if len(of_position) < len(alpha):
@@ -108,14 +110,14 @@ class Chains(NamedTuple):
 
     cells: (
         np.ndarray
-    )  # (tokens,) cells of the logits: the first token of every chain, then the second of those with one
+    )  # (tokens,) cells of the logits: first tokens of all chains, then second tokens of chains that have one, ...
     running: list[int]  # by position: number of chains that have such a token
-    borders: np.ndarray  # (2, chains) bool: whether a chain begins a sentence, and whether it ends one
-    counts: np.ndarray  # (labels + 2, labels) how often a label follows each label, is the first, is the last
+    borders: np.ndarray  # (2, chains) bool: whether a chain starts at the start of a sentence, and ends at its end
+    counts: np.ndarray  # (labels + 2, labels): how often a label follows each other, is the first, is the last
 
 
 def chains_of(batch: MicroBatch, num_labels: int) -> Chains:
-    """Return the chains of a micro-batch: neighbouring tokens of one sentence that the same feature decides."""
+    """Return the chains of a micro-batch: runs of tokens of one sentence that are decided in the same feature."""
     tokens, labels, cells, is_first, is_last = _tokens_of(batch)
     begins = np.ones(len(tokens), dtype=bool)  # whether a token is the first of its chain
     begins[1:] = (tokens[1:] != tokens[:-1] + 1) | is_first[1:]
@@ -143,8 +145,8 @@ def chains_of(batch: MicroBatch, num_labels: int) -> Chains:
 def _tokens_of(batch: MicroBatch) -> tuple[np.ndarray, ...]:
     """Return the tokens that have a label and are decided in this micro-batch, in the order of features and tokens.
 
-    All are (tokens,): number, label, cell, whether it is the first of its sentence, whether it is the last. Between two
-    features the numbers have a gap.
+    All arrays are (tokens,): number, label, cell, whether it is the first of its sentence, whether it is the last. The
+    numbers skip one between two features, so that no chain continues from one to the next.
     """
     width = batch.labels.shape[1]
     found = [(np.zeros(0, dtype=np.int64),) * 3 + (np.zeros(0, dtype=bool),) * 2]
@@ -155,7 +157,7 @@ def _tokens_of(batch: MicroBatch) -> tuple[np.ndarray, ...]:
         tokens = feature.tokens[within]
         ends = np.cumsum(feature.num_tokens)
         is_last = np.zeros(int(ends[-1]) + 1, dtype=bool)
-        is_last[ends - 1] = True  # of a first sentence without tokens this is the unused last place
+        is_last[ends - 1] = True  # if the first sentence has no tokens, its index is -1: the extra place at the end
         is_first = np.roll(is_last, 1)
         is_first[0] = True
         found.append(

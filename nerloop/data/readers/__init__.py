@@ -1,1 +1,1 @@
-"""One reader per file format: a path and ReadOptions in, examples or texts with spans out."""
+"""One reader for each file format. It takes a path and ReadOptions and yields examples, or texts with spans."""

@@ -19,7 +19,7 @@ NO_SPANS = {
     "R": "relations", "E": "events", "N": "normalisations", "A": "attributes", "M": "attributes", "*": "equivalences",
     "#": "notes",
 }  # fmt: skip
-"""What lines are, by their first character, that are no spans."""
+"""Lines that are no spans: their first character, and what they are."""
 ENTITY = re.compile(r"(\S+) (\d{1,12} \d{1,12}(?:;\d{1,12} \d{1,12})*)")
 
 
@@ -40,8 +40,8 @@ def brat_files(path: str) -> list[str]:
 def read_brat(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the texts of a folder, sorted by file name, with the spans of their T lines.
 
-    A text without a .ann file was not annotated. An empty .ann file means that it has no entities. Raises DataError
-    with file:line.
+    A text without a .ann file counts as not annotated. An empty .ann file means that the text has no entities. Raises
+    DataError with file:line.
     """
     files = brat_files(path) if Path(path).is_dir() else [path]
     existing = set(files)
@@ -68,7 +68,7 @@ def read_brat(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterat
 
 
 def _read_spans(path: str, text: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[tuple[Span, bool]]:
-    """Yield the spans of a .ann file, in code points of its text, and whether each is the hull of several pieces."""
+    """Yield each span of a .ann file, in code points, and whether it is the hull of a discontinuous one."""
     # Whether offsets count code points or UTF-16 units is decided for the whole file, so first collect all of them.
     pieces: list[Slice] = []  # of all entities; a discontinuous entity has several
     types: list[tuple[str, int]] = []  # by entity: type and number of pieces

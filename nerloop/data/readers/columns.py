@@ -16,9 +16,9 @@ from nerloop.errors import DataError, shorten
 from nerloop.types import Example
 
 MAX_TOKENS = 1_000
-"""Tokens of a sentence from which on the borders of sentences are thought to be missing."""
+"""A sentence with more tokens suggests that blank lines between sentences are missing."""
 MANY_TOKENS = 100
-"""The same for the only sentence of a file."""
+"""The same limit for a file that is one sentence."""
 
 
 class Row(NamedTuple):
@@ -35,13 +35,13 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
     If all rows have the same number of tabs, but different numbers of fields between spaces and tabs, only tabs split
     columns. Cells may then be empty or contain spaces.
 
-    `token_column` and `tag_column` are indices from 0 (negative: from the end), or names in a header line. What is not
-    given is inferred from the whole file, which is read once more for that (see `nerloop.data.column_roles`). With two
+    `token_column` and `tag_column` are indices from 0 (negative: from the end), or names in a header line. A column
+    that is not given is inferred from a first pass over the whole file (see `nerloop.data.column_roles`). If both are
     indices, rows may have different numbers of fields.
 
     Each `-DOCSTART-` line begins a document. A line that starts with a tab has an empty token. Comments are skipped:
-    lines before a sentence that start with "#" and don't look like the rows. A sentence with a row that can't be read
-    is a bad record. Raises DataError with file:line if the file as a whole can't be read.
+    lines before a sentence that start with "#" and don't look like rows. A sentence with a row that can't be read is a
+    bad record. Raises DataError with file:line if the file as a whole can't be read.
     """
     layout = Layout.of(path, options)
     _report(layout, options, warnings)
@@ -61,7 +61,7 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
 
 def _report(layout: Layout, options: ReadOptions, warnings: ReadWarnings) -> None:
-    """Count a header that no option names, and the columns that no example has room for."""
+    """Warn of a header line that is skipped, and of the columns that are left out."""
     if layout.header and all(column is None for column in (options.token_column, options.tag_column)):
         warnings.add("header lines are skipped", f"{layout.where} {shorten(' '.join(layout.header))}")
     used = {index % layout.num_columns for index in (layout.token_index, layout.tag_index or 0) if layout.num_columns}
@@ -74,7 +74,7 @@ def _report(layout: Layout, options: ReadOptions, warnings: ReadWarnings) -> Non
 
 
 def _sentences(path: str, options: ReadOptions, layout: Layout) -> Iterator[tuple[str, list[Row]]]:
-    """Yield document and rows of each sentence."""
+    """Yield the document and the rows of each sentence."""
     document = ""  # until the first -DOCSTART-
     rows: list[Row] = []
     for number, text in open_lines(path, options.encoding):
@@ -109,7 +109,7 @@ def _example(path: str, document: str, rows: Sequence[Row], layout: Layout, styl
 
 
 def _check_width(row: Row, where: str, layout: Layout) -> None:
-    """Raise DataError for a row of another length than the others, unless it has both columns and may be ragged."""
+    """Raise DataError for a row with another number of fields, unless rows may differ and it has both columns."""
     width = len(row.fields)
     if not layout.is_ragged:
         raise DataError(

@@ -16,11 +16,11 @@ from nerloop.types import Example, Span
 BRACKET = re.compile(r"\*|\*\)|\(([^()*\s]+)(\*\)?|\))")
 BEGIN = re.compile(r"#begin document\b\s*(.*)")
 WORD, ENTITY = 3, 10
-"""Columns of the word and of the entity, from 0, in rows as CoNLL-2012 has them."""
+"""Columns of the word and of the entity, from 0, in the full rows of CoNLL-2012."""
 FEWEST = 12
-"""Columns that such a row has at least: arguments of predicates come before the last one, the coreference."""
+"""Columns that a full row has at least. More come with arguments of predicates, before the last one, coreference."""
 MAX_ROWS = 1_000
-"""First rows that tell whether a file has brackets, and in which column."""
+"""The first rows decide whether a file has brackets, and in which column."""
 
 
 def is_conll2012(lines: Iterable[str]) -> bool:
@@ -37,10 +37,10 @@ def is_conll2012(lines: Iterable[str]) -> bool:
 def read_conll2012(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of a file with entities as brackets.
 
-    In rows of CoNLL-2012 the word is in column 3 and the entity in column 10 (from 0). In shorter ones the entity is in
-    the only column of brackets, and the word in the first column that is none. `token_column` and `tag_column` are
-    other indices. `#begin document` begins a document. Brackets that don't match make the sentence a bad record. Raises
-    DataError with file:line where the columns can't be told.
+    In full rows of CoNLL-2012 the word is in column 3 and the entity in column 10 (from 0). In shorter rows the entity
+    is in the only column of brackets, and the word in the first column without brackets. `token_column` and
+    `tag_column` give other indices. `#begin document` begins a document. A sentence with brackets that don't match is a
+    bad record. Raises DataError with file:line if the columns are not clear.
     """
     head, lines = look_ahead(open_lines(path, options.encoding), MAX_ROWS)
     token, tag = _columns(path, [fields for _, text in head if (fields := _fields(text))], options)
@@ -65,12 +65,12 @@ def read_conll2012(path: str, options: ReadOptions, warnings: ReadWarnings) -> I
 
 
 def _fields(line: str) -> list[str]:
-    """Return the fields of a row, none of a blank line and of one that begins or ends a document."""
+    """Return the fields of a row; none for a blank line and for one that begins or ends a document."""
     return [] if re.match(r"#(begin|end) document\b", line) else [f for f in re.split("[ \t]+", line) if f]
 
 
 def _bracket_columns(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the columns of brackets that name at least one type, and of which each row has one."""
+    """Return the columns that hold brackets in every row, and at least one type."""
     width = min(map(len, rows), default=0)
     return [
         i
@@ -81,7 +81,7 @@ def _bracket_columns(rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _columns(path: str, rows: Sequence[Sequence[str]], options: ReadOptions) -> tuple[int, int]:
-    """Return the indices of token and entity. Raises DataError where there is not one of each."""
+    """Return the indices of the token and entity columns. Raises DataError if there is not exactly one for entities."""
     where, first = path, rows[0] if rows else ()
     given = [
         None if column is None else find_column(column, first, where)

@@ -25,12 +25,12 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
     """Yield the sentences of a CoNLL-U (or CoNLL-U Plus) file.
 
     Tokens are the words in the FORM column. Multiword tokens (1-2) are skipped, since their words follow; so are empty
-    nodes (3.1). `tag_column` is the index or name of a column (also one of `# global.columns`), or a key of MISC. By
-    default it is the key "name", "NER" or "ner". A word without that key is outside.
+    nodes (3.1). `tag_column` is the index or name of a column (also one of `# global.columns`), or a key in MISC. By
+    default it is the key "name", "NER" or "ner". A word without that key has the tag O.
 
     `# newdoc` begins a document. A sentence has offsets if its `# text` consists of its words and white space. They
-    count from the start of its document, whose text has one line a sentence; without documents, from the start of its
-    `# text`. Raises DataError with file:line.
+    count from the start of its document, whose text has one line for each sentence. In a file without documents, they
+    count from the start of the sentence's `# text`. Raises DataError with file:line.
     """
     columns = COLUMNS
     style = TagStyle(warnings=warnings)
@@ -41,7 +41,9 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
     line_start = 0  # offset of the sentence in the text of its document
     was_found = not options.with_tags
     brackets = ""  # place and text of the first coreference brackets, which are no tags
-    for number, text in itertools.chain(open_lines(path, options.encoding), [(0, "")]):  # the last sentence ends, too
+    for number, text in itertools.chain(
+        open_lines(path, options.encoding), [(0, "")]
+    ):  # the extra blank line ends the last sentence
         where = f"{path}:{number}"
         if not text.strip(" \t"):
             try:
@@ -79,7 +81,7 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
             )
             continue
         if not rows:
-            _column(options.token_column or "FORM", columns, where)  # one that is not there ends the reading
+            _column(options.token_column or "FORM", columns, where)  # a missing column ends the reading, here
         rows.append((where, fields))
         if options.with_tags:
             was_found = was_found or _tag_of(fields, columns, options.tag_column, where) is not None

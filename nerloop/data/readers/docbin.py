@@ -15,10 +15,10 @@ from nerloop.types import Span
 
 
 def read_docbin(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
-    """Yield the documents of a DocBin, with their entities and the tokens that spaCy cut.
+    """Yield the documents of a DocBin, with their entities and spaCy's own tokens.
 
-    Entities are those of `doc.ents`; groups of spans (`doc.spans`) are left out. A document without any was not
-    annotated. Raises DataError, also where spaCy is not installed.
+    Entities are those of `doc.ents`; groups of spans (`doc.spans`) are left out. A document whose entities were never
+    set counts as not annotated. Raises DataError, also if spaCy is not installed.
     """
     for number, doc in enumerate(_docs(path), start=1):
         where = f"{path}:{number}"
@@ -41,5 +41,5 @@ def _docs(path: str) -> Iterator[Any]:
         data = file.read()
     try:
         yield from DocBin().from_bytes(data).get_docs(spacy.blank("xx").vocab)
-    except Exception as error:  # of damaged bytes: zlib's, msgpack's, numpy's and spaCy's own errors
+    except Exception as error:  # damaged bytes raise errors of zlib, msgpack, numpy and spaCy
         raise DataError(f"{path}: not a DocBin, or damaged: {shorten_message(str(error))}") from error

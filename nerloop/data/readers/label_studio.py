@@ -16,7 +16,7 @@ from nerloop.plugins import did_you_mean
 
 HYPERTEXT = "hypertextlabels"
 OTHER_TEXTS = ("paragraphlabels", "timeserieslabels")
-"""Types of regions whose offsets are not characters of one text."""
+"""Types of regions whose offsets don't count the characters of one text."""
 ANSWERS = ("annotations", "completions", "predictions", "drafts")
 
 
@@ -24,11 +24,11 @@ def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -
     """Yield the texts of tasks, each with the regions of one annotation.
 
     Of several annotations the ground truth is used, else the first one. Cancelled annotations, drafts, predictions,
-    relations, and regions that are no labels of text are left out. A task without annotations was not annotated.
+    relations, and regions that don't label text are left out. A task without annotations counts as not annotated.
 
-    The text is `data.text` or the only text in `data`; `token_column` names another one. If a task has several kinds of
-    labels, `tag_column` is the `from_name` of those to read. The text of a task with labels of hypertext is that of
-    its HTML, as `globalOffsets` count it. Errors start with file:line.
+    The text is `data.text` or the only text in `data`; `token_column` names another one. If a task has several sets of
+    labels, `tag_column` is the `from_name` of the one to read. In a task with labels of hypertext, the text is that of
+    its HTML, in which `globalOffsets` count. Errors start with file:line.
     """
 
     def record(found: tuple[str, Any]) -> TextRecord:
@@ -51,7 +51,7 @@ def read_label_studio(path: str, options: ReadOptions, warnings: ReadWarnings) -
 
 
 def text_of_html(html: str) -> str:
-    """Return the text of HTML as Label Studio's globalOffsets count it: all text nodes, and one character a <br>.
+    """Return the text of HTML in which Label Studio's globalOffsets count: all text nodes, and a line break for <br>.
 
     "<p>Anna&amp;Bo<br>left</p>" -> "Anna&Bo\\nleft"
     """
@@ -83,7 +83,7 @@ def _all_regions(task: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _source(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task without its annotations, and the names in the labeling configuration that its regions have."""
+    """Return what writes predictions back: the task without annotations, and names of its regions."""
     record = {name: value for name, value in task.items() if name not in ANSWERS}
     regions = (r for r in _all_regions(task) if r.get("type") in ("labels", HYPERTEXT))
     names = next(({name: r[name] for name in ("from_name", "to_name", "type") if name in r} for r in regions), {})

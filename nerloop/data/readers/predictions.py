@@ -1,4 +1,4 @@
-"""Read predictions.*.jsonl files of nerloop back, as texts with character spans."""
+"""Read nerloop's own predictions.*.jsonl files as texts with character spans."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def is_predictions(path: str) -> bool:
 
 
 def read_predictions(path: str, *, whole_files: bool = False) -> Iterator[TextRecord]:
-    """Yield the texts of a predictions file, each with what leads back to its source, if the predictions have that.
+    """Yield the texts of a predictions file, each with its source if the predictions name one.
 
-    Plain text comes document by document, or as whole files. Otherwise a text is a record of the source. Without a
-    source, it is what the tokens of a document say, with spaces and line breaks in the gaps between them; a sentence
-    without offsets, as some of CoNLL-U, continues the document of the sentence before. Raises DataError with file:line
-    for anything that nerloop doesn't write.
+    If the source is plain text, a text is a document or, with `whole_files`, a file. For other sources, it is a record.
+    Without a source, the text of a document is put together from its tokens, with spaces and line breaks in the gaps. A
+    sentence without offsets, as CoNLL-U may have, then continues the document of the previous one. Raises DataError
+    with file:line for anything that nerloop doesn't write.
     """
     for _, group in itertools.groupby(_records_of(path), key=lambda record: _place(record, whole_files)):
         yield _end_to_end(list(group), whole_files)
@@ -78,7 +78,7 @@ def _record_of(sentences: Sequence[_Sentence]) -> TextRecord:
 
 
 def _place(record: TextRecord, whole_files: bool) -> tuple[Any, ...]:
-    """Return what records of plain text that belong together have in common; of others nothing."""
+    """Return a key: equal for records of plain text that belong together, different for all others."""
     source = record.source
     if source is None or source["format"] != "text":
         return (id(record), record.location)
@@ -86,7 +86,7 @@ def _place(record: TextRecord, whole_files: bool) -> tuple[Any, ...]:
 
 
 def _end_to_end(records: Sequence[TextRecord], whole_files: bool) -> TextRecord:
-    """Return one record for the parts of a plain text."""
+    """Join the records of a plain text, which must follow each other without a gap, into one."""
     first = records[0]
     if first.source is None or first.source["format"] != "text":
         return first
@@ -110,7 +110,7 @@ def _laid_out(example: Example, start: int) -> Example:
 
 
 def _with_tokens(text: str, example: Example, where: str) -> str:
-    """Return a text with the tokens of its next sentence."""
+    """Return a text continued by the tokens of the next sentence, with its gaps filled."""
     if example.offsets and example.offsets[0][0] < len(text):
         raise DataError(f"{where}: found offset {example.offsets[0][0]} after offset {len(text)} of the same document")
     for i, (token, (start, _)) in enumerate(zip(example.tokens, example.offsets)):

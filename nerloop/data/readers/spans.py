@@ -22,12 +22,12 @@ REFUSED = ("reject", "ignore")
 
 
 def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
-    """Yield the records of JSON lines, an array, or the list of one object: objects with a text and its spans.
+    """Yield the records, objects with a text and its spans, in JSON lines, an array, or the list in one object.
 
     Spans are objects with start (or start_offset), end (or end_offset) and label, or triples [start, end, label]. They
     are under "spans", "entities", "label" or "labels", unless `tag_column` names another key. A record or span that was
-    rejected or ignored (Prodigy's `answer`) is not gold. A record without spans was annotated, and has no entities, if
-    it has an answer or an `annotation_id` of Label Studio. Errors start with file:line.
+    rejected or ignored (Prodigy's `answer`) is not gold. A record without spans counts as annotated, without entities,
+    if it has an answer or an `annotation_id` of Label Studio. Errors start with file:line.
     """
     head, records = look_ahead(read_records(path, options, warnings), MAX_RECORDS)
     texts = TextNames.of([record for _, record in head], options, head[0][0] if head else path, warnings)
@@ -44,7 +44,7 @@ class TextNames:
 
     @staticmethod
     def of(records: Sequence[Any], options: ReadOptions, where: str, warnings: ReadWarnings) -> TextNames:
-        """Return the usual names, or the one that the first records tell. Raises DataError where it may be two."""
+        """Return the usual names, or the one found in the first records. Raises DataError if two are possible."""
         records = [record for record in records if isinstance(record, dict)]
         if options.token_column is not None or any(name in record for record in records for name in TEXT_COLUMNS):
             return TextNames(TEXT_COLUMNS)
@@ -93,7 +93,7 @@ class SpanReader:
         return TextRecord(text, found, where, where, tuple(places), source=self._source(value))
 
     def _is_another_annotation(self, record: Mapping[str, Any]) -> bool:
-        """Return whether this is another annotator's work on a task: Label Studio's short forms have one a record."""
+        """Return whether this is a further annotation of a task: Label Studio's short forms have one in each record."""
         task, annotation = record.get("id"), record.get("annotation_id")
         if annotation is None or not isinstance(task, int | str):
             return False
@@ -137,7 +137,7 @@ def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: Re
 
 
 def _has_spans(value: Any) -> bool:
-    """Whether a value is a list of spans. doccano also uses these keys for labels of whole texts: names."""
+    """Return whether a value is a list of spans. doccano has names under the same keys: labels of a whole text."""
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict | list) for item in value)
 
 
@@ -182,13 +182,13 @@ def _tokens_of(record: Mapping[str, Any], where: str) -> list[Slice]:
 def read_spacy(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[TextRecord]:
     """Yield the records of spaCy's training data as JSON: one array, or a record a line.
 
-    A record is [text, {"entities": [[start, end, label], ...]}]. If entities are null or missing, it was not annotated.
-    The records may also be in an object with "classes" and "annotations". Errors start with file:line.
+    A record is [text, {"entities": [[start, end, label], ...]}]. If entities are null or missing, it counts as not
+    annotated. The records may also be in an object with "classes" and "annotations". Errors start with file:line.
     """
 
     def record(found: tuple[str, Any]) -> TextRecord | None:
         where, value = found
-        if value is None:  # exports of the NER annotator for spaCy have some
+        if value is None:  # exports of the NER annotator for spaCy contain nulls
             warnings.add("records that nobody annotated are left out", where)
             return None
         if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict | None):

@@ -23,11 +23,11 @@ from nerloop.errors import DataError, shorten
 from nerloop.types import Example
 
 LONGEST_CELL = 1 << 27
-RECORD_COLUMNS = ("id", "annotation_id", "answer", "_is_binary", "tokens")  # of texts, see SpanReader
+RECORD_COLUMNS = ("id", "annotation_id", "answer", "_is_binary", "tokens")  # that SpanReader looks at
 MAX_ROWS = 1_000
-"""First rows that decide what the columns hold."""
+"""The first rows decide what the columns hold."""
 MANY_TOKENS = 100
-"""Tokens from which on a table without any border of sentences is told."""
+"""A table with more tokens and no border between sentences gets a warning."""
 
 Row = tuple[str, Sequence[Any]]  # file:line, and the cells
 
@@ -36,12 +36,12 @@ def read_csv(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterato
     """Yield the sentences of a CSV file, or its texts. Commas, semicolons, tabs or bars separate its fields.
 
     If cells hold lists, or tokens and as many tags with spaces between them, each row is a sentence. If they hold
-    texts, each row is one, with spans where a column has lists of them. Otherwise each row is a token. A sentence then
+    texts, each row is a text, with spans if a column has lists of them. Otherwise each row is a token. A sentence then
     ends at an empty row, or where the column "sentence #", "sentence_id", "sentence_number", "sent_id" or "sentence"
     changes (empty cells don't count).
 
-    The first row names the columns. If columns are given as indices and the first row holds a tag or a text, it is
-    data; so it is if nothing in it is a usual name and its content tells the columns. Errors start with file:line.
+    The first row names the columns, with two exceptions, where it is data: if columns are given as indices and it holds
+    a tag or a text; and if it has no usual name and holds a tag or a long text. Errors start with file:line.
     """
     table, rows = _csv_table(path, options)
     if table is not None:
@@ -55,7 +55,7 @@ def is_csv_of_texts(path: str, options: ReadOptions) -> bool:
 
 
 def _is_of_texts(table: Table, options: ReadOptions) -> bool:
-    # Without tags: a table of texts without spans is one, too.
+    # Ask for no tags, since a table of texts without spans counts, too.
     return layout_of(table, replace(options, with_tags=False)).rows is Rows.TEXT
 
 
@@ -63,7 +63,7 @@ def _csv_table(path: str, options: ReadOptions) -> tuple[Table | None, Iterator[
     """Return the head of a CSV file, None if it is empty, and all its rows, the first one included."""
     head, rows = look_ahead(_csv_rows(path, options.encoding), MAX_ROWS)
     if not head:
-        next(rows, None)  # raises what is wrong with the first row
+        next(rows, None)  # raises the error of the first row, if there is one
         return None, rows
     return Table(head[0][1], [row for _, row in head[1:]], head[0][0]), rows
 
@@ -102,10 +102,10 @@ def _rows_in(lines: Iterator[tuple[int, str]], path: str, encoding: str) -> Iter
 
 
 def _has_bare_quotes(path: str, encoding: str, delimiter: str, number: int) -> bool:
-    """Return whether quotes are tokens, as in columns, rather than marks around a cell.
+    """Return whether quotes are tokens rather than marks around a cell.
 
-    So it is if a cell is a single quote and all lines have as many delimiters as the first one. Read as a mark, that
-    quote would join all rows up to the next one.
+    They are if some cell is a single quote and all lines have as many delimiters as the first one. Taken as a mark,
+    such a quote would join all rows up to the next quote.
     """
     has_one = False
     for _, text in open_lines(path, encoding):
@@ -276,7 +276,7 @@ def is_parquet_of_texts(path: str, options: ReadOptions) -> bool:
 
 @contextmanager
 def _opened_parquet(path: str) -> Iterator[tuple[Any, Table]]:
-    """Give an open Parquet file and its head. Raises DataError, also for damage that is found while it is read."""
+    """Give an open Parquet file and its first rows. Raises DataError, also for damage found later in the block."""
     import pyarrow
     from pyarrow import parquet
 
@@ -290,7 +290,7 @@ def _opened_parquet(path: str) -> Iterator[tuple[Any, Table]]:
 
 
 def _parquet_rows(file: Any, path: str, wanted: Collection[str] | None) -> Iterator[Row]:
-    """Yield the rows of a Parquet file; columns that are not wanted are not read, and None."""
+    """Yield the rows of a Parquet file. Columns that are not wanted are not read; their cells are None."""
     names = file.schema_arrow.names
     columns = [name for name in names if wanted is None or name in wanted]
     numbers = itertools.count(1)
@@ -301,7 +301,7 @@ def _parquet_rows(file: Any, path: str, wanted: Collection[str] | None) -> Itera
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: a date becomes a text."""
+    """Return a value that JSON can hold; others, such as dates, become text."""
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
 
 

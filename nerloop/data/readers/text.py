@@ -20,10 +20,10 @@ def read_text(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterat
 
 
 def records_of(lines: Iterable[str], name: str, *, with_source: bool = False) -> Iterator[TextRecord]:
-    """Yield a text a line, given lines with their ends. Its offsets count from the start of the first line.
+    """Yield a text for each line that is not blank, given lines with their ends. Offsets count from the first line.
 
-    Consecutive lines are a document, `name`:<number of its first line>. With sources, the text in each also has the
-    blank lines after it (and the first one those before it), so all of them end to end are the whole file.
+    Consecutive lines are a document, named `name`:<number of its first line>. The source of a text also has the blank
+    lines after it (that of the first text those before it), so all sources end to end are the whole file.
     """
     document, at, start = "", 0, 0
     held: TextRecord | None = None  # until the blank lines after it are known

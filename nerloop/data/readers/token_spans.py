@@ -1,4 +1,4 @@
-"""Read JSON whose entities count tokens: GLiNER's and NuNER's training data, DyGIE's documents, spaCy v2's JSON."""
+"""Read JSON with entities by token index: data of GLiNER, NuNER and DyGIE, and spaCy v2's JSON."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nerloop.types import Example, Span
 
 UNKNOWN_TAG = "-"
 BILUO = {"L": "E", "U": "S"}
-"""spaCy's prefixes that have another letter here."""
+"""The prefixes of spaCy whose letters differ from those used here."""
 
 
 def read_gliner(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the sentences of GLiNER's training data: {"tokenized_text": ["Anna", "left"], "ner": [[0, 0, "PER"]]}.
 
-    Spans end with their last token, not after it. Of nested or overlapping ones `overlaps` says which is kept. DyGIE's
-    records, as those of SciERC, have several "sentences", and their spans count the tokens of the whole document.
+    A span ends with its last token, not after it. `overlaps` says which one of overlapping spans is kept. DyGIE's
+    records, such as SciERC's, have several "sentences", and their spans count the tokens of the whole document.
     `tag_column` names another key than "ner". Errors start with file:line.
     """
     found = warnings.each(partial(_gliner_sentences, options, warnings), read_records(path, options, warnings))
@@ -80,7 +80,7 @@ def _token_span(value: Any, begin: int, num_tokens: int, where: str, warnings: R
 def _without_overlaps(
     example: Example, spans: Sequence[Span], options: ReadOptions, warnings: ReadWarnings
 ) -> list[Span]:
-    """Return spans of tokens without overlaps. They go through characters, so that messages can show their text."""
+    """Return token spans without overlaps. Character spans stand for them, so that messages show text."""
     places = lay_out(example.tokens, 0)
     in_text = {Span(places[s.start][0], places[s.end - 1][1], s.type): s for s in reversed(spans)}
     record = TextRecord(" ".join(example.tokens), tuple(in_text), example.location, "")
