@@ -161,7 +161,9 @@ def _by_content(table: Table, options: ReadOptions, *, has_header: bool) -> Layo
     sentence = _numbering(table, [i for i in columns if i not in tags])
     others = [i for i in columns if i not in tags and i not in counting and i != sentence]
     if len(tags) == 1 and len(others) == 1:
-        note = f"tables with tokens in column {others[0]} and tags in column {tags[0]} (from 0), as their content tells"
+        note = (
+            f"tables with tokens in column {others[0]} and tags in column {tags[0]} (from 0), judging by their content"
+        )
         if sentence is not None:
             name = shorten(table.header[sentence]) if has_header else f"{sentence} (from 0)"
             note += f", and sentences by column {name}"

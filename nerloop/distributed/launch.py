@@ -120,7 +120,9 @@ def check_launch() -> None:
 
         found = torch.accelerator.device_count()
         if os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true" and local > found:
-            raise ConfigError(f"launch: {local} processes on this machine, but {found} device(s); start one a device")
+            raise ConfigError(
+                f"launch: {local} processes on this machine, but {found} device(s); start one for each device"
+            )
 
 
 def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
@@ -135,5 +137,5 @@ def agree_on_kernels(accelerator: Accelerator, *, with_bf16: bool) -> None:
     if not all(found):
         kernels.switch_off()
     if any(found) and not all(found):
-        log.warning("warning: %d of %d processes have no kernels of our own; none uses them", found.count(False),
+        log.warning("warning: %d of %d processes have no fused CPU kernels, so none uses them", found.count(False),
                     len(found))  # fmt: skip

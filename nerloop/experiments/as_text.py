@@ -26,7 +26,7 @@ def verdict(pair: dict[str, Any]) -> str:
     name = pair["metric"]
     text = f"{pair['split']}: {pair['b']} - {pair['a']} = {points(pair['difference'])} points of {name}"
     if pair["interval"] is None or pair["p_value"] is None:
-        return f"{text}; one seed tells nothing about the spread, expected at least 2"
+        return f"{text}; one seed says nothing about the spread, expected at least 2"
     low, high = pair["interval"]
     text += f", 95% interval {points(low)} to {points(high)}"
     if pair["bootstrap_interval"] is not None:

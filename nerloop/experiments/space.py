@@ -156,7 +156,7 @@ def _condition(
         wanted = tuple(_named(other, one) for one in (value if isinstance(value, list) else [value]))
         if other not in searched and other not in base:
             near = plugins.did_you_mean(str(other), [*searched, *base])
-            raise ConfigError(f"{name}: when: {other} is no setting, or stands below{near}; expected one from above")
+            raise ConfigError(f"{name}: when: {other} is no setting, or comes below{near}; expected one from above")
         possible = [v for v in wanted if (searched[other].can_be(v) if other in searched else v == base[other])]
         if not possible:
             raise ConfigError(f"{name}: when: {other} is never {shorten(value)}, expected a value that it can have")

@@ -109,7 +109,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         parts.append(plain_table(rows, headings))
     else:
         parts.append(
-            "The best of many is partly luck: --rerun 3 trains the best trials with new seeds and tells how much."
+            "The best of many is partly luck: --rerun 3 trains the best trials with new seeds and shows how much."
         )
     parts.append(f"best: trial {found['best']}, {found['best_yaml']}")
     return "\n\n".join(parts)

@@ -85,7 +85,7 @@ def _sizes(parts: Sequence[Part]) -> str:
 
 def _first_sentences(parts: Sequence[Part]) -> str:
     lines = [f"{part.split} {describe_sentence(e)}" for part in parts for e in first_sentences(part.examples)]
-    return "\n".join(["as it was read (a bar parts two tokens):", *(f"  {line}" for line in lines)])
+    return "\n".join(["as it was read (a bar separates tokens):", *(f"  {line}" for line in lines)])
 
 
 def _types(inspection: Inspection) -> str:

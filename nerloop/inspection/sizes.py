@@ -39,7 +39,7 @@ def about_sizes(part: Part) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING, "empty_token", part.where(places[0]),
             f"{count_of(statistics.num_empty_tokens, 'token')} without a character in the {name_of(part.split)}",
-            "keeps them, with a tag each, which the model gives without seeing anything",
+            "keeps them and predicts a tag for each, although the model sees nothing of them",
             statistics.num_empty_tokens, _tokens(part, places),
         )  # fmt: skip
 

@@ -127,6 +127,6 @@ def _rare_types(parts: Sequence[Part]) -> Iterator[Finding]:
         Severity.INFO, "rare_type", details[0].where,
         f"the training split has fewer than {FEW_SPANS} spans of "
         + enumerate_some([f"{type_} ({n})" for type_, n in rare.items()]),
-        "trains on them like on any other; their own F1 will jump from seed to seed",
+        "trains on them like on any other; their own F1 will vary much between seeds",
         len(rare), tuple(details[:NUM_PLACES]),
     )  # fmt: skip

@@ -99,7 +99,7 @@ def test_every_value_of_a_space_is_a_flag(read):
         ("train.schedule: {choices: [linear], log: true}", "log goes with low and high, not with choices"),
         ("decoding: {choices: [vitterbi]}", "'vitterbi' is no built-in plugin (did you mean 'viterbi'?)"),
         ("train.epochs: {choices: [1], when: 3}", "train.epochs: when: found 3, expected settings and values"),
-        ("train.epochs: {choices: [1], when: {decodin: a}}", "decodin is no setting, or stands below"),
+        ("train.epochs: {choices: [1], when: {decodin: a}}", "decodin is no setting, or comes below"),
         ("train.epochs: {choices: [1], when: {decoding: argmax}}", "when: decoding is never 'argmax'"),
         ("decoding: {choices: [argmax]}\ntrain.epochs: {choices: [1], when: {decoding: viterbi}}",
          "space.yaml:2: train.epochs: when: decoding is never 'viterbi'"),

@@ -32,7 +32,7 @@ tags are IOB2, but 1 tag violates it
 tokens a sentence, train    3    3    3    3        3
 tokens a sentence, test     2    2    2    2        2
 
-as it was read (a bar parts two tokens):
+as it was read (a bar separates tokens):
   train train.jsonl:1: Anna | Smith0 | came; spans: PER Anna Smith0
   test test.jsonl:1: x | Rome; spans: LOC Rome
 

@@ -210,7 +210,7 @@ def test_columns_are_told_by_content_where_that_leaves_one_reading(caplog):
     assert read("EU,B-ORG\nrejects,O\n") == ["EU/B-ORG rejects/O"]
     assert read("1,EU,B-ORG\n2,rejects,O\n") == ["EU/B-ORG rejects/O"]
     assert read("nr,mot,type\n0,EU,B-ORG\n1,rejects,O\n") == ["EU/B-ORG rejects/O"]
-    assert "tables with tokens in column 1 and tags in column 2 (from 0), as their content tells" in caplog.text
+    assert "tables with tokens in column 1 and tags in column 2 (from 0), judging by their content" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["EU,NNP,B-ORG\nrejects,V,O\n", "7,EU,B-ORG\n9,rejects,O\n"])
