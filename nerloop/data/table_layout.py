@@ -277,7 +277,7 @@ def _is_numbering(cells: Sequence[Any]) -> bool:
 
 def is_blank(row: Sequence[Any]) -> bool:
     """Return whether a row has nothing in any column."""
-    return all(isinstance(cell, str) and not cell.strip() for cell in row)
+    return all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in row)
 
 
 def _is_long_text(cell: Any) -> bool:

@@ -64,7 +64,8 @@ def _report(layout: Layout, options: ReadOptions, warnings: ReadWarnings) -> Non
     """Warn of a header line that is skipped, and of the columns that are left out."""
     if layout.header and all(column is None for column in (options.token_column, options.tag_column)):
         warnings.add("header lines are skipped", f"{layout.where} {shorten(' '.join(layout.header))}")
-    used = {index % layout.num_columns for index in (layout.token_index, layout.tag_index or 0) if layout.num_columns}
+    indices = [index for index in (layout.token_index, layout.tag_index) if index is not None]
+    used = {index % layout.num_columns for index in indices if layout.num_columns}
     for i, column in enumerate(layout.rows.columns):
         if i not in used and len(column.values) > 1 and not column.counts_up:
             some = ", ".join(shorten(value, 20) for value, _ in column.values.most_common(3))

@@ -56,7 +56,8 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
                         line_start += len(raw_text if example.offsets else " ".join(example.tokens)) + 1
             except DataError as found:
                 warnings.bad_record(found)
-                line_start += len(raw_text) + 1
+                if document:
+                    line_start += len(raw_text) + 1
             rows, error, raw_text = [], None, ""
             continue
         if text.startswith("#") and not rows and error is None:

@@ -308,3 +308,14 @@ def test_tags_in_another_column_are_pointed_at(write):
     path = write("EU B-ORG b-org\nis o B-V\na b c\n")
     assert message(path) == f"x.conll:1: 'b-org' {NO_TAG}. Is it column 1 (from 0)? Set data.tag_column"
     assert message(path, tag_column="-1") == f"x.conll:1: 'b-org' {NO_TAG}"
+
+
+def test_every_column_but_the_tokens_is_left_out_without_tags(write):
+    from nerloop.data import read_records
+    from nerloop.data.read_warnings import ReadWarnings
+
+    warnings, options = ReadWarnings(), ReadOptions(token_column="1", with_tags=False)
+    rows = "".join(f"{name} {name.lower()}\n" for name in ("Eu", "Bonn", "Rom"))
+    examples = list(read_records(write(rows), options, warnings))
+    assert [e.tokens for e in examples] == [("eu", "bonn", "rom")]
+    assert warnings.losses == {"columns besides token and tag are left out": 1}

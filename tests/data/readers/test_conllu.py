@@ -133,3 +133,17 @@ def test_offsets_count_in_the_text_of_a_known_document():
     found = read("# newdoc id = a", *anna, *vamos, *anna, "# newdoc", *anna)
     assert [e.offsets for e in found] == [((0, 4),), (), ((17, 21),), ((0, 4),)]
     assert [e.offsets for e in read(*anna, *anna)] == [((0, 4),), ((0, 4),)]
+
+
+def test_a_bad_sentence_moves_no_offsets_of_other_texts():
+    lines = [
+        "# text = Anna left",
+        row(1, "Anna", "NER=Nope"),
+        row(2, "left"),
+        "",
+        "# text = Bo",
+        row(1, "Bo", "NER=B-PER"),
+        "",
+    ]
+    examples = read(*lines, on_bad_record="skip")
+    assert [(e.tokens, e.offsets) for e in examples] == [(("Bo",), ((0, 2),))]

@@ -366,3 +366,8 @@ def test_the_first_row_in_another_encoding_is_told():
     Path("x.csv").write_bytes("word,tag\nJosé,B-PER\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"x.csv:2: found b'\\xe9' at byte 4 of the line, expected UTF-8"):
         read_files(["x.csv"], ReadOptions())
+
+
+def test_a_row_of_nulls_in_parquet_ends_a_sentence():
+    write_parquet(token=["Anna", "left", None, "Bo"], tag=["B-PER", "O", None, "B-PER"])
+    assert [e.tokens for e in read_files(["x.parquet"])[0]] == [("Anna", "left"), ("Bo",)]
