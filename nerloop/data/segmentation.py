@@ -35,6 +35,9 @@ MAX_TOKENS = 160
 Otherwise they would need overlapping windows, and attention costs more the longer a piece is.
 """
 
+MAX_CHARACTERS = 100_000
+"""Characters that are searched for tokens at once. No word is that long, so a cut there parts none."""
+
 # Words by Unicode Standard Annex #29, with the changes described below. All repetitions are possessive (++ or *+): a
 # match never backtracks, so the time is linear in the length of the text.
 _LETTER = r"[\p{WB=ALetter}\p{WB=Hebrew_Letter}]"
@@ -98,9 +101,20 @@ def words(text: str) -> Iterator[list[Offsets]]:
     for line in _LINE.finditer(text):
         start = line.start()
         for end in [*_sentence_ends(text, start, line.end()), line.end()]:
-            if tokens := [match.span() for match in _TOKEN.finditer(text, start, end)]:
+            if tokens := list(_tokens(text, start, end)):
                 yield from _of_bounded_length(text, tokens)
             start = end
+
+
+def _tokens(text: str, start: int, end: int) -> Iterator[Offsets]:
+    """Yield the tokens of a sentence, part by part where it is very long: `regex` runs out of memory in a huge word."""
+    while start < end:
+        stop = end
+        if end - start > MAX_CHARACTERS:
+            space = text.rfind(" ", start, start + MAX_CHARACTERS)
+            stop = space if space > start else start + MAX_CHARACTERS
+        yield from (match.span() for match in _TOKEN.finditer(text, start, stop))
+        start = stop
 
 
 def whitespace(text: str) -> Iterator[list[Offsets]]:
