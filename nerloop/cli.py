@@ -31,7 +31,7 @@ def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = F
 
 
 def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return a command's own flags, and the settings of nerloop.train that stand after --."""
+    """Return a command's own flags, and the settings of nerloop.train after its --."""
     at = argv.index("--") if "--" in argv else len(argv)
     return list(argv[:at]), list(argv[at + 1 :])
 

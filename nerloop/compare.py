@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerloop import cli
-from nerloop.errors import ConfigError, shorten
+from nerloop.errors import ConfigError
 
 if TYPE_CHECKING:
     from nerloop.config import Config
@@ -98,7 +98,7 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
     from nerloop.experiments.comparison import Configuration
     from nerloop.experiments.finished import read_finished
     from nerloop.experiments.folds import CrossValidated, write_folds
-    from nerloop.experiments.runner import Task, length_of, slots_of, train_all
+    from nerloop.experiments.runner import Task, length_of, refuse_run_dir, slots_of, train_all
     from nerloop.experiments.seeds import parse_seeds
 
     seeds = parse_seeds(arguments.seeds)
@@ -109,10 +109,7 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
     flags = {name: ["--config", path, *arguments.shared] for name, path in zip(names, arguments.configs, strict=True)}
     configs = {name: parse(of_one, prog="nerloop.compare") for name, of_one in flags.items()}
     for name, config in configs.items():
-        if config.run.dir is not None:
-            raise ConfigError(
-                f"{name}: run.dir is {shorten(config.run.dir)}, expected none: each run has its own folder"
-            )
+        refuse_run_dir(name, config)
     _check_data(configs)
     folds: list[dict[str, str]] = [{}]
     if arguments.folds:

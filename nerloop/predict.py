@@ -104,6 +104,7 @@ def predict(arguments: argparse.Namespace) -> None:
         ):
             log.warning("warning: %s", problem)
         release_log()
+        is_plain = source.is_plain()  # opens each file
         decoding = predictor.main_decoding
         has_gold = known.num_tokens > 0 and known.tags.total() == known.num_tokens
         if arguments.metrics and not has_gold and is_main:
@@ -112,12 +113,12 @@ def predict(arguments: argparse.Namespace) -> None:
         with writing(arguments.output if is_main else os.devnull) as write_lines:
             write = prediction_files.writer(
                 write_lines,
-                _output_format(arguments.output_format, arguments.output, source),
+                _output_format(arguments.output_format, arguments.output, is_lines=is_plain or source.is_columns()),
                 decoding,
-                with_documents=not source.is_plain(),
+                with_documents=not is_plain,
             )
             chunks = in_chunks(source.read(), predictor.alignment)
-            is_shown = source.is_plain()
+            is_shown = is_plain
             # By the main process alone: standard input can be read once.
             while chunk := collectives.broadcast_from_main(accelerator, lambda: next(chunks, [])):
                 if not is_shown:
@@ -145,12 +146,12 @@ def read_options(arguments: argparse.Namespace, saved: ReadOptions) -> ReadOptio
     return ReadOptions(**{**given, **kept}, for_prediction=True)
 
 
-def _output_format(name: str, target: str, source: Source) -> str:
+def _output_format(name: str, target: str, *, is_lines: bool) -> str:
     if name != "auto":
         return name
     if target.lower().endswith(".jsonl"):
         return "jsonl"
-    return "conll" if source.is_plain() or source.is_columns() else "jsonl"
+    return "conll" if is_lines else "jsonl"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerloop import cli
-from nerloop.errors import ConfigError, TrainingError, shorten
+from nerloop.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     from nerloop.config import Config
@@ -134,11 +134,11 @@ def _write(study: Any, found: dict[str, Any], best: Config, header: str) -> None
 def _base_config(path: str, flags: Sequence[str]) -> Config:
     from nerloop.config import validate
     from nerloop.config.parse import parse
+    from nerloop.experiments.runner import refuse_run_dir
 
     config = parse(flags, prog="nerloop.tune")
     validate(config)
-    if config.run.dir is not None:
-        raise ConfigError(f"{path}: run.dir is {shorten(config.run.dir)}, expected none: each run has its own folder")
+    refuse_run_dir(path, config)
     return config
 
 

@@ -92,6 +92,15 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str, style: TagStyle
     return tag
 
 
+def is_tag(value: Any, labels: Sequence[str] | None) -> bool:
+    """Return whether a value is a tag: "O", one with a prefix such as "B-PER", or the number of a label."""
+    try:
+        as_tag(value, labels, "")
+    except DataError:
+        return False
+    return True
+
+
 def _with_prefix(tag: str, where: str, style: TagStyle) -> str:
     """Return a tag with the prefix that nerloop has for it, and count it if it had another one or none."""
     if style.is_bare and tag in ALL_PREFIXES:

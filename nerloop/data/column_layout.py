@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from nerloop.data.checks import are_bare
-from nerloop.data.column_roles import MAX_COLUMNS, MAX_WIDTHS, TOKEN_NAMES, Rows, is_header, is_tag, kinds_of, names_of
+from nerloop.data.checks import are_bare, is_tag
+from nerloop.data.column_roles import MAX_COLUMNS, MAX_WIDTHS, TOKEN_NAMES, Rows, is_header, kinds_of, names_of
 from nerloop.data.escapes import DOCUMENT
 from nerloop.data.lines import look_ahead, open_lines
 from nerloop.data.options import ReadOptions

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nerloop.data.checks import are_bare, as_tag
-from nerloop.errors import DataError
+from nerloop.data.checks import are_bare, is_tag
 from nerloop.tags import OUTSIDE, split_tag
 
 CHUNKS = frozenset(
@@ -169,15 +168,6 @@ def names_of(values: Mapping[str, int], labels: Sequence[str] | None) -> Counter
         is_number = labels and value.isascii() and value.isdigit() and len(value) < 9 and int(value) < len(labels)
         found[labels[int(value)] if labels and is_number else value] += n
     return found
-
-
-def is_tag(cell: str, labels: Sequence[str] | None) -> bool:
-    """Return whether a cell is a tag: "O", one with a prefix such as "B-PER", or the number of a label."""
-    try:
-        as_tag(cell, labels, "")
-    except DataError:
-        return False
-    return True
 
 
 def is_header(fields: Sequence[str], labels: Sequence[str] | None, *, with_tags: bool) -> bool:

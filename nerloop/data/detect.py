@@ -9,7 +9,7 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nerloop.data.checks import are_bare, as_tag
+from nerloop.data.checks import are_bare, is_tag
 from nerloop.data.column_layout import Split
 from nerloop.data.escapes import DOCUMENT
 from nerloop.data.folders import COLUMN_FORMATS, files_of, is_brat, is_folder
@@ -125,7 +125,7 @@ def _refuse_columns(file: BinaryIO, path: str, options: ReadOptions) -> None:
     first = next((text for _, text in decoded_lines(file, path) if text.strip()), "")
     file.seek(0)
     fields = first.split()
-    if len(fields) > 1 and not _is_json(first) and _is_tag(fields[-1], options):
+    if len(fields) > 1 and not _is_json(first) and is_tag(fields[-1], options.labels):
         raise RefusedError(f"{path}: found columns, not JSON: {shorten(first)}; set data.format to conll")
 
 
@@ -156,23 +156,15 @@ def _has_tags(lines: list[str], options: ReadOptions, separator: str = "") -> bo
         return False
     cells = zip(*(row for row in rows if len(row) == width), strict=True)
     columns = [Counter(cell.strip() for cell in column) for column in cells]
-    num_tags = [sum(n for cell, n in values.items() if _is_tag(cell, options)) for values in columns]
+    num_tags = [sum(n for cell, n in values.items() if is_tag(cell, options.labels)) for values in columns]
     # A few tags may be misspelt, and the first row may be a header; the reader will say so.
     return 3 * max(num_tags, default=0) >= 2 * number or any(map(are_bare, columns[1:]))
-
-
-def _is_tag(cell: str, options: ReadOptions) -> bool:
-    try:
-        as_tag(cell, options.labels, "")
-    except DataError:
-        return False
-    return True
 
 
 def _is_tsv_table(first: str, path: str, options: ReadOptions) -> bool:
     """Return whether a .tsv file is a table rather than columns: it has a column of sentence ids, or of texts."""
     cells = first.split("\t")
-    if len(cells) == 1 or any(_is_tag(cell.strip(), options) for cell in cells):
+    if len(cells) == 1 or any(is_tag(cell.strip(), options.labels) for cell in cells):
         return False
     return has_sentence_ids(cells) or _of_table("csv", path, options) == "csv_texts"
 
@@ -212,7 +204,7 @@ def _is_conllu(lines: Iterator[str]) -> bool:
     fields = next(rows, "").split("\t")
     if len(fields) != len(COLUMNS) or not (WORD.fullmatch(fields[0]) or NO_WORD.fullmatch(fields[0])):
         return False
-    return not _is_tag(fields[-1], ReadOptions())
+    return not is_tag(fields[-1], None)
 
 
 def _is_csv(line: str) -> bool:

@@ -18,7 +18,7 @@ MAX_RECORDS = 100
 
 
 def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[tuple[str, Any]]:
-    """Yield file:line and value of each record of a JSON file. An object with a list of records stands for these."""
+    """Yield file:line and value of each record of a JSON file. An object may hold a list of them."""
     for where, value in read_values(path, options.encoding, warnings.bad_record):
         try:
             yield from unwrapped(value, where, options)

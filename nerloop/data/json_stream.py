@@ -84,7 +84,7 @@ def _sequence(lines: Iterator[tuple[int, str]], path: str, on_error: OnError) ->
 
 
 def _values_of_line(text: str, where: str, error: DataError) -> list[tuple[str, Any]]:
-    """Return the objects or arrays that stand on one line, with file:line; none if there is anything else."""
+    """Return the objects or arrays of one line, each with file:line; none if the line has anything else."""
     found: list[tuple[str, Any]] = []
     if not isinstance(error.__cause__, json.JSONDecodeError) or error.__cause__.msg != "Extra data":
         return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from nerloop.data.checks import are_bare, as_tag, shorten_message
+from nerloop.data.checks import are_bare, is_tag, shorten_message
 from nerloop.data.column_names import (
     SPAN_COLUMNS,
     TAG_COLUMNS,
@@ -91,7 +91,7 @@ def layout_of(table: Table, options: ReadOptions) -> Layout:
     if options.token_column is not None:
         token = _find(options.token_column, (), table, "data.token_column")
         return _with_columns(table, options, token, has_header=_has_header(table, options))
-    if not is_known and any(_is_tag(cell, options) for cell in table.header):
+    if not is_known and any(is_tag(cell.strip(), options.labels) for cell in table.header):
         return _by_content(table, options, has_header=False)
     if not is_known and any(map(_is_long_text, table.header)):
         return _without_names(table, options)
@@ -183,7 +183,7 @@ def _has_header(table: Table, options: ReadOptions) -> bool:
         return True
     if tag is None:
         return not is_text(table.header[_find(token, (), table, "data.token_column")])
-    return not _is_tag(table.header[_find(tag, (), table, "data.tag_column")], options)
+    return not is_tag(table.header[_find(tag, (), table, "data.tag_column")].strip(), options.labels)
 
 
 def _find(name: str | None, usual: Sequence[str], table: Table, setting: str) -> int:
@@ -223,15 +223,8 @@ def _are_tags(cells: Sequence[Any], options: ReadOptions) -> bool:
     """Return whether all cells are tags (also only "O"), numbers of tags, or types without prefixes."""
     if not cells or not all(isinstance(cell, str | int) for cell in cells):
         return False
-    return all(_is_tag(cell, options) for cell in cells) or are_bare(Counter(str(cell).strip() for cell in cells))
-
-
-def _is_tag(cell: Any, options: ReadOptions) -> bool:
-    try:
-        as_tag(cell.strip() if isinstance(cell, str) else cell, options.labels, "")
-    except DataError:
-        return False
-    return True
+    values = [cell.strip() if isinstance(cell, str) else cell for cell in cells]
+    return all(is_tag(value, options.labels) for value in values) or are_bare(Counter(map(str, values)))
 
 
 def _note_on_words_and_tags(table: Table, token: int, tag: int, options: ReadOptions) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from nerloop.experiments.as_text import p_value, points, spread, verdict
+from nerloop.experiments.as_text import cost_rows, p_value, points, shown_metrics, spread, type_rows, verdict
 from nerloop.inspection.escaping import text
 
 STYLE = """
@@ -35,15 +35,11 @@ def as_html(comparison: dict[str, Any]) -> str:
         sections.append(
             _section("Settings that differ", _table(rows, ["setting", *(c["name"] for c in configurations)]))
         )
+    names = [one["name"] for one in configurations]
     for split in configurations[0]["per_type"]:
-        types = sorted({type_ for one in configurations for type_ in one["per_type"].get(split, {})})
-        rows = [[t, *(_cell(one["per_type"][split].get(t)) for one in configurations)] for t in types]
-        if rows:
-            headings = ["type", *(c["name"] for c in configurations)]
-            sections.append(_section(f"F1 by type, {split}", _table(rows, headings)))
-    names = list(dict.fromkeys(name for one in configurations for name in one["cost"]))
-    rows = [[n, *(spread(one["cost"][n], 1, 2) if n in one["cost"] else "" for one in configurations)] for n in names]
-    sections.append(_section("Cost", _table(rows, ["", *(c["name"] for c in configurations)])))
+        if rows := type_rows(configurations, split):
+            sections.append(_section(f"F1 by type, {split}", _table(rows, ["type", *names])))
+    sections.append(_section("Cost", _table(cost_rows(configurations, {}, 2), ["", *names])))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -70,7 +66,7 @@ def _cell(summary: dict[str, Any] | None) -> str:
 
 
 def _scores(configurations: list[dict[str, Any]]) -> str:
-    metrics = list(dict.fromkeys([configurations[0]["metric"], "precision", "recall"]))
+    metrics = shown_metrics(configurations)
     rows = [
         [one["name"], split, decoding, *(_cell(scored.get(name)) for name in metrics)]
         for one in configurations

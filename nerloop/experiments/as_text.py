@@ -15,8 +15,11 @@ def as_text(comparison: dict[str, Any]) -> str:
         names = [one["name"] for one in configurations]
         rows = [[name, *map(_setting, values)] for name, values in comparison["differing_settings"].items()]
         parts.append(plain_table(rows, ["setting", *names]))
-    parts += [types for split in configurations[0]["per_type"] if (types := _types(configurations, split))]
-    parts.append(plain_table(*_costs(configurations)))
+    names = [one["name"] for one in configurations]
+    for split in configurations[0]["per_type"]:
+        if rows := type_rows(configurations, split):
+            parts.append(plain_table(rows, [f"F1 on {split}", *names]))
+    parts.append(plain_table(cost_rows(configurations, {"memory_gib": 2}, 1), ["cost", *names]))
     parts.append("\n".join(map(verdict, comparison["pairs"])) or "one configuration: nothing to compare it with")
     return "\n\n".join(parts)
 
@@ -70,43 +73,31 @@ def _scores(configurations: list[dict[str, Any]]) -> tuple[list[list[str]], list
     for one in configurations:
         for decoding, by_split in one["decodings"].items():
             for split, metrics in by_split.items():
-                shown = [spread(metrics[name]) if name in metrics else "" for name in _shown(configurations)]
+                shown = [spread(metrics[name]) if name in metrics else "" for name in shown_metrics(configurations)]
                 rows.append([one["name"], split, decoding, str(len(one["seeds"])), *shown])
-    return rows, ["configuration", "split", "decoding", "seeds", *_shown(configurations)]
+    return rows, ["configuration", "split", "decoding", "seeds", *shown_metrics(configurations)]
 
 
-def _shown(configurations: list[dict[str, Any]]) -> list[str]:
+def shown_metrics(configurations: list[dict[str, Any]]) -> list[str]:
+    """Return the metrics that tables of scores have."""
     return list(dict.fromkeys([configurations[0]["metric"], "precision", "recall"]))
 
 
-def _types(configurations: list[dict[str, Any]], split: str) -> str:
-    types = sorted({type_ for one in configurations for type_ in one["per_type"].get(split, {})})
-    rows = [
-        [
-            type_,
-            *(
-                spread(found[type_]) if type_ in (found := one["per_type"].get(split, {})) else ""
-                for one in configurations
-            ),
-        ]
-        for type_ in types
-    ]
-    return plain_table(rows, [f"F1 on {split}", *(one["name"] for one in configurations)]) if rows else ""
+def type_rows(configurations: list[dict[str, Any]], split: str) -> list[list[str]]:
+    """Return a row for each entity type: its name, and its F1 on a split in each configuration."""
+    found = [one["per_type"].get(split, {}) for one in configurations]
+    types = sorted({type_ for of_one in found for type_ in of_one})
+    return [[t, *(spread(of_one[t]) if t in of_one else "" for of_one in found)] for t in types]
 
 
-def _costs(configurations: list[dict[str, Any]]) -> tuple[list[list[str]], list[str]]:
-    names = list(dict.fromkeys(name for one in configurations for name in one["cost"]))
-    rows = [
-        [
-            name,
-            *(
-                spread(one["cost"][name], 1, 1 if name != "memory_gib" else 2) if name in one["cost"] else ""
-                for one in configurations
-            ),
-        ]
+def cost_rows(configurations: list[dict[str, Any]], digits: dict[str, int], otherwise: int) -> list[list[str]]:
+    """Return a row for each kind of cost, with `digits` decimals by its name."""
+    found = [one["cost"] for one in configurations]
+    names = dict.fromkeys(name for of_one in found for name in of_one)
+    return [
+        [name, *(spread(of_one[name], 1, digits.get(name, otherwise)) if name in of_one else "" for of_one in found)]
         for name in names
     ]
-    return rows, ["cost", *(one["name"] for one in configurations)]
 
 
 def _setting(value: Any) -> str:

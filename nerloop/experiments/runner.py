@@ -25,6 +25,7 @@ from nerloop.run.folder import METRICS
 from nerloop.run.lock import FolderLock
 
 POLL_SECONDS = 0.5
+BAR = "{desc}: {n:.1f}/{total} {unit}s |{bar}| {elapsed} gone, {remaining} left"
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,6 @@ def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, titl
         stop([one for one, _ in running.values()])
 
 
-BAR = "{desc}: {n:.1f}/{total} {unit}s |{bar}| {elapsed} gone, {remaining} left"
-
-
 def claim(folder: Path) -> FolderLock | None:
     """Take and return the lock of a run; None if another process holds it or has finished the run meanwhile."""
     lock = FolderLock()
@@ -147,6 +145,12 @@ def stop(running: Sequence[Running]) -> None:
     for one in running:
         one.process.wait()
         one.lock.release()
+
+
+def refuse_run_dir(name: str, config: Config) -> None:
+    """Raise ConfigError, starting with `name`, for a configuration that names the folder of its run."""
+    if config.run.dir is not None:
+        raise ConfigError(f"{name}: run.dir is {shorten(config.run.dir)}, expected none: each run has its own folder")
 
 
 def length_of(config: Config) -> tuple[str, float]:

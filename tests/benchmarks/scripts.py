@@ -2,7 +2,7 @@
 
     python tests/benchmarks/scripts.py
 
-The samples are real sentences; names stand in brackets, as an annotator marks them: without the particles and case
+The samples are real sentences; names are in brackets, as an annotator marks them: without the particles and case
 endings that some languages write on the name.
 """
 

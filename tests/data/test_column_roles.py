@@ -79,7 +79,7 @@ SAMPLES = {
         "s1 EU B-ORG\ns1 rejects O\ns1 it O\n\ns2 Peter B-PER\ns2 left O\ns2 us O\n",
         ["EU/B-ORG rejects/O it/O", "Peter/B-PER left/O us/O"],
     ),
-    "a source behind the tags": (
+    "a source after the tags": (
         "EU B-ORG news\nrejects O news\n\nPeter B-PER web\nleft O web\n",
         ["EU/B-ORG rejects/O", "Peter/B-PER left/O"],
     ),

@@ -29,7 +29,7 @@ TOKENS = [
     ("New York-based AT&T a/b x@y.org snake_case", "New York - based AT & T a / b x @ y.org snake _ case"),
     ("in Hawaii.Angela", "in Hawaii . Angela"),
     ("example.com. Next", "example.com . Next"),
-    # What stands before or after an apostrophe may be a name.
+    # The part before or after an apostrophe may be a name.
     ("Obama's company's dogs' Ankara'da", "Obama 's company 's dogs ' Ankara 'da"),
     ("l'Italie dell’Italia L'Oréal I'm", "l' Italie dell’ Italia L' Oréal I'm"),
     # Scripts.

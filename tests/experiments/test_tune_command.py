@@ -351,7 +351,7 @@ def test_a_study_that_is_killed_twice_ends_with_its_trials(folder):
         assert one["seeds"] == [1, 2]
         assert one["luck"] == pytest.approx(one["value"] - one["new"]["mean"])
     assert "luck" in done.stdout
-    # What is left behind
+    # The files of the study
     best = parse(["--config", str(study / "best.yaml")])
     (chosen,) = [trial for trial in found["trials"] if trial["number"] == found["best"]]
     assert best.train.learning_rate == chosen["settings"]["train.learning_rate"]

@@ -80,7 +80,7 @@ def _token_span(value: Any, begin: int, num_tokens: int, where: str, warnings: R
 def _without_overlaps(
     example: Example, spans: Sequence[Span], options: ReadOptions, warnings: ReadWarnings
 ) -> list[Span]:
-    """Return token spans without overlaps. Character spans stand for them, so that messages show text."""
+    """Return token spans without overlaps. They are compared as character spans, so that messages show text."""
     places = lay_out(example.tokens, 0)
     in_text = {Span(places[s.start][0], places[s.end - 1][1], s.type): s for s in reversed(spans)}
     record = TextRecord(" ".join(example.tokens), tuple(in_text), example.location, "")
