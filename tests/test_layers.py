@@ -21,13 +21,14 @@ LAYERS = [
     {"model", "optim", "distributed"},
     {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
     {"training", "experiments"},
-    {"train", "compare", "tune", "predict", "convert", "inspect"},
+    {"train", "compare", "tune", "predict", "convert", "inspect", "push"},
 ]
 
 # Third party -> the folders and files that may import it.
 DOORS = {
     "jsonargparse": {"config/parse.py"},
     "datasets": {"data/hub.py"},
+    "huggingface_hub": {"data/hub.py", "evaluation/model_card.py", "push.py", "run/logging.py"},
     "pyarrow": {"data", "data/readers/tables.py", "batching/features.py"},
     "regex": {"data/segmentation.py"},
     "seqeval": {"evaluators/seqeval.py"},

@@ -139,6 +139,8 @@ class RunSettings:
     """steps between logged metrics"""
     score_pipeline: int = 1000
     """validation sentences that transformers' `pipeline` is scored on at the end (0: none)"""
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """where metrics go besides metrics.jsonl: tensorboard, mlflow, wandb, trackio, or another one of accelerate"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """of the messages in the terminal"""
     profile: int = 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from nerloop.alignment import Alignment
 from nerloop.config import Config
 from nerloop.evaluation.tables import markdown_table, metrics_table, pipeline_f1
+from nerloop.run.folder import short_name
 
 DOCUMENTS = (
     "The model was trained on windows of several sentences of a document. Give it whole documents: sentences in their "
@@ -23,11 +26,8 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
     decoding = results["decoding"]
     split = "test" if "test" in results else "validation"
     metrics = results.get(split, {}).get("best", {}).get(decoding)
-    front = ["---", "library_name: transformers", "pipeline_tag: token-classification"]
-    front += ["tags:", "- named-entity-recognition", "- nerloop"]
-    if base and not Path(base).exists():
-        front.append(f"base_model: {base}")
-    parts = ["\n".join([*front, "---"]), f"# Named entities: {', '.join(sorted({x[2:] for x in labels if x != 'O'}))}"]
+    front = f"---\n{_metadata(config, split, metrics or {})}\n---"
+    parts = [front, f"# Named entities: {', '.join(sorted({x[2:] for x in labels if x != 'O'}))}"]
     origin = base or "a small encoder with random weights (nerloop's demo)"
     parts.append(f"Fine-tuned with nerloop from `{origin}` on `{config.data_name}`.")
     if metrics:
@@ -61,3 +61,28 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
             "text at the model's limit."
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _metadata(config: Config, split: str, metrics: Mapping[str, Any]) -> str:
+    """Return the metadata of a model card as the hub defines them, in YAML. Paths on this machine are left out."""
+    base, dataset = config.model.name_or_path, config.data.dataset
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="token-classification",
+        tags=["named-entity-recognition", "nerloop"],
+        base_model=base if base and not Path(base).exists() else None,
+        datasets=[dataset] if dataset and not Path(dataset).exists() else None,
+    )
+    figures = {n: float(metrics[n]) for n in ("f1", "precision", "recall", "accuracy") if n in metrics}
+    if figures:
+        name = short_name(config.data_name)
+        data.model_name = f"{short_name(base or 'encoder')}-{name}"
+        data.eval_results = [
+            EvalResult(
+                task_type="token-classification", task_name="Named entity recognition", dataset_type=dataset or name,
+                dataset_name=name, dataset_config=config.data.dataset_config, dataset_split=split, metric_type=metric,
+                metric_name=metric.capitalize(), metric_value=round(value, 6),
+            )
+            for metric, value in figures.items()
+        ]  # fmt: skip
+    return data.to_yaml()

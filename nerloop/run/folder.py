@@ -99,7 +99,11 @@ class Run:
 
 def new_folder(config: Config) -> Path:
     """Return a path that does not exist yet: runs/<time>-<model>-<data>."""
-    parts = [time.strftime("%Y%m%d-%H%M%S"), _short(config.model.name_or_path or "encoder"), _short(config.data_name)]
+    parts = [
+        time.strftime("%Y%m%d-%H%M%S"),
+        short_name(config.model.name_or_path or "encoder"),
+        short_name(config.data_name),
+    ]
     folder = Path("runs", "-".join(parts))
     number = 2
     while folder.exists():  # two launches within one second
@@ -108,7 +112,7 @@ def new_folder(config: Config) -> Path:
     return folder
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Return a name fit for a folder: "a/bert-base-NER" -> "bert-base-NER", "wikigold/train.conll" -> "wikigold"."""
     path = Path(name)
     if path.suffix in DATA_SUFFIXES:

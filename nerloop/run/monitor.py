@@ -11,14 +11,15 @@ from typing import Any
 from nerloop.batching.plan import Step
 from nerloop.run.meter import Meter
 from nerloop.run.profiling import profiling
-from nerloop.run.tracking import Tracker
+from nerloop.run.trackers import TENSORBOARD
+from nerloop.run.tracking import Tracker, scalars
 from nerloop.types import MicroBatch
 
 
 class Monitor:
     """Collects the metrics of steps and evaluations; only the main process writes them.
 
-    They go to metrics.jsonl, TensorBoard and the terminal. The metrics of a step are read from a GPU one step later,
+    They go to metrics.jsonl, the trackers and the terminal. The metrics of a step are read from a GPU one step later,
     when they have arrived, so the loop never waits for the device. At most one step is pending.
     """
 
@@ -32,6 +33,8 @@ class Monitor:
         check_finite: Callable[[int], None],
         trace_steps: int = 0,
         warmup_steps: int = 0,
+        trackers: Sequence[str] = (TENSORBOARD,),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Take where to write and what to trace.
 
@@ -43,8 +46,12 @@ class Monitor:
             check_finite: called with the first step whose gradient was not finite, or -1; raises TrainingError
             trace_steps: steps to trace for run.profile (0: none)
             warmup_steps: steps before the trace
+            trackers: names of `run.trackers`
+            settings: by dotted name, for trackers
         """
-        self._tracker = Tracker(folder, first_step=first_step, num_steps=num_steps, is_main=is_main)
+        self._tracker = Tracker(
+            folder, first_step=first_step, num_steps=num_steps, is_main=is_main, trackers=trackers, settings=settings
+        )
         self._trace = profiling(trace_steps, folder, is_main=is_main, skipped=warmup_steps)
         self._check_finite = check_finite
         self._meter = Meter()
@@ -105,6 +112,10 @@ class Monitor:
     def log_evaluation(self, step: int, metrics: Mapping[str, Any], *, epoch: float, best: float | None) -> None:
         """Log the metrics of the validation split."""
         self._tracker.log(step, {"epoch": epoch, "split": "validation", **metrics, "best": best})
+
+    def log_best(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
+        """Log the metrics of the best weights to the trackers alone, at the last step."""
+        self._tracker.log_scalars(step, scalars({"split": f"{split}_best", **metrics}))
 
     def log_text(self, tag: str, markdown: str, step: int) -> None:
         """Write a text to TensorBoard."""

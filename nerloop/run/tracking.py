@@ -1,4 +1,4 @@
-"""Write metrics to metrics.jsonl and TensorBoard, and show them in the terminal."""
+"""Write metrics to metrics.jsonl, TensorBoard and other trackers, and show them in the terminal."""
 
 from __future__ import annotations
 
@@ -6,21 +6,35 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from nerloop.run.folder import METRICS
+from nerloop.run.trackers import TENSORBOARD, Trackers
 
 NO_CURVES = ("epoch", "tokens", "gold_spans")
 """Metrics that are not drawn as curves over the steps."""
 
 
 class Tracker:
-    """Writes metrics and texts to metrics.jsonl, TensorBoard and the terminal. Only the main process writes."""
+    """Writes metrics and texts to metrics.jsonl, the trackers and the terminal. Only the main process writes."""
 
-    def __init__(self, folder: Path, *, first_step: int, num_steps: int, is_main: bool) -> None:
-        """Open the files of `folder`. TensorBoard drops its values of the steps after `first_step`."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        first_step: int,
+        num_steps: int,
+        is_main: bool,
+        trackers: Sequence[str] = (TENSORBOARD,),
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open the files of `folder`. TensorBoard drops its values of the steps after `first_step`.
+
+        The other trackers of `run.trackers` get the settings, by dotted name.
+        """
         self._is_main = is_main
         self._postfix: dict[str, str] = {}
         self._num_steps = num_steps
@@ -30,7 +44,10 @@ class Tracker:
         from tqdm import tqdm
 
         self._file = (folder / METRICS).open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+        self._writer = None
+        if TENSORBOARD in trackers:
+            self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+        self._others = Trackers(trackers, folder, settings or {})
         self._has_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=num_steps,
@@ -42,27 +59,27 @@ class Tracker:
         )
 
     def log(self, step: int, figures: dict[str, Any]) -> None:
-        """Write one object to metrics.jsonl and its numbers to TensorBoard, under the split's name or "train"."""
+        """Write one object to metrics.jsonl, and its numbers to the trackers."""
         if not self._is_main:
             return
         self._file.write(json.dumps({"step": step, **figures}, ensure_ascii=False) + "\n")
         self._file.flush()
-        group = figures.get("split", "train")
-        for name, value in figures.items():
-            if name in ("timing", "per_type") and isinstance(value, dict):
-                for part, figure in value.items():
-                    if isinstance(figure, dict):
-                        self._writer.add_scalar(f"{group}_f1_per_type/{part}", figure.get("f1", 0.0), step)
-                    else:
-                        self._writer.add_scalar(f"{group}_speed/{part}", figure, step)
-            elif isinstance(value, int | float) and name not in NO_CURVES:
-                self._writer.add_scalar(f"{group}/{name}", value, step)
-        self._writer.flush()
+        self.log_scalars(step, scalars(figures))
         self._show(step, figures)
+
+    def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers to the trackers alone."""
+        if not self._is_main:
+            return
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+        self._others.log(step, values)
 
     def log_text(self, tag: str, markdown: str, step: int) -> None:
         """Write a text to TensorBoard."""
-        if self._is_main:
+        if self._is_main and self._writer is not None:
             self._writer.add_text(tag, markdown, step)
 
     def sync(self) -> None:
@@ -103,9 +120,31 @@ class Tracker:
         if not self._is_main:
             return
         self._bar.close()
+        self._others.close()
         for file in (self._writer, self._file):
             try:
-                file.close()
+                if file is not None:
+                    file.close()
             except OSError:
                 if error is None:  # on a full disk, closing repeats the error of the write before
                     raise
+
+
+def scalars(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a line of metrics.jsonl by their names in trackers: under the split's name or "train".
+
+    {"split": "validation", "f1": 0.5, "per_type": {"PER": {"f1": 0.25}}} -> {"validation/f1": 0.5,
+    "validation_f1_per_type/PER": 0.25}
+    """
+    group = figures.get("split", "train")
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        if name in ("timing", "per_type") and isinstance(value, dict):
+            for part, figure in value.items():
+                if isinstance(figure, dict):
+                    found[f"{group}_f1_per_type/{part}"] = figure.get("f1", 0.0)
+                else:
+                    found[f"{group}_speed/{part}"] = figure
+        elif isinstance(value, int | float) and name not in NO_CURVES:
+            found[f"{group}/{name}"] = value
+    return found

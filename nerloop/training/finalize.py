@@ -70,7 +70,9 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
         log.info("scoring the test split")
         results["test"] = {"best": score_split(training, "test", run.folder)}
     for split, metrics in results.items():
-        markdown = evaluation_markdown(metrics["best"][training.predictor.main_decoding])
+        main = metrics["best"][training.predictor.main_decoding]
+        monitor.log_best(state.step, split, main)
+        markdown = evaluation_markdown(main)
         monitor.log_text(f"{split} (best)", markdown, best_step)
     if "validation" in training.splits and (pipeline_f1 := _pipeline_f1(training)):
         results["validation"]["pipeline"] = pipeline_f1

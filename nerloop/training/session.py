@@ -24,6 +24,7 @@ from nerloop.run.folder import ENVIRONMENT, Run
 from nerloop.run.lock import FolderLock
 from nerloop.run.logging import logging_to_terminal, release_log
 from nerloop.run.signals import Interruption
+from nerloop.run.trackers import check_trackers
 
 log = logging.getLogger("nerloop.train")
 
@@ -74,6 +75,7 @@ def open_session(config: Config, *, started: float | None = None) -> Iterator[Se
     """
     started = time.perf_counter() if started is None else started
     validate(config)
+    check_trackers(config.run.trackers)
     with contextlib.ExitStack() as held:
         held.enter_context(keeping_torch_settings())
         accelerator, precision = launch.start(config)

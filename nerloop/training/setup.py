@@ -200,6 +200,8 @@ def open_monitor(training: Training, state: State, run: Run) -> Monitor:
         check_finite=training.check_finite,
         trace_steps=trace_steps,
         warmup_steps=max(SKIPPED, warmup),
+        trackers=training.config.run.trackers,
+        settings=training.config.resolved().to_flat(),
     )
 
 

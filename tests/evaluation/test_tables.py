@@ -230,11 +230,16 @@ def test_the_final_report_without_held_out_data(tmp_path):
 def test_the_model_card():
     card = model_card(CONFIG, RESULTS, ("O", "B-PER", "I-PER", "B-CLUB-NAME"), FIRST)
     assert card.startswith(
-        "---\nlibrary_name: transformers\npipeline_tag: token-classification\n"
+        "---\nbase_model: org/encoder\nlibrary_name: transformers\npipeline_tag: token-classification\n"
         "tags:\n- named-entity-recognition\n- nerloop\n"
-        "base_model: org/encoder\n---\n\n# Named entities: CLUB-NAME, PER\n\n"
+        "model-index:\n- name: encoder-news\n  results:\n  - task:\n      type: token-classification\n"
+        "      name: Named entity recognition\n    dataset:\n      name: news\n      type: news\n"
+        "      split: validation\n    metrics:\n    - type: f1\n      value: 0.571429\n      name: F1\n"
+    )
+    assert (
+        "\n---\n\n# Named entities: CLUB-NAME, PER\n\n"
         "Fine-tuned with nerloop from `org/encoder` on `news/train.conll`.\n\n"
-        "On the validation split, decoded with `viterbi`:\n\n| type | precision |"
+        "On the validation split, decoded with `viterbi`:\n\n| type | precision |" in card
     )
     assert "| all | 0.5000 | 0.6667 | 0.5714 | 3 |" in card
     assert (
