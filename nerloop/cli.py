@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from nerloop.data.formats import FORMATS
-from nerloop.data.options import SETTINGS
+from nerloop.data.options import SETTINGS, ReadOptions
 from nerloop.errors import STOPPED, Interrupted, NerloopError
 
 
@@ -28,6 +28,13 @@ def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = F
             nargs="+" if setting.name == "labels" else None,
             help=setting.metadata["help"] + ("; default: as in training" if is_saved else ""),
         )
+
+
+def read_options(arguments: argparse.Namespace, saved: ReadOptions, *, for_prediction: bool = False) -> ReadOptions:
+    """Return how the files are read: as the flags say, else as the model's training files were; formats may differ."""
+    given = {s.name: getattr(arguments, s.name) for s in SETTINGS}
+    kept = {s.name: getattr(saved, s.name) for s in SETTINGS if given[s.name] is None and not s.metadata["is_of_files"]}
+    return ReadOptions(**{**given, **kept}, for_prediction=for_prediction)
 
 
 def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:

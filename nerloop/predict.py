@@ -16,8 +16,6 @@ from dataclasses import replace
 
 from nerloop import cli
 from nerloop.alignment.document import describe_lone_sentences
-from nerloop.data import ReadOptions
-from nerloop.data.options import SETTINGS
 from nerloop.evaluation.source import Source
 from nerloop.evaluators import Counts
 from nerloop.inspection.first_sentence import describe_sentence
@@ -96,7 +94,9 @@ def predict(arguments: argparse.Namespace) -> None:
     for flag in ("output", "metrics"):
         if (target := getattr(arguments, flag)) is not None and is_main:
             refuse_input_as_output(files, f"--{flag} ", target)
-    with Source.of(files, read_options(arguments, saved.read_options), is_reader=is_main) as source:
+    with Source.of(
+        files, cli.read_options(arguments, saved.read_options, for_prediction=True), is_reader=is_main
+    ) as source:
         known = collectives.broadcast_from_main(accelerator, source.look_through)
         predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
         if getattr(predictor.alignment, "needs_documents", False) and (
@@ -137,13 +137,6 @@ def predict(arguments: argparse.Namespace) -> None:
             if arguments.metrics:
                 with writing(arguments.metrics) as write_lines:
                     write_lines([json.dumps(metrics, indent=1) + "\n"])
-
-
-def read_options(arguments: argparse.Namespace, saved: ReadOptions) -> ReadOptions:
-    """Return how the files are read: as the flags say, else as the model's training files were; formats may differ."""
-    given = {s.name: getattr(arguments, s.name) for s in SETTINGS}
-    kept = {s.name: getattr(saved, s.name) for s in SETTINGS if given[s.name] is None and not s.metadata["is_of_files"]}
-    return ReadOptions(**{**given, **kept}, for_prediction=True)
 
 
 def _output_format(name: str, target: str, *, is_lines: bool) -> str:

@@ -21,7 +21,7 @@ LAYERS = [
     {"model", "optim", "distributed"},
     {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
     {"training", "experiments"},
-    {"train", "compare", "tune", "predict", "convert", "inspect", "push"},
+    {"train", "compare", "tune", "predict", "convert", "inspect", "evaluate", "push"},
 ]
 
 # Third party -> the folders and files that may import it.

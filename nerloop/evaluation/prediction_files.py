@@ -58,6 +58,7 @@ def write_nothing(examples: Sequence[Example], tagged: Sequence[Prediction]) -> 
 def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str) -> Iterable[str]:
     """Yield a JSON object a sentence: tokens, gold (if known), tags, spans with text and confidence.
 
+    Where gold spans are tagged "O" throughout, `missed` has them, with the confidence of those tags.
     Sentences of texts also have `location`, `document`, `offsets` and `character_spans`, and the first one of each
     record what leads back to it, as `source`.
     """
@@ -70,10 +71,18 @@ def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Prediction], decod
             {**span, "text": " ".join(example.tokens[span["start"] : span["end"]])}
             for span in prediction.spans(decoding)
         ]
+        if missed := missed_spans(example, prediction, decoding):
+            record["missed"] = missed
         record |= _character_spans(example, prediction, decoding)
         line = json.dumps(record, ensure_ascii=False)
         # Fields of the source may hold half a surrogate pair, which can only be written as an escape.
         yield (line if example.source is None or _is_text(line) else json.dumps(record)) + "\n"
+
+
+def missed_spans(example: Example, prediction: Prediction, decoding: str) -> list[dict[str, Any]]:
+    """Return the gold spans of whole tokens that no predicted span overlaps; see `Prediction.missed`."""
+    gold = (span for span in to_spans(example.tags) if span not in example.widened)
+    return prediction.missed(gold, decoding)
 
 
 def _is_text(line: str) -> bool:

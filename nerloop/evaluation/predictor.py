@@ -21,8 +21,8 @@ from nerloop.distributed.collectives import gather
 from nerloop.evaluators import Counts, Evaluator, count_examples
 from nerloop.model.forward import feature_logits
 from nerloop.run.signals import Interruption
-from nerloop.tags import Scheme, to_spans
-from nerloop.types import Example, Feature
+from nerloop.tags import OUTSIDE, Scheme, to_spans
+from nerloop.types import Example, Feature, Span
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,6 +43,18 @@ class Prediction:
         return [
             {**span._asdict(), "confidence": round(float(self.probabilities[span.start : span.end].mean()), 6)}
             for span in to_spans(self.tags[decoding])
+        ]
+
+    def missed(self, gold: Iterable[Span], decoding: str) -> list[dict[str, Any]]:
+        """Return the gold spans that no predicted span overlaps, as `spans` does; all their tokens are tagged "O".
+
+        Their confidence is the mean probability of those tags: how sure the model was that nothing is there.
+        """
+        tags = self.tags[decoding]
+        return [
+            {**span._asdict(), "confidence": round(float(self.probabilities[span.start : span.end].mean()), 6)}
+            for span in gold
+            if all(tag == OUTSIDE for tag in tags[span.start : span.end])
         ]
 
 

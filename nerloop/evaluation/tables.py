@@ -92,8 +92,10 @@ def final_report(
     if entities:
         parts.append(entities)
     model, logs = shlex.quote(str(folder / "model")), folder if folder.parent == Path() else folder.parent
+    report = f"report       {folder / 'report.html'}\n" if {"test", "validation"} & results.keys() else ""
     parts.append(
         f"model        {folder / 'model'}\n"
+        f"{report}"
         f"predict      python -m nerloop.predict --model {model}{flags} FILE\n"
         f"TensorBoard  tensorboard --logdir {shlex.quote(str(logs))}"
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 from nerloop.experiments.as_text import cost_rows, p_value, points, shown_metrics, spread, type_rows, verdict
 from nerloop.inspection.escaping import text
+from nerloop.inspection.page import page, section, table
 
 STYLE = """
 .runs circle { fill: var(--accent); fill-opacity: .55; }
@@ -20,7 +20,6 @@ ROW, TOP = 46, 16  # pixels
 
 def as_html(comparison: dict[str, Any]) -> str:
     """Return a comparison, as `compare` returns it, as an HTML page."""
-    style = resources.files("nerloop.inspection").joinpath("page.css").read_text(encoding="utf-8") + STYLE
     configurations, pairs = comparison["configurations"], comparison["pairs"]
     sections = []
     if pairs:
@@ -40,25 +39,15 @@ def as_html(comparison: dict[str, Any]) -> str:
         if rows := type_rows(configurations, split):
             sections.append(_section(f"F1 by type, {split}", _table(rows, ["type", *names])))
     sections.append(_section("Cost", _table(cost_rows(configurations, {}, 2), ["", *names])))
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>nerloop: comparison</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>Comparison over seeds</h1>\n{''.join(sections)}</main>\n</body>\n</html>\n"
-    )
+    return page("comparison", "Comparison over seeds", sections, style=STYLE)
 
 
 def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{text(title)}</h2>\n{body}\n</section>\n"
+    return section(text(title), body)
 
 
 def _table(rows: list[list[str]], headings: list[str]) -> str:
-    def line(cells: list[str], tag: str) -> str:
-        made = (f"<{tag}{' class=n' if i else ''}>{text(cell)}</{tag}>" for i, cell in enumerate(cells))
-        return f"<tr>{''.join(made)}</tr>"
-
-    return f'<div class="scroll"><table>{line(headings, "th")}{"".join(line(row, "td") for row in rows)}</table></div>'
+    return table([text(cell) for cell in headings], [[text(cell) for cell in row] for row in rows])
 
 
 def _cell(summary: dict[str, Any] | None) -> str:

@@ -5,8 +5,7 @@ Text of the data is escaped and keeps its own direction, also right to left. Con
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from importlib import resources
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from nerloop.inspection.charts import histogram, type_bars
 from nerloop.inspection.escaping import text
 from nerloop.inspection.finding import Finding, Severity, count_of
 from nerloop.inspection.inspection import PERCENTILES, Inspection, percentiles
+from nerloop.inspection.page import cards, hues_of, page, section, table
 from nerloop.inspection.parts import Part
 from nerloop.tags import to_spans
 from nerloop.types import Example
@@ -29,24 +29,17 @@ MOST_TYPES = 40
 def as_html(inspection: Inspection) -> str:
     """Return an inspection as an HTML page."""
     types = sorted({type_ for spans in inspection.spans_per_split().values() for type_ in spans})
-    hues = {type_: round(205 + i * 137.5) % 360 for i, type_ in enumerate(types)}  # golden angle: hues lie far apart
-    style = resources.files("nerloop.inspection").joinpath("page.css").read_text(encoding="utf-8")
+    hues = hues_of(types)
     sections = [
-        _section("Files", _cards(inspection) + _files_table(inspection)),
-        _section(_summary(inspection.findings), "".join(map(_finding, inspection.findings))),
+        section("Files", _cards(inspection) + _files_table(inspection)),
+        section(_summary(inspection.findings), "".join(map(_finding, inspection.findings))),
     ]
     if types:
-        sections.append(_section("Types", _types(inspection, types, hues)))
+        sections.append(section("Types", _types(inspection, types, hues)))
     if inspection.parts:
-        sections.append(_section("Lengths", _lengths(inspection)))
-        sections += [_section(f"Sentences of {text(p.path)}", _examples(p, hues)) for p in inspection.parts]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>nerloop: the data</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>Check before training</h1>\n{''.join(sections)}</main>\n</body>\n</html>\n"
-    )
+        sections.append(section("Lengths", _lengths(inspection)))
+        sections += [section(f"Sentences of {text(p.path)}", _examples(p, hues)) for p in inspection.parts]
+    return page("the data", "Check before training", sections)
 
 
 def tagged(example: Example, hues: dict[str, int]) -> str:
@@ -73,10 +66,6 @@ def _token(token: str) -> str:
     return text(token) or '<span class="more" dir="ltr">(empty)</span>'
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}\n</section>\n"
-
-
 def _cards(inspection: Inspection) -> str:
     statistics = [part.statistics for part in inspection.parts]
     figures = [
@@ -89,8 +78,7 @@ def _cards(inspection: Inspection) -> str:
         subwords = sum(p.subwords.num_subwords for p in inspection.parts if p.subwords is not None)
         figures.append(("subwords a token", f"{subwords / max(1, sum(s.num_tokens for s in statistics)):.2f}"))
         figures.append(("subwords a window", f"{inspection.limit.max_length:,}"))
-    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures)
-    return f'<dl class="cards">{cards}</dl>'
+    return cards(figures)
 
 
 def _files_table(inspection: Inspection) -> str:
@@ -101,17 +89,7 @@ def _files_table(inspection: Inspection) -> str:
         )
         for part in inspection.parts
     ]  # fmt: skip
-    return _table(("split and file", "sentences", "tokens", "spans"), rows) if rows else ""
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{'' if i == 0 else ' class=n'}>{cell}</{tag}>" for i, cell in enumerate(cells))
-
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{line(headings, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return table(("split and file", "sentences", "tokens", "spans"), rows) if rows else ""
 
 
 def _summary(findings: Sequence[Finding]) -> str:
@@ -168,7 +146,7 @@ def _lengths(inspection: Inspection) -> str:
             + (f" and become {count_of(num_windows, 'window')}" if num_long else "")
             + ".</p>"
         )
-    return f'<div class="charts">{"".join(figures)}</div>{_table(headings, rows)}{note}'
+    return f'<div class="charts">{"".join(figures)}</div>{table(headings, rows)}{note}'
 
 
 def _examples(part: Part, hues: dict[str, int]) -> str:

@@ -20,7 +20,7 @@ from nerloop.run import atomic
 CONFIG, STATUS, METRICS, RESULTS, ENVIRONMENT = (
     "config.yaml", "status.json", "metrics.jsonl", "results.json", "environment.json"
 )  # fmt: skip
-CHECKPOINTS, MODEL, IDENTITY = "checkpoints", "model", "identity.json"
+CHECKPOINTS, MODEL, IDENTITY, REPORT = "checkpoints", "model", "identity.json", "report.html"
 DATA_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".jsonl", ".json")
 
 

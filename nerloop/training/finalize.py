@@ -1,4 +1,4 @@
-"""The end of a run: score and save the best weights; write the model card, results.json and predictions files."""
+"""The end of a run: score and save the best weights; write model card, results.json, report.html, predictions files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from nerloop.distributed.collectives import gather
 from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline, f1_of
 from nerloop.evaluation.predictor import Split
+from nerloop.evaluation.report.as_html import as_html
+from nerloop.evaluation.report.breakdown import TrainingNames
+from nerloop.evaluation.report.predictions import analysis_of_run
 from nerloop.evaluation.tables import evaluation_markdown, example_line, final_report
 from nerloop.evaluators import Counts
 from nerloop.model.saved import SavedModel, code_flags
 from nerloop.objectives.parameters import detach, learned_by
 from nerloop.optim.pruned_embedding import restore
-from nerloop.run.atomic import write_folder, write_json
+from nerloop.run.atomic import write_folder, write_json, write_text
 from nerloop.run.checkpoint import num_bytes_of
-from nerloop.run.folder import RESULTS, Run
+from nerloop.run.folder import REPORT, RESULTS, Run
 from nerloop.run.monitor import Monitor
 from nerloop.tags import OUTSIDE
 from nerloop.training.scoring import load_best, metrics_of_best, score_split
@@ -87,6 +90,7 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
     if training.is_main:
         save_model(run.model, training, results)
         write_json(run.folder / RESULTS, results)
+        write_report(training, run, results)
         run.set_status("done", step=state.step)
     training.accelerator.wait_for_everyone()
     return Results(results, folder=run.folder, sample=sample)
@@ -109,6 +113,17 @@ def save_model(folder: Path, training: Training, results: dict[str, Any]) -> Non
         (beside / "README.md").write_text(card, encoding="utf-8")
 
     write_folder(folder, write, num_bytes=num_bytes_of(model), checksums=False)
+
+
+def write_report(training: Training, run: Run, results: dict[str, Any]) -> None:
+    """Write report.html, the page of `nerloop.evaluate`, for the test split, else validation; nothing without both."""
+    split = next((name for name in ("test", "validation") if name in training.splits), None)
+    if split is None:
+        return
+    examples, predictions = training.splits[split].examples, run.folder / f"predictions.{split}.jsonl"
+    analysis = analysis_of_run(predictions, examples, TrainingNames.of(training.examples))
+    found = analysis.to_json(results[split]["best"][results["decoding"]])
+    write_text(run.folder / REPORT, as_html(found, f"{training.config.data_name}, {split} split"))
 
 
 def _pipeline_f1(training: Training) -> dict[str, float]:

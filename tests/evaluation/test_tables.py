@@ -218,7 +218,8 @@ def test_the_final_report(tmp_path):
         "simple 0.2500, first 0.5000\n\nfound in" in text
     )
     assert text.endswith(
-        f"model        {tmp_path}/model\npredict      python -m nerloop.predict --model {tmp_path}/model FILE\n"
+        f"model        {tmp_path}/model\nreport       {tmp_path}/report.html\n"
+        f"predict      python -m nerloop.predict --model {tmp_path}/model FILE\n"
         f"TensorBoard  tensorboard --logdir {tmp_path.parent}"
     )
 

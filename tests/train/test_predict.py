@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nerloop import cli
 from nerloop import predict as predict_module
 from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
@@ -411,7 +412,7 @@ def test_predict_reads_as_the_training_did_unless_told_otherwise(config, monkeyp
         "token_prefix": None, "on_bad_record": "stop",
     }  # fmt: skip
     arguments = predict_module._arguments(["--model", str(folder), "x.jsonl", "--labels", "O", "B-Q"])
-    found = predict_module.read_options(arguments, SavedModel.read(folder).read_options)
+    found = cli.read_options(arguments, SavedModel.read(folder).read_options, for_prediction=True)
     assert found == ReadOptions(labels=["O", "B-Q"], offsets="utf16", tokenizer="words2", for_prediction=True)
 
 

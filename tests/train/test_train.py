@@ -40,7 +40,7 @@ def test_train_leaves_what_the_design_promises(config, train_once):
         "checkpoints", "config.yaml", "environment.json", "metrics.jsonl", "model",
         "predictions.test.conll", "predictions.test.jsonl",
         "predictions.validation.conll", "predictions.validation.jsonl",
-        "results.json", "status.json",
+        "report.html", "results.json", "status.json",
     ]  # fmt: skip
     assert len(list(folder.glob("events.out.tfevents*"))) == 1
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))

@@ -1,0 +1,1 @@
+"""Say where a model errs: intervals, partial matches, kinds of errors, breakdowns; as text, JSON, page."""

@@ -1,0 +1,141 @@
+"""Gather what there is to say about predictions, sentence by sentence, and return it as plain values for JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nerloop.evaluation.report.breakdown import TrainingNames, buckets, order_of
+from nerloop.evaluation.report.errors import Kind, SpanError, errors_of
+from nerloop.evaluation.report.intervals import Tally
+from nerloop.evaluation.report.partial import PartialCounts, count_partial, partial_scores
+from nerloop.evaluation.report.reliability import calibration
+from nerloop.evaluation.report.sentences import ScoredSentence
+from nerloop.types import Example
+
+BREAKDOWNS = ("surface", "entity_length", "sentence_length", "type_frequency")
+Triple = list[int]  # correct, predicted, gold
+
+
+class Analysis:
+    """Adds up sentences; `to_json` returns the result. Memory grows with the sentences that have an error."""
+
+    def __init__(self, names: TrainingNames | None = None) -> None:
+        """Take the names in the training data, for the breakdowns that need them."""
+        self._names = names
+        self._whole = Tally()
+        self._of_type: dict[str, Tally] = {}
+        self._of_bucket: dict[tuple[str, str], Tally] = {}
+        self._partial: PartialCounts = Counter()
+        self._kinds: Counter[Kind] = Counter()
+        self._with_other_type: Counter[Kind] = Counter()
+        self._confidences: list[tuple[float, float, bool]] = []  # calibrated or not, correct
+        self._mistakes: list[dict[str, Any]] = []
+
+    def add(
+        self, example: Example, predicted: Iterable[Mapping[str, Any]], missed: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
+        """Add a sentence with gold tags: its example, and the `spans` and `missed` of its line in a predictions file.
+
+        Raises KeyError, IndexError, TypeError or ValueError where they are not what nerloop writes.
+        """
+        sentence = ScoredSentence.of(example, list(predicted), missed)
+        self._count(sentence)
+        self._partial.update(count_partial(sentence.gold, sentence.predicted))
+        if errors := errors_of(sentence.gold, sentence.predicted):
+            for error in errors:
+                self._kinds[error.kind] += 1
+                self._with_other_type[error.kind] += _has_other_type(sentence, error)
+            self._mistakes.append(_mistakes(sentence, errors))
+
+    def _count(self, sentence: ScoredSentence) -> None:
+        """Count correct, predicted and gold spans: all, by type and by bucket."""
+        gold, predicted = set(sentence.gold), set(sentence.predicted)
+        by_type: dict[str, Triple] = {}
+        by_bucket: dict[tuple[str, str], Triple] = {}
+        for span in gold | predicted:
+            triple = (span in gold and span in predicted, span in predicted, span in gold)
+            cells = [by_type.setdefault(span.type, [0, 0, 0])]
+            cells += [by_bucket.setdefault(key, [0, 0, 0]) for key in buckets(sentence, span, self._names)]
+            for cell in cells:
+                for i, number in enumerate(triple):
+                    cell[i] += number
+        self._whole.add(len(gold & predicted), len(predicted), len(gold))
+        for type_, counts in by_type.items():
+            self._of_type.setdefault(type_, Tally()).add(*counts)
+        for key, counts in by_bucket.items():
+            self._of_bucket.setdefault(key, Tally()).add(*counts)
+        rows = zip(sentence.predicted, sentence.confidences, sentence.uncalibrated, strict=True)
+        self._confidences += [(after, before, span in gold) for span, after, before in rows]
+
+    @property
+    def num_sentences(self) -> int:
+        """How many sentences were added."""
+        return self._whole.sentences.total()
+
+    def to_json(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the result, as `nerloop/evaluation/README.md` describes it; `scores` are the evaluator's metrics."""
+        number = self.num_sentences
+        of_type = sorted(self._of_type.items())
+        after, before, correct = zip(*self._confidences, strict=True) if self._confidences else ((), (), ())
+        return {
+            "sentences": number,
+            "scores": dict(scores),
+            "interval": {
+                **self._whole.interval(number),
+                "per_type": {type_: tally.interval(number) for type_, tally in of_type},
+            },
+            "partial": partial_scores(self._partial),
+            "errors": {str(kind): self._kinds[kind] for kind in Kind},
+            "errors_with_other_type": {str(kind): self._with_other_type[kind] for kind in Kind},
+            "by": {breakdown: self._breakdown(breakdown) for breakdown in BREAKDOWNS},
+            "calibration": calibration(after, correct, before),
+            "mistakes": self._mistakes,
+        }
+
+    def _breakdown(self, breakdown: str) -> dict[str, Any] | None:
+        if self._names is None and breakdown in ("surface", "type_frequency"):
+            return None
+        found = {bucket: self._of_bucket.get((breakdown, bucket)) for bucket in order_of(breakdown)}
+        return {
+            bucket: {**tally.scores(), "interval": tally.interval(self.num_sentences)}
+            for bucket, tally in found.items()
+            if tally is not None
+        }
+
+
+def _has_other_type(sentence: ScoredSentence, error: SpanError) -> bool:
+    types = {sentence.gold[i].type for i in error.gold}, {sentence.predicted[i].type for i in error.predicted}
+    return bool(types[0]) and bool(types[1]) and types[0] != types[1]
+
+
+def _mistakes(sentence: ScoredSentence, errors: Iterable[SpanError]) -> dict[str, Any]:
+    """Return a sentence with its errors. The confidence of an error is the highest of its predicted spans.
+
+    That of a missed span is how sure the model was of the tags that it gave instead; None where it is not known.
+    """
+
+    def confidence_of(error: SpanError) -> float | None:
+        if error.predicted:
+            return max(sentence.confidences[i] for i in error.predicted)
+        return sentence.missed.get(sentence.gold[error.gold[0]])
+
+    return {
+        "location": sentence.location,
+        "tokens": list(sentence.tokens),
+        "gold": [span._asdict() for span in sentence.gold],
+        "predicted": [
+            {**span._asdict(), "confidence": confidence}
+            for span, confidence in zip(sentence.predicted, sentence.confidences, strict=True)
+        ],
+        "errors": [
+            {
+                "kind": str(error.kind),
+                "gold": list(error.gold),
+                "predicted": list(error.predicted),
+                "confidence": confidence_of(error),
+            }
+            for error in errors
+        ],
+    }

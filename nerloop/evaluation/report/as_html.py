@@ -1,0 +1,293 @@
+"""Write an evaluation as one self-contained page of HTML: no scripts, no fonts, no network.
+
+The filters are form controls that CSS reads (`:has`), so they work with the keyboard and without scripts. The page has
+the worst errors of each kind and type, so its size does not grow with the data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any
+
+from nerloop.evaluation.report.as_text import (
+    BUCKET_OF,
+    NAME_OF,
+    TITLE_OF,
+    errors_table,
+    partial_table,
+    scores_table,
+)
+from nerloop.evaluators.seqeval import NOTHING
+from nerloop.inspection.escaping import text
+from nerloop.inspection.finding import count_of
+from nerloop.inspection.page import cards, hues_of, page, section, table
+
+MOST_OF_KIND = 60
+"""Errors shown of each kind; and of each type at least:"""
+MOST_OF_TYPE = 8
+CONTEXT = 25
+"""Tokens shown before and after an error."""
+MOST_TOKENS = 120
+MOST_LETTERS = 80
+"""Letters shown of a token."""
+MOST_TYPES = 30
+"""Types shown in the confusion."""
+MEANING = {
+    "missed": "A gold span that no predicted span overlaps. Confidence: how sure the model was of the tags it gave.",
+    "spurious": "A predicted span that no gold span overlaps.",
+    "wrong_type": "The same borders, another type.",
+    "too_short": "The predicted span lies inside the gold one.",
+    "too_long": "The gold span lies inside the predicted one.",
+    "shifted": "The spans overlap, and neither lies inside the other.",
+    "split": "One gold span, several predicted ones.",
+    "merged": "Several gold spans, one predicted one.",
+}
+
+Shown = tuple[dict[str, Any], dict[str, Any]]
+"""A sentence and one of its errors."""
+
+
+def as_html(found: dict[str, Any], title: str) -> str:
+    """Return an evaluation, as `Analysis.to_json` returns it, as an HTML page."""
+    shown = worst(found["mistakes"])
+    types = sorted({span["type"] for s in found["mistakes"] for side in ("gold", "predicted") for span in s[side]})
+    hues = hues_of(types)
+    sections = [section("Scores", _scores(found)), section("Errors", _errors(found))]
+    if "confusion" in found["scores"]:
+        sections.append(section("Types", _confusion(found["scores"]["confusion"])))
+    if any(of is not None for of in found["by"].values()):
+        sections.append(section("Where it is right", _breakdowns(found["by"])))
+    if found["calibration"]["bins"]:
+        sections.append(section("Confidence", _calibration(found["calibration"])))
+    if shown:
+        sections.append(section("Sentences with errors", _sentences(found, shown, types, hues)))
+    own = resources.files("nerloop.evaluation.report").joinpath("page.css").read_text(encoding="utf-8")
+    return page("evaluation", f"Evaluation <small>{text(title)}</small>", sections, style=own + _rules(shown, types))
+
+
+def worst(mistakes: Iterable[dict[str, Any]]) -> list[Shown]:
+    """Return the errors to show: the most confident ones of each kind, and some of each kind and type.
+
+    Errors whose confidence is not known come last.
+    """
+    errors = [(sentence, error) for sentence in mistakes for error in sentence["errors"]]
+    errors.sort(key=lambda shown: -1.0 if shown[1]["confidence"] is None else shown[1]["confidence"], reverse=True)
+    of_kind: Counter[str] = Counter()
+    of_type: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for sentence, error in errors:
+        keys = [(error["kind"], type_) for type_ in types_in(sentence, error)]
+        if of_kind[error["kind"]] < MOST_OF_KIND or any(of_type[key] < MOST_OF_TYPE for key in keys):
+            chosen.append((sentence, error))
+            of_kind[error["kind"]] += 1
+            of_type.update(keys)
+    return chosen
+
+
+def types_in(sentence: dict[str, Any], error: dict[str, Any]) -> list[str]:
+    """Return the types of an error's gold and predicted spans."""
+    sides = ("gold", "predicted")
+    return sorted({sentence[side][i]["type"] for side in sides for i in error[side]})
+
+
+def _rules(shown: Sequence[Shown], types: Sequence[str]) -> str:
+    """Return CSS that hides what the filters exclude."""
+    kinds = {error["kind"] for _, error in shown}
+    rules = [f"main:has(#kind-{kind}:checked) .kind:not(.{kind}) {{ display: none; }}" for kind in sorted(kinds)]
+    rules += [
+        f'main:has(#type option[value="{i}"]:checked) .item:not(.t{i}) {{ display: none; }}' for i in range(len(types))
+    ]
+    return "\n".join([*rules, ""])
+
+
+def _scores(found: dict[str, Any]) -> str:
+    scores, interval = found["scores"], found["interval"]
+    figures = [
+        (name, f"{100 * scores[name]:.2f}<small>{100 * low:.2f} to {100 * high:.2f}</small>")
+        for name, (low, high) in ((n, interval[n]) for n in ("f1", "precision", "recall"))
+        if name in scores
+    ]
+    figures += [("sentences", f"{found['sentences']:,}")]
+    figures += [(n.replace("_", " "), f"{scores[n]:,}") for n in ("gold_spans", "predicted_spans") if n in scores]
+    return (
+        cards(figures)
+        + _table(scores_table(found))
+        + '<p class="note">Intervals: 95%, bootstrap over sentences (BCa).</p>'
+        + _table(partial_table(found))
+        + '<p class="note">SemEval’s matching: strict is the score above, exact ignores types, partial gives half for '
+        "an overlap, type takes an overlap of the right type as correct.</p>"
+    )
+
+
+def _table(of: tuple[Sequence[Sequence[str]], Sequence[str]]) -> str:
+    rows, headings = of
+    return table([text(cell) for cell in headings], [[text(cell) for cell in row] for row in rows])
+
+
+def _errors(found: dict[str, Any]) -> str:
+    rows, headings = errors_table(found)
+    kinds = [*(f"<br><small>{MEANING[kind]}</small>" for kind in found["errors"]), ""]
+    return table(headings, [(f"{row[0]}{kind}", *row[1:]) for row, kind in zip(rows, kinds, strict=True)]) + (
+        '<p class="note">Each wrong span belongs to one error. “other type”: the borders differ and the types do, too '
+        "(for “wrong type” all of them).</p>"
+    )
+
+
+def _confusion(confusion: dict[str, dict[str, int]]) -> str:
+    """Return the confusion of types as a table whose cells are shaded by their share of the gold type."""
+    support = Counter({gold: sum(row.values()) for gold, row in confusion.items()})
+    for row in confusion.values():
+        support.update(dict.fromkeys(row, 0))
+    names = [name for name, _ in sorted(support.items(), key=lambda item: (-item[1], item[0])) if name != NOTHING]
+    shown, note = [*names[:MOST_TYPES], NOTHING], ""
+    if len(names) > MOST_TYPES:
+        note = f"<p>The {MOST_TYPES} commonest of {len(names):,} types.</p>"
+    head = "".join(f"<th class=n>{text(name) or '(missed)'}</th>" for name in shown)
+    lines = []
+    for gold in shown:
+        row = confusion.get(gold, {})
+        cells = []
+        for predicted in shown:
+            if gold == predicted == NOTHING:
+                cells.append("<td class=n></td>")
+                continue
+            color = "--info" if gold == predicted else "--error"
+            share = row.get(predicted, 0) / max(1, support[gold])
+            cells.append(
+                f'<td class="n cell" style="--of:var({color});--share:{share:.3f}">{row.get(predicted, 0):,}</td>'
+            )
+        lines.append(f"<tr><th>{text(gold) or '(no such span)'}</th>{''.join(cells)}</tr>")
+    return (
+        f'{note}<div class="scroll"><table><thead><tr><th>gold \\ predicted</th>{head}</tr></thead>'
+        f'<tbody>{"".join(lines)}</tbody></table></div><p class="note">Spans with equal borders.</p>'
+    )
+
+
+def _breakdowns(by: dict[str, Any]) -> str:
+    tables = []
+    for name, found in by.items():
+        if found is None:
+            continue
+        rows = [
+            (
+                text(BUCKET_OF.get(bucket, bucket)), f"{of['gold']:,}",
+                f"{100 * of['recall']:.1f}<span class=meter><i style=\"width:{100 * of['recall']:.1f}%\"></i></span>"
+                f"<small>{' to '.join(f'{100 * end:.1f}' for end in of['interval']['recall'])}</small>",
+                f"{100 * of['precision']:.1f}",
+            )
+            for bucket, of in found.items()
+        ]  # fmt: skip
+        tables.append(table((TITLE_OF[name], "gold spans", "recall", "precision"), rows))
+    missing = (
+        ""
+        if by["surface"] is not None
+        else '<p class="note">The training data are not known, so names that occur in them can’t be told from new ones '
+        "(--train FILE names them).</p>"
+    )
+    return f'{missing}<div class="tables">{"".join(tables)}</div>'
+
+
+def _calibration(found: dict[str, Any]) -> str:
+    """Return the reliability curve: bars of how often the model is right, lines of how sure it was."""
+    height, base = 170, 146
+    parts = [f'<line class="axis" x1="0" x2="100%" y1="{base}" y2="{base}"/>']
+    for one in found["bins"]:
+        x, width = 100 * one["low"], 100 * (one["high"] - one["low"])
+        top, sure = (base - (base - 14) * one[name] for name in ("correct", "confidence"))
+        told = (
+            f"confidence {one['low']:.1f} to {one['high']:.1f}: {count_of(one['spans'], 'span')}, "
+            f"{100 * one['correct']:.1f}% correct, mean confidence {100 * one['confidence']:.1f}%"
+        )
+        parts.append(
+            f'<rect class="bar" x="{x + width * 0.08:.2f}%" width="{width * 0.84:.2f}%" y="{top:.1f}" '
+            f'height="{base - top:.1f}"><title>{told}</title></rect>'
+            f'<line class="ideal" x1="{x:.2f}%" x2="{x + width:.2f}%" y1="{sure:.1f}" y2="{sure:.1f}"/>'
+            f'<text x="{x + width / 2:.2f}%" y="{min(top, sure) - 4:.1f}" text-anchor="middle">{one["spans"]:,}</text>'
+        )
+    parts += [
+        f'<text x="{at}%" y="{height - 4}" text-anchor="{anchor}">{label}</text>'
+        for at, anchor, label in ((0, "start", "0"), (50, "middle", "confidence 0.5"), (100, "end", "1"))
+    ]
+    return (
+        f"<p>Expected calibration error {100 * found['ece']:.2f} points "
+        f"({100 * found['ece_uncalibrated']:.2f} uncalibrated).</p>"
+        "<figure><figcaption>bars: share of correct spans; lines: mean confidence; numbers: spans</figcaption><svg "
+        f'class="curve" role="img" aria-label="share of correct spans by confidence" width="100%" height="{height}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def _sentences(found: dict[str, Any], shown: Sequence[Shown], types: Sequence[str], hues: dict[str, int]) -> str:
+    """Return the filters and the errors by kind, the most confident first."""
+    numbers = {type_: i for i, type_ in enumerate(types)}
+    by_kind: dict[str, list[str]] = {kind: [] for kind in found["errors"]}
+    for sentence, error in shown:
+        by_kind[error["kind"]].append(_item(sentence, error, numbers, hues))
+    chips = [_chip("all", "all", sum(found["errors"].values()), checked=True)]
+    lists = []
+    for kind, items in by_kind.items():
+        if not items:
+            continue
+        total = found["errors"][kind]
+        chips.append(_chip(kind, NAME_OF[kind], total))
+        part = f"the {len(items):,} worst of {total:,}" if len(items) < total else f"{total:,}"
+        lists.append(
+            f'<div class="kind {kind}"><h3>{NAME_OF[kind]}: {part}</h3><p class="note">{MEANING[kind]}</p>'
+            f"{''.join(items)}</div>"
+        )
+    options = "".join(f'<option value="{i}">{text(type_)}</option>' for i, type_ in enumerate(types))
+    return (
+        f"<fieldset><legend>Kind of error</legend>{''.join(chips)}</fieldset>"
+        f'<p><label>Type <select id="type"><option value="">all</option>{options}</select></label></p>'
+        f'<div class="errors">{"".join(lists)}<p class="count"></p></div>'
+    )
+
+
+def _chip(kind: str, name: str, number: int, *, checked: bool = False) -> str:
+    return (
+        f'<label class="chip"><input type="radio" name="kind" id="kind-{kind}"{" checked" if checked else ""}>{name} '
+        f"<b>{number:,}</b></label>"
+    )
+
+
+def _item(sentence: dict[str, Any], error: dict[str, Any], numbers: dict[str, int], hues: dict[str, int]) -> str:
+    """Return an error with its sentence, gold above predicted; of a long sentence what is around the error."""
+    classes = " ".join(f"t{numbers[type_]}" for type_ in types_in(sentence, error))
+    spans = [sentence[side][i] for side in ("gold", "predicted") for i in error[side]]
+    low = max(0, min(span["start"] for span in spans) - CONTEXT)
+    high = min(len(sentence["tokens"]), max(span["end"] for span in spans) + CONTEXT, low + MOST_TOKENS)
+    sides = [
+        f'<dt>{name}</dt><dd dir="auto">{_marked(sentence, side, error[side], low, high, hues)}</dd>'
+        for name, side in (("gold", "gold"), ("model", "predicted"))
+    ]
+    told = [" + ".join(sentence[side][i]["type"] for i in error[side]) or "nothing" for side in ("gold", "predicted")]
+    sure = "" if error["confidence"] is None else f"<span>confidence {error['confidence']:.3f}</span>"
+    return (
+        f'<article class="item {classes}"><p class="head"><b>{text(told[0])} → {text(told[1])}</b>{sure}'
+        f"<code>{text(sentence['location'])}</code></p><dl>{''.join(sides)}</dl></article>"
+    )
+
+
+def _marked(sentence: dict[str, Any], side: str, hits: Sequence[int], low: int, high: int, hues: dict[str, int]) -> str:
+    """Return tokens `low` to `high` with the spans of one side marked; those of the error, `hits`, stand out."""
+    tokens = sentence["tokens"]
+    parts, at = ["…"] if low else [], low
+    for i, span in enumerate(sentence[side]):
+        start, end = max(span["start"], low), min(span["end"], high)
+        if start >= end:
+            continue
+        parts += map(_token, tokens[at:start])
+        words = " ".join(map(_token, tokens[start:end]))
+        parts.append(
+            f'<mark{" class=hit" if i in hits else ""} style="--h:{hues[span["type"]]}">{words} '
+            f'<span class="type" dir="ltr">{text(span["type"])}</span></mark>'
+        )
+        at = end
+    parts += map(_token, tokens[at:high])
+    return " ".join([*parts, "…"] if high < len(tokens) else parts)
+
+
+def _token(token: str) -> str:
+    return text(token if len(token) <= MOST_LETTERS else f"{token[: MOST_LETTERS - 2]}…") or "␣"

@@ -1,0 +1,45 @@
+"""Analyse the predictions file of a run, or any that nerloop wrote with gold tags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nerloop.data.json_stream import read_values
+from nerloop.errors import DataError, shorten
+from nerloop.evaluation.report.analysis import Analysis
+from nerloop.evaluation.report.breakdown import TrainingNames
+from nerloop.evaluation.report.sentences import example_of
+from nerloop.evaluators import Counts, count_examples
+from nerloop.evaluators.seqeval import Seqeval
+from nerloop.types import Example
+
+
+def analysis_of_run(path: Path, examples: Iterable[Example], names: TrainingNames) -> Analysis:
+    """Return the analysis of a predictions file that this process wrote for these examples."""
+    analysis = Analysis(names)
+    with path.open(encoding="utf-8") as lines:
+        for example, line in zip(examples, lines, strict=True):
+            record = json.loads(line)
+            analysis.add(example, record["spans"], record.get("missed", ()))
+    return analysis
+
+
+def read_predictions(path: str, names: TrainingNames | None) -> tuple[Analysis, dict[str, Any]]:
+    """Return the analysis and seqeval's metrics of a predictions file (.jsonl). Raises DataError with file:line."""
+    analysis, evaluator, counts = Analysis(names), Seqeval(), Counts()
+    for where, record in read_values(path):
+        if isinstance(record, dict) and "gold" not in record:
+            raise DataError(f"{where}: found no gold tags, expected predictions for annotated sentences")
+        try:
+            example = example_of(record, where)
+            analysis.add(example, record["spans"], record.get("missed", ()))
+            counts.update(count_examples(evaluator, [example], [record["tags"]]))
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            problem = shorten(str(error) if not isinstance(error, KeyError) else f"no {error}")
+            raise DataError(f"{where}: not a prediction that nerloop wrote: {problem}") from error
+    if not analysis.num_sentences:
+        raise DataError(f"{path}: found no sentence, expected predictions for annotated sentences")
+    return analysis, evaluator.metrics(counts)

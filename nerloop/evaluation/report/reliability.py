@@ -1,0 +1,42 @@
+"""How well confidences tell how often the model is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+BINS = 10
+
+
+def calibration(
+    confidences: Sequence[float], is_correct: Sequence[bool], uncalibrated: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Return the expected calibration error of predicted spans and the reliability curve: {"ece", ..., "bins"}.
+
+    The error is the mean over the spans of |share of correct spans - mean confidence| of their bin, with 10 bins of
+    equal width (Naeini et al., 2015). `ece_uncalibrated` is that of the confidences before calibration, if any.
+    `bins` has those that are not empty: {"low", "high", "spans", "confidence", "correct"}.
+    """
+    before = confidences if uncalibrated is None else uncalibrated
+    bins = _bins(np.asarray(confidences, dtype=float), np.asarray(is_correct, dtype=float))
+    of_uncalibrated = _bins(np.asarray(before, dtype=float), np.asarray(is_correct, dtype=float))
+    return {"ece": _error(bins), "ece_uncalibrated": _error(of_uncalibrated), "bins": bins}
+
+
+def _bins(confidences: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
+    number = np.clip((confidences * BINS).astype(int), 0, BINS - 1)  # 1.0 belongs to the last bin
+    found = []
+    for i in np.unique(number).tolist():
+        inside = number == i
+        found.append({
+            "low": i / BINS, "high": (i + 1) / BINS, "spans": int(inside.sum()),
+            "confidence": float(confidences[inside].mean()), "correct": float(correct[inside].mean()),
+        })  # fmt: skip
+    return found
+
+
+def _error(bins: Sequence[dict[str, Any]]) -> float:
+    total = sum(b["spans"] for b in bins)
+    return sum(b["spans"] * abs(b["correct"] - b["confidence"]) for b in bins) / total if total else 0.0

@@ -1,0 +1,49 @@
+"""Find the training data of a saved model: the run that saved it names its files in config.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nerloop import demo
+from nerloop.config.parse import read_yaml
+from nerloop.data import ReadOptions, read_files
+from nerloop.data.options import SETTINGS
+from nerloop.errors import ConfigError, DataError
+from nerloop.evaluation.report.breakdown import TrainingNames
+from nerloop.run.folder import CONFIG, ENVIRONMENT
+
+
+def names_of_run(model: str, tokenizer: str) -> tuple[TrainingNames | None, str]:
+    """Return the names in the training data of a model's run, and a line that says where they are from or why not.
+
+    The run's folder is the one around the model's. Its files are read with `tokenizer`, not with the one that
+    config.yaml names: a folder must not choose code.
+    """
+    run = Path(model).resolve().parent
+    try:
+        settings, _ = read_yaml(str(run / CONFIG))
+        data = dict(settings["data"])
+        files = [data["train"]] if isinstance(data["train"], str) else list(data["train"] or [])
+        if not files and data.get("dataset") is None:
+            return TrainingNames.of(demo.splits()["train"]), "names of the embedded demo's training data"
+        if not files:
+            return None, _unknown(f"{run / CONFIG} names no files, but a data set")
+        given = {setting.name: data[setting.name] for setting in SETTINGS if setting.name in data}
+        examples, digest = read_files(files, ReadOptions.from_dict({**given, "tokenizer": tokenizer}))
+    except (ConfigError, DataError, KeyError, TypeError, ValueError) as error:
+        return None, _unknown(f"the training data can't be found: {error}")
+    changed = "" if digest == _fingerprint(run) else ", which has changed since the training"
+    return TrainingNames.of(examples), f"names of the training data in {', '.join(files)}{changed}"
+
+
+def _unknown(reason: str) -> str:
+    return f"without names of the training data ({reason}); --train FILE names them"
+
+
+def _fingerprint(run: Path) -> Any:
+    try:
+        return json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["fingerprints"]["train"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
