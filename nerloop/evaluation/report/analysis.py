@@ -9,7 +9,7 @@ from typing import Any
 from nerloop.evaluation.report.breakdown import TrainingNames, buckets, order_of
 from nerloop.evaluation.report.errors import Kind, SpanError, errors_of
 from nerloop.evaluation.report.intervals import Tally
-from nerloop.evaluation.report.partial import PartialCounts, count_partial, partial_scores
+from nerloop.evaluation.report.partial import SCHEMES, PartialCounts, count_partial, partial_scores
 from nerloop.evaluation.report.reliability import calibration
 from nerloop.evaluation.report.sentences import ScoredSentence
 from nerloop.types import Example
@@ -25,9 +25,9 @@ class Analysis:
         """Take the names in the training data, for the breakdowns that need them."""
         self._names = names
         self._whole = Tally()
-        self._of_type: dict[str, Tally] = {}
-        self._of_bucket: dict[tuple[str, str], Tally] = {}
-        self._partial: PartialCounts = Counter()
+        self._tallies: dict[tuple[str, str], Tally] = {}  # by ("type", type) and by (breakdown, bucket)
+        self._partial: PartialCounts = Counter()  # of the sentences with an error
+        self._num_correct = 0  # spans of the others
         self._kinds: Counter[Kind] = Counter()
         self._with_other_type: Counter[Kind] = Counter()
         self._confidences: list[tuple[float, float, bool]] = []  # calibrated or not, correct
@@ -42,6 +42,9 @@ class Analysis:
         """
         sentence = ScoredSentence.of(example, list(predicted), missed)
         self._count(sentence)
+        if sentence.gold == sentence.predicted:  # most sentences: all spans are correct in every way
+            self._num_correct += len(sentence.gold)
+            return
         self._partial.update(count_partial(sentence.gold, sentence.predicted))
         if errors := errors_of(sentence.gold, sentence.predicted):
             for error in errors:
@@ -52,20 +55,17 @@ class Analysis:
     def _count(self, sentence: ScoredSentence) -> None:
         """Count correct, predicted and gold spans: all, by type and by bucket."""
         gold, predicted = set(sentence.gold), set(sentence.predicted)
-        by_type: dict[str, Triple] = {}
-        by_bucket: dict[tuple[str, str], Triple] = {}
+        cells: dict[tuple[str, str], Triple] = {}
         for span in gold | predicted:
-            triple = (span in gold and span in predicted, span in predicted, span in gold)
-            cells = [by_type.setdefault(span.type, [0, 0, 0])]
-            cells += [by_bucket.setdefault(key, [0, 0, 0]) for key in buckets(sentence, span, self._names)]
-            for cell in cells:
-                for i, number in enumerate(triple):
-                    cell[i] += number
+            is_gold, is_predicted = span in gold, span in predicted
+            for key in (("type", span.type), *buckets(sentence, span, self._names)):
+                cell = cells.setdefault(key, [0, 0, 0])
+                cell[0] += is_gold and is_predicted
+                cell[1] += is_predicted
+                cell[2] += is_gold
         self._whole.add(len(gold & predicted), len(predicted), len(gold))
-        for type_, counts in by_type.items():
-            self._of_type.setdefault(type_, Tally()).add(*counts)
-        for key, counts in by_bucket.items():
-            self._of_bucket.setdefault(key, Tally()).add(*counts)
+        for key, counts in cells.items():
+            self._tallies.setdefault(key, Tally()).add(*counts)
         rows = zip(sentence.predicted, sentence.confidences, sentence.uncalibrated, strict=True)
         self._confidences += [(after, before, span in gold) for span, after, before in rows]
 
@@ -77,7 +77,9 @@ class Analysis:
     def to_json(self, scores: Mapping[str, Any]) -> dict[str, Any]:
         """Return the result, as `nerloop/evaluation/README.md` describes it; `scores` are the evaluator's metrics."""
         number = self.num_sentences
-        of_type = sorted(self._of_type.items())
+        of_type = sorted(
+            ((of, t) for (name, of), t in self._tallies.items() if name == "type"), key=lambda item: item[0]
+        )
         after, before, correct = zip(*self._confidences, strict=True) if self._confidences else ((), (), ())
         return {
             "sentences": number,
@@ -86,7 +88,7 @@ class Analysis:
                 **self._whole.interval(number),
                 "per_type": {type_: tally.interval(number) for type_, tally in of_type},
             },
-            "partial": partial_scores(self._partial),
+            "partial": partial_scores(self._partial + Counter({(s, "correct"): self._num_correct for s in SCHEMES})),
             "errors": {str(kind): self._kinds[kind] for kind in Kind},
             "errors_with_other_type": {str(kind): self._with_other_type[kind] for kind in Kind},
             "by": {breakdown: self._breakdown(breakdown) for breakdown in BREAKDOWNS},
@@ -97,7 +99,7 @@ class Analysis:
     def _breakdown(self, breakdown: str) -> dict[str, Any] | None:
         if self._names is None and breakdown in ("surface", "type_frequency"):
             return None
-        found = {bucket: self._of_bucket.get((breakdown, bucket)) for bucket in order_of(breakdown)}
+        found = {bucket: self._tallies.get((breakdown, bucket)) for bucket in order_of(breakdown)}
         return {
             bucket: {**tally.scores(), "interval": tally.interval(self.num_sentences)}
             for bucket, tally in found.items()

@@ -6,6 +6,7 @@ import bisect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nerloop.tags import to_spans
@@ -37,7 +38,9 @@ class ScoredSentence:
         Raises KeyError, IndexError, TypeError or ValueError where they are not what nerloop writes.
         """
         tokens: Sequence[str] = example.tokens
-        gold = [span for span in to_spans(example.tags) if span not in example.widened]
+        gold: Sequence[Span] = _spans_of(example.tags)
+        if example.widened:
+            gold = [span for span in gold if span not in example.widened]
         starts: Sequence[int] = range(len(tokens) + 1)
         if example.missed:
             tokens, starts, within = _cut(example)
@@ -56,6 +59,11 @@ class ScoredSentence:
     def text(self, span: Span) -> str:
         """Return the surface form of a span: its tokens, joined with spaces."""
         return " ".join(self.tokens[span.start : span.end])
+
+
+@lru_cache(maxsize=20_000)  # the tags of short sentences recur
+def _spans_of(tags: tuple[str, ...]) -> list[Span]:
+    return to_spans(tags)
 
 
 def _span(values: Mapping[str, Any]) -> Span:
@@ -95,9 +103,9 @@ def example_of(record: Mapping[str, Any], location: str) -> Example:
     tokens, tags = tuple(map(str, record["tokens"])), tuple(map(str, record["gold"]))
     if not len(tokens) == len(tags) == len(record["tags"]):
         raise ValueError("tokens, gold and tags differ in number")
-    gold = to_spans(tags)
     if "gold_character_spans" not in record:
         return Example(tokens, tags, location)
+    gold = to_spans(tags)
     offsets = tuple((int(start), int(end)) for start, end in record["offsets"])
     in_text = {_span(s) for s in record["gold_character_spans"]}
     whole = {span: Span(offsets[span.start][0], offsets[span.end - 1][1], span.type) for span in gold}
