@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS
+from nerloop.decoding.operating_points import DEFAULT, POINTS
 from nerloop.errors import STOPPED, Interrupted, NerloopError
 
 
@@ -28,6 +29,17 @@ def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = F
             nargs="+" if setting.name == "labels" else None,
             help=setting.metadata["help"] + ("; default: as in training" if is_saved else ""),
         )
+
+
+def add_operating_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose which spans are found and kept; see `nerloop.evaluation.operating`."""
+    parser.add_argument("--operating_point", default=DEFAULT, choices=(DEFAULT, *POINTS), help="find fewer and "
+                        "surer spans (precision), more spans (recall), or what was best on validation (f1)")  # fmt: skip
+    parser.add_argument("--min_confidence", type=float, metavar="X", help="keep only spans of this confidence or more")
+    for target in ("precision", "recall"):
+        parser.add_argument(f"--target_{target}", type=float, metavar="X", help="keep only spans with the confidence "
+                            f"that reached this {target} on the validation split of the training")  # fmt: skip
+    parser.add_argument("--per_type", action="store_true", help="for a target: a threshold for each type")
 
 
 def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:
