@@ -33,8 +33,8 @@ def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = F
 
 def add_operating_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose which spans are found and kept; see `nerloop.evaluation.operating`."""
-    parser.add_argument("--operating_point", default=DEFAULT, choices=(DEFAULT, *POINTS), help="find fewer and "
-                        "surer spans (precision), more spans (recall), or what was best on validation (f1)")  # fmt: skip
+    parser.add_argument("--operating_point", default=DEFAULT, choices=(DEFAULT, *POINTS), help="precision: find fewer "
+                        "and surer spans; recall: more spans; f1: what was best on validation")  # fmt: skip
     parser.add_argument("--min_confidence", type=float, metavar="X", help="keep only spans of this confidence or more")
     for target in ("precision", "recall"):
         parser.add_argument(f"--target_{target}", type=float, metavar="X", help="keep only spans with the confidence "

@@ -11,7 +11,7 @@ from nerloop.errors import ConfigError
 
 DEFAULT = "default"
 """The operating point without biases."""
-POINTS = {"precision": 0.5, "f1": 1.0, "recall": 2.0}
+POINTS = {"precision": 0.5, "f1": 1.0, "recall": 3.0}
 """The other operating points, with the beta of the F-beta that their biases are fitted for: recall weighs beta times as
 much as precision (van Rijsbergen, Information Retrieval, 1979)."""
 THRESHOLDS = (*(round(0.05 * i, 2) for i in range(19)), 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
