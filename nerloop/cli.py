@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS, ReadOptions
+from nerloop.decoding.operating_points import DEFAULT, POINTS
 from nerloop.errors import STOPPED, Interrupted, NerloopError
 
 
@@ -35,6 +36,17 @@ def read_options(arguments: argparse.Namespace, saved: ReadOptions, *, for_predi
     given = {s.name: getattr(arguments, s.name) for s in SETTINGS}
     kept = {s.name: getattr(saved, s.name) for s in SETTINGS if given[s.name] is None and not s.metadata["is_of_files"]}
     return ReadOptions(**{**given, **kept}, for_prediction=for_prediction)
+
+
+def add_operating_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose which spans are found and kept; see `nerloop.evaluation.operating`."""
+    parser.add_argument("--operating_point", default=DEFAULT, choices=(DEFAULT, *POINTS), help="precision: find fewer "
+                        "and surer spans; recall: more spans; f1: what was best on validation")  # fmt: skip
+    parser.add_argument("--min_confidence", type=float, metavar="X", help="keep only spans of this confidence or more")
+    for target in ("precision", "recall"):
+        parser.add_argument(f"--target_{target}", type=float, metavar="X", help="keep only spans with the confidence "
+                            f"that reached this {target} on the validation split of the training")  # fmt: skip
+    parser.add_argument("--per_type", action="store_true", help="for a target: a threshold for each type")
 
 
 def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:

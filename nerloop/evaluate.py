@@ -55,6 +55,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--train", nargs="+", default=[], metavar="FILE", help="training files, to tell known names "
                         "from new ones (none: those of the run that saved the model, if they exist)")  # fmt: skip
     cli.add_read_flags(parser, for_saved_model=True)
+    cli.add_operating_flags(parser)
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON (-: to standard output)")
     parser.add_argument("--html", metavar="FILE", help="write a page with figures and the worst errors of each kind")
     for kind in KINDS:
@@ -104,6 +105,7 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
     from nerloop.batching.features import in_chunks
     from nerloop.distributed.collectives import SingleProcess
     from nerloop.distributed.precision import precision_here
+    from nerloop.evaluation.operating import at_operating_point
     from nerloop.evaluation.prediction_files import missed_spans
     from nerloop.evaluation.predictor import Prediction, Split
     from nerloop.evaluation.report.analysis import Analysis
@@ -123,6 +125,8 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
         predictor, model, evaluator = load_predictor(
             arguments.model, saved, SingleProcess(device, precision), precision
         )
+        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, arguments)
+        predictor = replace(predictor, keeps_uncalibrated=True)
         release_log()
         decoding, analysis = predictor.main_decoding, Analysis(names)
         counts: dict[str, Counts] = {name: Counter() for name in predictor.decodings}

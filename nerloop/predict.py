@@ -11,16 +11,23 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nerloop import cli
 from nerloop.alignment.document import describe_lone_sentences
+from nerloop.errors import ConfigError
 from nerloop.evaluation.source import Source
 from nerloop.evaluators import Counts
 from nerloop.inspection.first_sentence import describe_sentence
 from nerloop.model.saved import KINDS, SavedModel
 from nerloop.run.output import refuse_input_as_output, writing
+
+if TYPE_CHECKING:
+    from nerloop.evaluation.uncertain import Candidate
+
+MOST_UNCERTAIN = 100_000
 
 log = logging.getLogger("nerloop.predict")  # not __name__: this file is run as __main__
 
@@ -56,10 +63,14 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output_format",
         default="auto",
-        choices=("auto", "conll", "jsonl"),
+        choices=("auto", "conll", "jsonl", "label_studio", "prodigy"),
         help="conll: token, gold tag where known, tag; jsonl: tags, spans, confidences, and of texts character "
-        "spans (auto: by the suffix .jsonl, else conll for plain text and columns, jsonl for the rest)",
+        "spans (auto: by the suffix .jsonl, else conll for plain text and columns, jsonl for the rest; with "
+        "--uncertain: prodigy for .jsonl, else label_studio)",
     )
+    parser.add_argument("--uncertain", type=int, metavar="N", help="write only the N sentences most worth annotating, "
+                        "as tasks of label_studio or prodigy with the predictions")  # fmt: skip
+    cli.add_operating_flags(parser)
     parser.add_argument("--metrics", metavar="FILE", help="write the metrics of files with gold tags as JSON")
     for kind in KINDS:
         parser.add_argument(
@@ -77,8 +88,10 @@ def predict(arguments: argparse.Namespace) -> None:
     from nerloop.distributed.precision import precision_here
     from nerloop.evaluation import prediction_files
     from nerloop.evaluation import tables as report
+    from nerloop.evaluation.operating import at_operating_point
     from nerloop.evaluation.predictor import Split
     from nerloop.evaluation.tagger import load_predictor
+    from nerloop.evaluation.uncertain import Uncertain
     from nerloop.run import malloc
     from nerloop.run.logging import release_log, set_up_logging
 
@@ -91,6 +104,7 @@ def predict(arguments: argparse.Namespace) -> None:
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
     files = arguments.files or ["-"]
+    _check_uncertain(arguments)
     for flag in ("output", "metrics"):
         if (target := getattr(arguments, flag)) is not None and is_main:
             refuse_input_as_output(files, f"--{flag} ", target)
@@ -99,6 +113,11 @@ def predict(arguments: argparse.Namespace) -> None:
     ) as source:
         known = collectives.broadcast_from_main(accelerator, source.look_through)
         predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
+        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, arguments)
+        uncertain = None
+        if arguments.uncertain is not None:
+            predictor = replace(predictor, keeps_scores=True)
+            uncertain = Uncertain(predictor, arguments.uncertain)
         if getattr(predictor.alignment, "needs_documents", False) and (
             problem := describe_lone_sentences(known.num_without_document, known.num_sentences, "the input")
         ):
@@ -111,12 +130,9 @@ def predict(arguments: argparse.Namespace) -> None:
             print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)
         counts: dict[str, Counts] = {name: Counter() for name in predictor.decodings}
         with writing(arguments.output if is_main else os.devnull) as write_lines:
-            write = prediction_files.writer(
-                write_lines,
-                _output_format(arguments.output_format, arguments.output, is_lines=is_plain or source.is_columns()),
-                decoding,
-                with_documents=not is_plain,
-            )
+            form = _output_format(arguments.output_format, arguments.output, is_lines=is_plain or source.is_columns())
+            write_all = prediction_files.writer(write_lines, form, decoding, with_documents=not is_plain)
+            write = write_all if uncertain is None else uncertain.look_at
             chunks = in_chunks(source.read(), predictor.alignment)
             is_shown = is_plain
             # By the main process alone: standard input can be read once.
@@ -131,12 +147,43 @@ def predict(arguments: argparse.Namespace) -> None:
                 )
                 for name, of_chunk in found.items():
                     counts[name].update(of_chunk)
+            if uncertain is not None and is_main:
+                _write_tasks(uncertain.chosen(), arguments, decoding, write_lines)
         metrics = predictor.metrics_of(counts, evaluator) if has_gold else {}
         if metrics and is_main:
             print(report.plain_table(*report.metrics_table(metrics[decoding])), file=sys.stderr)
             if arguments.metrics:
                 with writing(arguments.metrics) as write_lines:
                     write_lines([json.dumps(metrics, indent=1) + "\n"])
+
+
+def _check_uncertain(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError where --uncertain and the output format don't go together."""
+    number, form = arguments.uncertain, arguments.output_format
+    if number is not None and not 1 <= number <= MOST_UNCERTAIN:
+        raise ConfigError(f"--uncertain: found {number}, expected 1 to {MOST_UNCERTAIN}")
+    if number is None and form in ("label_studio", "prodigy"):
+        raise ConfigError(
+            f"--output_format {form}: expected --uncertain N with it; for all sentences, write jsonl and run "
+            f"python -m nerloop.convert predictions.jsonl OUT --to {form}"
+        )
+    if number is not None and form in ("conll", "jsonl"):
+        raise ConfigError(f"--output_format: found {form}, expected label_studio or prodigy with --uncertain")
+
+
+def _write_tasks(
+    chosen: Sequence[Candidate],
+    arguments: argparse.Namespace,
+    decoding: str,
+    write_lines: Callable[[Iterable[str]], None],
+) -> None:
+    """Write the chosen sentences as tasks of an annotation tool."""
+    from nerloop.evaluation.uncertain import TASKS, task_texts
+
+    form = arguments.output_format
+    if form == "auto":
+        form = "prodigy" if arguments.output.lower().endswith(".jsonl") else "label_studio"
+    write_lines(TASKS[form](task_texts(chosen, decoding, form)))
 
 
 def _output_format(name: str, target: str, *, is_lines: bool) -> str:

@@ -38,7 +38,7 @@ DOORS = {
     "torch.utils.tensorboard": {"run/tracking.py", "experiments/trials.py"},
     "tokenizers": {"demo", "model/load.py"},  # model: a tokenizer that ignores add_prefix_space is mended
     "optuna": {"experiments/study.py"},
-    "scipy": {"experiments/statistics.py"},
+    "scipy": {"experiments/statistics.py", "evaluation/calibration.py"},
     "tqdm": {"run", "experiments/runner.py", "experiments/search.py"},
     "yaml": {"config", "run"},
 }

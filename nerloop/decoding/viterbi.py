@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nerloop.decoding.lattice import Lattice, in_buckets
 from nerloop.errors import PluginError
 from nerloop.tags import OUTSIDE, Scheme, is_legal, split_tag
+from nerloop.types import Span
 
-BUCKET = 256
-"""Sentences decoded at once: enough to make NumPy's overhead a call small, few enough to stay in the CPU's cache."""
+BIASES = (
+    "background_stay", "background_to_start", "end_to_background", "end_to_start", "inside_to_continue", "inside_to_end"
+)  # fmt: skip
+"""Kinds of transitions. The border of a sentence counts as background, as "O" does. Names: openai/privacy-filter."""
 
 
 class Viterbi:
@@ -25,10 +29,13 @@ class Viterbi:
         """Set the legal transitions. `labels` are the names by id, with "O"; `scheme` says which may follow which."""
         parts = [split_tag(label) for label in labels]
         border = (OUTSIDE, "")
-        self._transitions = _penalties([[is_legal(before, after, scheme) for after in parts] for before in parts])
-        self._start = _penalties([is_legal(border, part, scheme) for part in parts])
-        self._end = _penalties([is_legal(part, border, scheme) for part in parts])
-        self._legal = self._transitions, self._start, self._end
+        transitions = _penalties([[is_legal(before, after, scheme) for after in parts] for before in parts])
+        start = _penalties([is_legal(border, part, scheme) for part in parts])
+        end = _penalties([is_legal(part, border, scheme) for part in parts])
+        self._labels = tuple(labels)
+        self._legal = transitions, start, end
+        self._lattice = Lattice(labels, *self._legal)
+        self._biases = tuple(np.zeros(legal.shape) for legal in self._legal)
 
     def learn(self, values: Mapping[str, np.ndarray]) -> None:
         """Add learned scores to the legal transitions. Arrays with other names are ignored.
@@ -47,43 +54,70 @@ class Viterbi:
                 what = f"shape {scores.shape}" if scores.shape != legal.shape else "numbers that are not finite"
                 raise PluginError(f"decoding viterbi: learned {name}: found {what}, expected {legal.shape} scores")
             learned.append(legal + scores)
-        self._transitions, self._start, self._end = learned
+        self._lattice = Lattice(self._labels, *learned)
+
+    def bias(self, values: Mapping[str, float]) -> None:
+        """Add to the scores of transitions, by kind (see BIASES); kinds that are not named get 0.
+
+        A positive "background_to_start" finds more spans, a negative one fewer. Biases decide which labels `decode`
+        chooses. Probabilities stay those of the model, without them.
+        """
+        prefixes = [split_tag(label)[0] for label in self._labels]
+        kinds = {name: float(values.get(name, 0.0)) for name in BIASES}
+        outside, starts = self._lattice.is_outside, self._lattice.starts
+        ends = np.array([prefix == "E" for prefix in prefixes])
+        inside = np.where(ends, kinds["inside_to_end"], kinds["inside_to_continue"])
+        after_background = np.where(outside, kinds["background_stay"], kinds["background_to_start"])
+        after_span = np.where(outside, kinds["end_to_background"], np.where(starts, kinds["end_to_start"], inside))
+        transitions = np.where(outside[:, None], after_background, after_span)
+        before_border = np.where(outside, kinds["background_stay"], kinds["end_to_background"])
+        self._biases = transitions, after_background, before_border
+
+    def span_probabilities(
+        self, scores: Sequence[np.ndarray], spans: Sequence[Sequence[Span]], temperature: float = 1.0
+    ) -> list[np.ndarray]:
+        """Return the probabilities of spans under the model, the learned scores and the legal transitions.
+
+        See `Lattice.span_probabilities`.
+        """
+        return self._lattice.span_probabilities(scores, spans, temperature)
+
+    def sequence_logs(
+        self, scores: Sequence[np.ndarray], paths: Sequence[np.ndarray], temperature: float = 1.0
+    ) -> np.ndarray:
+        """Return the log-probabilities of label sequences; see `Lattice.sequence_logs`."""
+        return self._lattice.sequence_logs(scores, paths, temperature)
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the label ids, (tokens,) a sentence."""
         decoded = [np.empty(0, dtype=np.int64)] * len(scores)
-        # Longest first: the sentences that have a token t are then the first rows of their bucket.
-        order = sorted((i for i in range(len(scores)) if len(scores[i])), key=lambda i: -len(scores[i]))
-        for start in range(0, len(order), BUCKET):
-            bucket = order[start : start + BUCKET]
-            for i, path in zip(bucket, self._decode_bucket([scores[i] for i in bucket]), strict=True):
-                decoded[i] = path
+        for bucket, emissions, lengths in in_buckets(scores):
+            tags = self._decode_bucket(emissions, lengths)
+            for row, i in enumerate(bucket):
+                decoded[i] = tags[: lengths[row], row]
         return decoded
 
-    def _decode_bucket(self, scores: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the label ids of some sentences, longest first."""
-        lengths = np.array([len(s) for s in scores])
-        num_labels = scores[0].shape[1]
-        emissions = np.zeros((lengths[0], len(scores), num_labels))  # (tokens, sentences, labels)
-        for row, s in enumerate(scores):
-            emissions[: len(s), row] = s
+    def _decode_bucket(self, emissions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the label ids, (tokens, sentences), of some sentences, longest first."""
+        of_lattice = self._lattice.transitions, self._lattice.start, self._lattice.end
+        transitions, start, end = (a + b for a, b in zip(of_lattice, self._biases, strict=True))
         # best: (sentences, labels) score of the best path that ends in each label at the current token. came_from: the
         # label before, on that path. Sentences that have ended are not updated any more.
-        best = emissions[0] + self._start
+        best = emissions[0] + start
         came_from = np.zeros(emissions.shape, dtype=np.int32)
         for t in range(1, int(lengths[0])):
             running = int((lengths > t).sum())
-            paths = best[:running, :, None] + self._transitions  # (sentences, label before, label)
+            paths = best[:running, :, None] + transitions  # (sentences, label before, label)
             came_from[t, :running] = paths.argmax(axis=1)
             best[:running] = paths.max(axis=1) + emissions[t, :running]
         # Follow the best paths back. A sentence joins at its own last token, with its best final label.
-        labels = (best + self._end).argmax(axis=1)
+        labels = (best + end).argmax(axis=1)
         tags = np.empty(came_from.shape[:2], dtype=np.int64)
         for t in range(int(lengths[0]) - 1, -1, -1):
             running = int((lengths > t).sum())
             tags[t, :running] = labels[:running]
             labels[:running] = came_from[t, np.arange(running), labels[:running]]
-        return [tags[: len(s), row] for row, s in enumerate(scores)]
+        return tags
 
 
 def _penalties(legal: list[bool] | list[list[bool]]) -> np.ndarray:

@@ -32,6 +32,7 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
     parts.append(f"Fine-tuned with nerloop from `{origin}` on `{config.data_name}`.")
     if metrics:
         parts.append(f"On the {split} split, decoded with `{decoding}`:\n\n{markdown_table(*metrics_table(metrics))}")
+    parts.append(_confidences(results))
     parts.append(
         "## Use\n\n"
         "With nerloop, as it was evaluated (any length, one tag a token):\n\n"
@@ -86,3 +87,33 @@ def _metadata(config: Config, split: str, metrics: Mapping[str, Any]) -> str:
             for metric, value in figures.items()
         ]  # fmt: skip
     return data.to_yaml()
+
+
+def _confidences(results: dict[str, Any]) -> str:
+    """Return the section on confidences: what they are, what they were worth, and what a pipeline user loses."""
+    temperature = results.get("validation", {}).get("calibration", {}).get("temperature")
+    fitted = "" if temperature is None else f", at temperature {temperature:.2f}, which was fitted on validation"
+    lines = [
+        "## Confidences\n\n"
+        f"nerloop's confidence of an entity is the probability of exactly this entity among all tag sequences that "
+        f"`{results['decoding']}` chooses from{fitted}."
+    ]
+    test = results.get("test", {})
+    if "calibration" in test:
+        errors = test["calibration"]
+        lines.append(
+            f"Expected calibration error on test: {errors['ece']:.3f} (without the temperature "
+            f"{errors['ece_uncalibrated']:.3f})."
+        )
+    if points := test.get("operating_points"):
+        rows = [(name, *(f"{scores[m]:.4f}" for m in ("precision", "recall", "f1"))) for name, scores in points.items()]
+        lines.append(
+            "Operating points of `nerloop.predict`, chosen on validation, on test:\n\n"
+            f"{markdown_table(rows, ('--operating_point', 'precision', 'recall', 'f1'))}"
+        )
+    lines.append(
+        "transformers' pipeline has none of this. It takes the best label of each subword, legal after the one before "
+        "or not; its `score` is the softmax of single subwords, not of the entity; it knows no temperature, no "
+        "operating points, thresholds or learned transitions."
+    )
+    return "\n\n".join(lines)

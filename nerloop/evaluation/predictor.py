@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from nerloop.batching.plan import evaluation_batches
 from nerloop.collators import Collator
 from nerloop.config import Plugin
 from nerloop.decoding import Decoding
+from nerloop.decoding.thresholds import Thresholds
 from nerloop.distributed.collectives import gather
 from nerloop.evaluators import Counts, Evaluator, count_examples
 from nerloop.model.forward import feature_logits
@@ -33,17 +34,30 @@ MAX_SUBWORDS = 4096
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The predicted tags of one sentence, with their probabilities."""
+    """The predicted tags of one sentence, with their probabilities and the confidences of their spans."""
 
     tags: Mapping[str, Sequence[str]]  # by the decoding's name
     probabilities: np.ndarray  # (tokens,) softmax probability of the main decoding's tag
+    confidences: Mapping[str, np.ndarray] = field(default_factory=dict)  # (spans,) by the decoding's name
+    uncalibrated: Mapping[str, np.ndarray] = field(default_factory=dict)  # the same without the temperature, if asked
+    scores: np.ndarray | None = None  # (tokens, labels) log-probabilities of the model, if asked
 
     def spans(self, decoding: str) -> list[dict[str, Any]]:
-        """Return the spans: start, end, type, and confidence, the mean probability of the tags of its tokens."""
-        return [
-            {**span._asdict(), "confidence": round(float(self.probabilities[span.start : span.end].mean()), 6)}
-            for span in to_spans(self.tags[decoding])
+        """Return the spans: start, end, type and confidence, and the uncalibrated confidence if the predictor keeps it.
+
+        The confidence is the probability of the span where the decoding tells it, else the mean probability of the
+        tags of its tokens.
+        """
+        spans = to_spans(self.tags[decoding])
+        means = [self.probabilities[span.start : span.end].mean() for span in spans]
+        confidences = self.confidences.get(decoding, means)
+        found = [
+            {**span._asdict(), "confidence": round(float(confidence), 6)}
+            for span, confidence in zip(spans, confidences, strict=True)
         ]
+        for span, uncalibrated in zip(found, self.uncalibrated.get(decoding, ()), strict=False):
+            span["uncalibrated"] = round(float(uncalibrated), 6)
+        return found
 
     def missed(self, gold: Iterable[Span], decoding: str) -> list[dict[str, Any]]:
         """Return the gold spans that no predicted span overlaps, as `spans` does; all their tokens are tagged "O".
@@ -100,6 +114,12 @@ class Predictor:
     decodings: Mapping[str, Decoding]  # the first is the main one
     accelerator: Accelerator
     interruption: Interruption = field(default_factory=Interruption)
+    temperature: float = 1.0  # of confidences; it changes no tag
+    thresholds: Thresholds = field(
+        default_factory=Thresholds
+    )  # spans below them are left out of the main decoding's tags
+    keeps_scores: bool = False  # whether predictions have the model's scores
+    keeps_uncalibrated: bool = False  # whether predictions have confidences without the temperature as well
 
     @property
     def main_decoding(self) -> str:
@@ -185,28 +205,63 @@ class Predictor:
                 write(split.examples[shard.examples.start : shard.examples.stop], whole)
         return counts
 
-    def _tag_groups(self, model: Any, split: Split, shard: Shard | None = None) -> Iterator[dict[int, Prediction]]:
+    def _tag_groups(
+        self, model: Any, split: Split, shard: Shard | None = None, *, with_confidences: bool = True
+    ) -> Iterator[dict[int, Prediction]]:
         """Yield predictions by index of the example, one group at a time."""
-        main = self.main_decoding
         for scores in self.scores(model, split, shard):
             order = sorted(scores)
-            rows = [scores[i] for i in order]
-            decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
-            tagged = {}
-            for at, i in enumerate(order):
-                ids = {name: paths[at] for name, paths in decoded.items()}
-                tagged[i] = Prediction(
-                    tags={name: [self.labels[label] for label in path] for name, path in ids.items()},
-                    probabilities=softmax(rows[at])[np.arange(len(rows[at])), ids[main]],
-                )
-            yield tagged
+            predictions = self.decode([scores[i] for i in order], with_confidences=with_confidences)
+            yield dict(zip(order, predictions, strict=True))
+
+    def decode(self, rows: Sequence[np.ndarray], *, with_confidences: bool = True) -> list[Prediction]:
+        """Return the predictions of sentences from the log-probabilities of their tokens: (tokens, labels) each."""
+        main = self.main_decoding
+        decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
+        predictions = [
+            Prediction(
+                tags={name: [self.labels[label] for label in paths[at]] for name, paths in decoded.items()},
+                probabilities=softmax(row / self.temperature)[np.arange(len(row)), decoded[main][at]],
+                scores=row if self.keeps_scores else None,
+            )
+            for at, row in enumerate(rows)
+        ]
+        if not (with_confidences or self.thresholds):
+            return predictions
+        tags = [prediction.tags[main] for prediction in predictions]
+        confidences = self.confidences(rows, tags, self.temperature)
+        if confidences is None:
+            confidences = [np.array([s["confidence"] for s in p.spans(main)]) for p in predictions]
+        if self.thresholds:
+            kept = [self.thresholds.apply(*pair) for pair in zip(tags, confidences, strict=True)]
+            tags, confidences = [of_sentence for of_sentence, _ in kept], [c for _, c in kept]
+        uncalibrated = self.confidences(rows, tags, 1.0) if self.keeps_uncalibrated else None
+        return [
+            replace(
+                prediction,
+                tags={**prediction.tags, main: tags[at]},
+                confidences={main: confidences[at]},
+                uncalibrated={} if uncalibrated is None else {main: uncalibrated[at]},
+            )
+            for at, prediction in enumerate(predictions)
+        ]
+
+    def confidences(
+        self, rows: Sequence[np.ndarray], tags: Sequence[Sequence[str]], temperature: float
+    ) -> list[np.ndarray] | None:
+        """Return the probabilities of the spans of tags, (spans,) a sentence; None if the main decoding has none."""
+        span_probabilities = getattr(self.decodings[self.main_decoding], "span_probabilities", None)
+        if span_probabilities is None:
+            return None
+        found: list[np.ndarray] = span_probabilities(rows, [to_spans(of_one) for of_one in tags], temperature)
+        return found
 
     def evaluate(self, model: Any, split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
         """Return the metrics of a split by decoding, the same on every process.
 
         Memory does not grow with the split. Raises Interrupted as `tag` does.
         """
-        counts = self._count(self._tag_groups(model, split), split, evaluator)
+        counts = self._count(self._tag_groups(model, split, with_confidences=False), split, evaluator)
         self.interruption.check()
         return self.metrics_of(counts, evaluator)
 

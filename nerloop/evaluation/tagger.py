@@ -126,7 +126,8 @@ def load_predictor(
     if precision == "bf16":
         cast_parameters(model)
     decodings = build_decodings(saved.plugins["decoding"], labels, saved.scheme)
-    predictor = Predictor(labels, alignment, collator, decodings, accelerator)
+    temperature = saved.calibration.temperature
+    predictor = Predictor(labels, alignment, collator, decodings, accelerator, temperature=temperature)
     predictor.learn(saved.learned)
     if ignored := predictor.describe_unused(saved.learned):
         log.warning("warning: %s", ignored)

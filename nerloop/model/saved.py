@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,11 +14,14 @@ import numpy as np
 from nerloop.config import Config, Plugin
 from nerloop.data.options import ReadOptions
 from nerloop.data.segmentation import SAVED_AS, SAVED_BEFORE
+from nerloop.decoding.operating_points import Calibration
 from nerloop.errors import DataError, ModelError, PluginError
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
 
 FILE = "nerloop.json"
+LIST_OF_NUMBERS = re.compile(r"\[[\d\s.,e+-]+\]")
+"""In indented JSON; written on one line."""
 KINDS = ("alignment", "collator", "decoding", "evaluator")
 """The plugins that tagging needs; the others are about training."""
 
@@ -31,12 +35,19 @@ class SavedModel:
     precision: str  # "no", "bf16", "fp16" or "float64"
     read_options: ReadOptions  # its tokenizer is the rule that cuts texts into tokens
     learned: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the objective, for decoding
+    calibration: Calibration = field(default_factory=Calibration)  # older models have none
 
     @staticmethod
-    def of(config: Config, scheme: Scheme, precision: str, learned: Mapping[str, np.ndarray]) -> SavedModel:
+    def of(
+        config: Config,
+        scheme: Scheme,
+        precision: str,
+        learned: Mapping[str, np.ndarray],
+        calibration: Calibration = Calibration(),  # noqa: B008 (frozen)
+    ) -> SavedModel:
         """Return it for a training that ends."""
         chosen: dict[str, Plugin] = {kind: getattr(config, kind) for kind in KINDS}
-        return SavedModel(chosen, scheme, precision, ReadOptions.of(config.data), learned)
+        return SavedModel(chosen, scheme, precision, ReadOptions.of(config.data), learned, calibration)
 
     def write(self, folder: Path) -> None:
         """Write nerloop.json into the folder of a model."""
@@ -50,7 +61,10 @@ class SavedModel:
         }
         if self.learned:
             values["learned"] = {name: array.tolist() for name, array in self.learned.items()}
-        (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        if self.calibration.points:
+            values["calibration"] = self.calibration.to_dict()
+        text = LIST_OF_NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(values, indent=1))
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
     def read(folder: str | Path, chosen: Mapping[str, str | None] | None = None) -> SavedModel:
@@ -70,6 +84,7 @@ class SavedModel:
             read = ReadOptions.from_dict(values.get("data", {}))  # models of nerloop 0.1.0 have none, or a tokenizer
             rule = str(values.get("tokenizer", read.tokenizer))
             learned = {str(n): np.array(v, dtype=np.float64) for n, v in dict(values.get("learned", {})).items()}
+            calibration = Calibration.from_dict(values["calibration"]) if "calibration" in values else Calibration()
             precision = values["mixed_precision"]
             if precision not in ("no", "bf16", "fp16", "float64"):
                 raise ValueError(f"mixed_precision {precision!r}")
@@ -97,7 +112,7 @@ class SavedModel:
                 f"{path}: tokenizer is {rule!r}, which is not nerloop's code; "
                 f"if you trust it, say --tokenizer {rule} (nerloop.load: plugins={{'tokenizer': {rule!r}}})"
             )
-        return SavedModel(plugins, scheme, precision, read, learned)
+        return SavedModel(plugins, scheme, precision, read, learned, calibration)
 
 
 def code_flags(config: Config) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from transformers import PreTrainedModel
 
 from nerloop import demo
 from nerloop.config import Config
-from nerloop.distributed.collectives import gather
+from nerloop.decoding.operating_points import Calibration
+from nerloop.distributed.collectives import broadcast_from_main, gather
+from nerloop.evaluation.calibration import LEAST_SPANS, fit, measure, with_test
 from nerloop.evaluation.model_card import model_card
 from nerloop.evaluation.pipeline_score import STRATEGIES, count_pipeline, f1_of
 from nerloop.evaluation.predictor import Split
@@ -29,7 +32,13 @@ from nerloop.run.checkpoint import num_bytes_of
 from nerloop.run.folder import REPORT, RESULTS, Run
 from nerloop.run.monitor import Monitor
 from nerloop.tags import OUTSIDE
-from nerloop.training.scoring import load_best, metrics_of_best, score_split
+from nerloop.training.scoring import (
+    held_out_of,
+    load_best,
+    metrics_of_best,
+    score_split,
+    write_predictions,
+)
 from nerloop.training.state import State
 from nerloop.training.training import Training
 from nerloop.types import Example
@@ -59,6 +68,7 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
     timing = {"train_seconds": state.seconds, **monitor.end_steps(), "first_step_seconds": state.first_step_seconds}
     best_step = state.best_step if state.best_step is not None else state.step
     results: dict[str, Any] = {}
+    calibration = Calibration()
     if "validation" in training.splits:
         log.info("the best weights are those of step %d", best_step)
         best = run.best(best_step)
@@ -66,12 +76,16 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
         if best_step != state.step:
             training.accelerator.wait_for_everyone()
             load_best(training, best)
-        if training.is_main:
-            for file in best.glob("predictions.*"):
-                shutil.copy(file, run.folder / file.name)
+        calibration = calibrate(training, best, run.folder)
+        if calibration.points:
+            results["validation"]["calibration"] = {"temperature": calibration.temperature}
     if "test" in training.splits:
         log.info("scoring the test split")
-        results["test"] = {"best": score_split(training, "test", run.folder)}
+        with run.scratch_folder(training.is_main) as scratch:
+            results["test"] = {"best": score_split(training, "test", run.folder, scratch)}
+            measured = broadcast_from_main(training.accelerator, lambda: _measured(training, scratch, calibration))
+        results["test"] |= measured
+        calibration = with_test(calibration, measured)
     for split, metrics in results.items():
         main = metrics["best"][training.predictor.main_decoding]
         monitor.log_best(state.step, split, main)
@@ -88,7 +102,7 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
     }
     sample = _sample(training)
     if training.is_main:
-        save_model(run.model, training, results)
+        save_model(run.model, training, results, calibration)
         write_json(run.folder / RESULTS, results)
         write_report(training, run, results)
         run.set_status("done", step=state.step)
@@ -96,14 +110,51 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
     return Results(results, folder=run.folder, sample=sample)
 
 
-def save_model(folder: Path, training: Training, results: dict[str, Any]) -> None:
+def calibrate(training: Training, best: Path, folder: Path) -> Calibration:
+    """Fit confidences and operating points on validation, the same on every process; the predictor uses them from now.
+
+    The scores are those kept with the best weights. The predictions files of the validation split are written into
+    `folder`, with the fitted confidences.
+    """
+    training.predictor.learn(learned_by(training.objective))
+    predictor = training.predictor
+    held = held_out_of(training, "validation", best) if training.is_main else None
+
+    def fitted() -> Calibration:
+        return Calibration() if held is None else fit(held, predictor.decodings[predictor.main_decoding])
+
+    calibration = broadcast_from_main(training.accelerator, fitted)
+    training.predictor = replace(predictor, temperature=calibration.temperature)
+    if calibration.points:
+        log.info("confidences: temperature %.2f, fitted on validation", calibration.temperature)
+    else:
+        log.info("confidences are not calibrated: validation has fewer than %d entities", LEAST_SPANS)
+    if training.is_main:
+        for file in best.glob("predictions.*"):
+            shutil.copy(file, folder / file.name)
+        if held is not None:
+            write_predictions(training, held, "validation", folder)
+    return calibration
+
+
+def _measured(training: Training, scratch: Path, calibration: Calibration) -> dict[str, Any]:
+    """Return what the test split delivers of the calibration; {} where nothing was fitted."""
+    held = held_out_of(training, "test", scratch)
+    return (
+        {}
+        if held is None
+        else measure(held, training.predictor.decodings[training.predictor.main_decoding], calibration)
+    )
+
+
+def save_model(folder: Path, training: Training, results: dict[str, Any], calibration: Calibration) -> None:
     """Write a plain transformers model, its tokenizer, its card and nerloop.json, whole or not at all."""
     learned = learned_by(training.objective)
     master = training.weights.master
     restore(master)  # the whole embedding
     detach(master)
     model: PreTrainedModel = training.adaptation.merge(master)
-    saved = SavedModel.of(training.config, training.scheme, training.precision, learned)
+    saved = SavedModel.of(training.config, training.scheme, training.precision, learned, calibration)
 
     def write(beside: Path) -> None:
         model.save_pretrained(str(beside))
@@ -123,6 +174,9 @@ def write_report(training: Training, run: Run, results: dict[str, Any]) -> None:
     examples, predictions = training.splits[split].examples, run.folder / f"predictions.{split}.jsonl"
     analysis = analysis_of_run(predictions, examples, TrainingNames.of(training.examples))
     found = analysis.to_json(results[split]["best"][results["decoding"]])
+    measured = results[split].get("calibration", {})
+    if "bins" in measured:
+        found["calibration"] = measured  # the predictions file does not have the confidences before calibration
     write_text(run.folder / REPORT, as_html(found, f"{training.config.data_name}, {split} split"))
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerloop.decoding.argmax import Argmax
-from nerloop.decoding.viterbi import BUCKET, Viterbi
+from nerloop.decoding.lattice import BUCKET
+from nerloop.decoding.viterbi import Viterbi
 from nerloop.errors import PluginError
 from nerloop.tags import Scheme, is_legal, split_tag
 

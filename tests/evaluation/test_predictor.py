@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from nerloop.decoding.viterbi import Viterbi
 from nerloop.evaluation.predictor import MAX_SUBWORDS, Prediction, Predictor, Split, softmax
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.model import packing as attention
-from nerloop.tags import Scheme, is_legal, split_tag
+from nerloop.tags import Scheme, is_legal, split_tag, to_spans
 from nerloop.types import Example
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -266,6 +267,38 @@ def test_spans_with_their_confidence():
         {"start": 0, "end": 2, "type": "PER", "confidence": 0.75},
         {"start": 3, "end": 4, "type": "LOC", "confidence": 0.25},
     ]
+
+
+def test_confidences_are_probabilities_at_the_temperature_and_without_it(make_tagger, model, examples):
+    predictor = replace(make_tagger(max_length=40), temperature=2.0, keeps_uncalibrated=True, keeps_scores=True)
+    plain, found = tag(make_tagger(max_length=40), model, examples), tag(predictor, model, examples)
+    viterbi = Viterbi(LABELS, Scheme.IOB2)
+    num_spans = 0
+    for before, now in zip(plain, found, strict=True):
+        assert before.tags == now.tags
+        assert before.scores is None
+        assert now.scores is not None
+        spans = to_spans(now.tags["viterbi"])
+        num_spans += len(spans)
+        (expected,), (without,) = (viterbi.span_probabilities([now.scores], [spans], t) for t in (2.0, 1.0))
+        assert now.confidences["viterbi"] == pytest.approx(expected, rel=1e-9)
+        assert now.uncalibrated["viterbi"] == pytest.approx(without, rel=1e-9)
+        assert [s["confidence"] for s in now.spans("viterbi")] == [round(float(c), 6) for c in expected]
+        assert before.confidences["viterbi"] == pytest.approx(without, abs=1e-5)
+    assert num_spans > 100
+
+
+def test_a_decoding_without_probabilities_has_mean_ones(make_tagger, model, examples):
+    class Bare:
+        def decode(self, scores):
+            return Argmax(LABELS, Scheme.IOB2).decode(scores)
+
+    found = tag(replace(make_tagger(max_length=40), decodings={"bare": Bare()}), model, examples)
+    expected = [[p.probabilities[s.start : s.end].mean() for s in to_spans(p.tags["bare"])] for p in found]
+    assert [[s["confidence"] for s in p.spans("bare")] for p in found] == [
+        [pytest.approx(float(x), abs=1e-6) for x in of_one] for of_one in expected
+    ]
+    assert sum(map(len, expected)) > 100
 
 
 def test_softmax():

@@ -102,8 +102,8 @@ def test_an_objective_with_parameters_is_trained_saved_resumed_and_decodes(confi
 
     tagger = nerloop.load(Path(whole.run.dir or "", "model"))
     viterbi: Any = tagger._predictor.decodings["viterbi"]
-    legal = np.isfinite(viterbi._transitions)
-    assert np.array_equal(viterbi._transitions[legal], np.array(saved[0]["learned"]["transitions"])[legal])
+    legal = np.isfinite(viterbi._lattice.transitions)
+    assert np.array_equal(viterbi._lattice.transitions[legal], np.array(saved[0]["learned"]["transitions"])[legal])
 
 
 def test_an_evaluator_without_f1_trains_to_the_end(config):

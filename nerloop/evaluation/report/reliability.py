@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 BINS = 10
 
 
-def calibration(
-    confidences: Sequence[float], is_correct: Sequence[bool], uncalibrated: Sequence[float] | None = None
-) -> dict[str, Any]:
+def calibration(confidences: ArrayLike, is_correct: ArrayLike, uncalibrated: ArrayLike | None = None) -> dict[str, Any]:
     """Return the expected calibration error of predicted spans and the reliability curve: {"ece", ..., "bins"}.
 
     The error is the mean over the spans of |share of correct spans - mean confidence| of their bin, with 10 bins of
@@ -22,7 +21,8 @@ def calibration(
     before = confidences if uncalibrated is None else uncalibrated
     bins = _bins(np.asarray(confidences, dtype=float), np.asarray(is_correct, dtype=float))
     of_uncalibrated = _bins(np.asarray(before, dtype=float), np.asarray(is_correct, dtype=float))
-    return {"ece": _error(bins), "ece_uncalibrated": _error(of_uncalibrated), "bins": bins}
+    rounded = [{name: round(value, 6) for name, value in one.items()} for one in bins]
+    return {"ece": round(_error(bins), 6), "ece_uncalibrated": round(_error(of_uncalibrated), 6), "bins": rounded}
 
 
 def _bins(confidences: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:

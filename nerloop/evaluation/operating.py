@@ -1,0 +1,72 @@
+"""Apply what the flags of a command ask for: an operating point, and thresholds of confidence."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from typing import Any
+
+from nerloop.decoding.operating_points import DEFAULT, Calibration
+from nerloop.decoding.thresholds import Thresholds
+from nerloop.errors import ConfigError
+from nerloop.evaluation.predictor import Predictor
+from nerloop.tags import Scheme
+
+log = logging.getLogger(__name__)
+
+
+def at_operating_point(
+    predictor: Predictor, calibration: Calibration, scheme: Scheme, arguments: argparse.Namespace
+) -> Predictor:
+    """Return the predictor as --operating_point, --min_confidence, --target_precision or --target_recall ask for it.
+
+    Raises ConfigError where the model can't be used so.
+    """
+    name = arguments.operating_point
+    decoding: Any = predictor.decodings[predictor.main_decoding]
+    if name != DEFAULT:
+        biases = calibration.point(name).biases
+        if not hasattr(decoding, "bias"):
+            raise ConfigError(f"--operating_point {name}: decoding {predictor.main_decoding} has none; use viterbi")
+        decoding.bias(biases)
+        if not biases:
+            log.warning("warning: operating point %s: on validation nothing was better, so it is the default", name)
+    thresholds = _thresholds(calibration, scheme, arguments)
+    for type_, threshold in {"all types": thresholds.of_all, **thresholds.by_type}.items():
+        if thresholds:
+            log.info("%s: spans with a confidence of %.3f or more are kept", type_, threshold)
+    return replace(predictor, thresholds=thresholds)
+
+
+def _thresholds(calibration: Calibration, scheme: Scheme, arguments: argparse.Namespace) -> Thresholds:
+    """Return the thresholds that the flags ask for, none by default."""
+    asked = {flag: value for flag in ("min_confidence", "target_precision", "target_recall")
+             if (value := getattr(arguments, flag)) is not None}  # fmt: skip
+    for flag, value in asked.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"--{flag}: found {value:g}, expected a number from 0 to 1")
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(f'--{flag}' for flag in asked)} are both given; expected one of them")
+    if arguments.per_type and not asked.keys() & {"target_precision", "target_recall"}:
+        raise ConfigError("--per_type: expected --target_precision or --target_recall with it")
+    if not asked:
+        return Thresholds(scheme=scheme)
+    ((flag, value),) = asked.items()
+    if flag == "min_confidence":
+        return Thresholds(value, scheme=scheme)
+    target, name = flag.removeprefix("target_"), arguments.operating_point
+    types = [t for t in calibration.point(name).curves if t != "all"] if arguments.per_type else []
+    by_type, missed = {}, {}
+    for type_ in types:
+        try:
+            by_type[type_] = calibration.threshold_for(name, target, value, type_)
+        except ConfigError as error:
+            missed[type_] = error
+    if types and not by_type:
+        raise next(iter(missed.values()))
+    for type_ in missed:  # a type that never reaches a precision keeps its surest spans; for a recall, all of them
+        by_type[type_] = max(calibration.thresholds) if target == "precision" else 0.0
+        log.warning("warning: --target_%s %g: %s did not reach it on validation", target, value, type_)
+    of_all = calibration.threshold_for(name, target, value) if not types else 0.0
+    return Thresholds(of_all, by_type, scheme)
