@@ -89,7 +89,7 @@ def test_every_subword_with_a_label_or_a_target_counts_one_and_the_steps_hold_al
         assert sum(step.num_sentences for step in steps) == 54 == len(training.examples)
         for step in steps:
             features = [training.features[i] for i in step.features]
-            counted = sum(int(np.count_nonzero((f.labels != IGNORE) | f.targets.any(1))) for f in features)
+            counted = sum(int(np.count_nonzero((f.labels != IGNORE) | np.any(f.targets, axis=1))) for f in features)
             assert training.weight_of(step) == counted
         assert training.examples[50].tokens == ("Carol", "lives", "in", "Bergen", ".")
         assert [len(split.examples) for split in training.splits.values()] == [20, 20]
@@ -109,10 +109,11 @@ def test_a_student_of_soft_targets_alone_approaches_its_teacher(student, teacher
     lines = [json.loads(line) for line in Path(student.run.dir or "", "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < 0.1 * losses[0]
-    held_out, _ = read_files([str(student.data.validation)])
-    ours, theirs = (np.concatenate(of_tokens(str(f), held_out)) for f in (results.folder / "model", teacher))
-    assert np.mean(theirs.argmax(1) > 0) > 0.05  # it finds some entities
-    assert np.mean(ours.argmax(1) == theirs.argmax(1)) > 0.9
+    examples, _ = read_files([str(student.data.train)])
+    ours, theirs = (np.concatenate(of_tokens(str(f), examples)) for f in (results.folder / "model", teacher))
+    by_chance = np.mean(theirs.argmax(1) == 0)  # how often it agrees with one that finds nothing
+    assert by_chance < 0.9
+    assert np.mean(ours.argmax(1) != theirs.argmax(1)) < 0.4 * (1 - by_chance)
     assert results["distillation"] == {"teachers": 1, "unlabelled_sentences": 4}
     assert results["timing"]["teacher_seconds"] > 0
     line = "learned from the labels and 4 unlabelled sentences, with the probabilities of 1 teacher"
@@ -125,8 +126,8 @@ def of_tokens(folder: str, examples: Sequence[Example]) -> list[np.ndarray]:
     tagger = nerloop.load(folder)
     predictor = tagger._predictor
     split = Split.of(examples, predictor.alignment, predictor.collator)
-    return [dict(s for group in predictor.scores(tagger._model, split) for s in group.items())[i]
-            for i in range(len(examples))]  # fmt: skip
+    found = {i: rows for group in predictor.scores(tagger._model, split) for i, rows in group.items()}
+    return [found[i] for i in range(len(examples))]
 
 
 def test_a_teacher_says_what_the_loaded_model_says_of_every_token_of_a_long_sentence(teacher):
