@@ -167,6 +167,17 @@ def test_class_weights_do_not_go_with_a_crf(config):
         train(config)
 
 
+def test_an_objective_that_uses_targets_where_there_are_none_is_rejected():
+    from nerloop.errors import PluginError
+
+    class Uniform(Distill):
+        def loss(self, logits, batch):
+            return super().loss(logits, replace(batch, targets=batch.targets + 1e-3))
+
+    with pytest.raises(PluginError, match=r"^objective .*: loss: .* expected a sum"):
+        check_objective(lambda labels: Uniform(labels, teacher="a"), LABELS)
+
+
 @pytest.mark.parametrize("build", ["mean", "unlabelled", "half", "idle", "dropped", "weight"])
 def test_broken_objectives_are_rejected(build):
     from nerloop.errors import PluginError
