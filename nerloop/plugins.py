@@ -21,6 +21,7 @@ BUILT_IN = {
     "objective": {
         "cross_entropy": "nerloop.objectives.cross_entropy.CrossEntropy",
         "crf": "nerloop.objectives.crf.Crf",
+        "distill": "nerloop.objectives.distill.Distill",
     },
     "decoding": {"viterbi": "nerloop.decoding.viterbi.Viterbi", "argmax": "nerloop.decoding.argmax.Argmax"},
     "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},

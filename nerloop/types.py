@@ -68,6 +68,7 @@ class Feature:
     atom: int
     examples: tuple[int, ...]  # indices into the examples of the split
     num_tokens: tuple[int, ...]  # tokens of each of `examples`
+    targets: np.ndarray | None = None  # (subwords, labels) probabilities to be learned, zeros where there are none
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -90,6 +91,7 @@ class MicroBatch:
     places: Sequence[Place]  # one a feature, in the order given to the collator
     is_unpadded: bool = False  # one row of several features, attended to separately; see nerloop.model.packing
     features: Sequence[Feature] = ()  # in training: what lies at `places`; their arrays stay on the CPU
+    targets: Tensor | None = None  # (rows, width, labels) float32: the targets of the features, if they have any
 
     def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
         """Return the micro-batch on a device, with its floating point tensors (masks) as `dtype`.
@@ -98,7 +100,8 @@ class MicroBatch:
         """
         if device.type == "cuda":
             pinned = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
-            return replace(self, inputs=pinned, labels=self.labels.pin_memory())._to(device, dtype)
+            targets = None if self.targets is None else self.targets.pin_memory()
+            return replace(self, inputs=pinned, labels=self.labels.pin_memory(), targets=targets)._to(device, dtype)
         return self._to(device, dtype)
 
     def _to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
@@ -107,4 +110,5 @@ class MicroBatch:
             for name, tensor in self.inputs.items()
         }
         labels = self.labels.to(device, non_blocking=True)
-        return replace(self, inputs=inputs, labels=labels)
+        targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
+        return replace(self, inputs=inputs, labels=labels, targets=targets)

@@ -32,7 +32,7 @@ def built_in(kind: str) -> list[type]:
 
 def test_every_built_in_plugin_has_a_contract_here():
     assert {kind: len(names) for kind, names in BUILT_IN.items()} == {
-        "alignment": 3, "adaptation": 2, "collator": 2, "objective": 2, "decoding": 2, "evaluator": 1,
+        "alignment": 3, "adaptation": 2, "collator": 2, "objective": 3, "decoding": 2, "evaluator": 1,
     }  # fmt: skip
 
 
@@ -51,6 +51,27 @@ def test_alignments_pass_with_any_labels_and_options(wordpiece, labels):
     check_alignment(lambda t, x: First(t, x, max_length=9, stride=0), wordpiece, labels)
     check_alignment(lambda t, x: All(t, x, max_length=3, stride=0), wordpiece, labels)
     check_alignment(lambda t, x: Document(t, x, label_subwords="first", max_length=9, stride=0), wordpiece, labels)
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        (lambda own, f, p: [rows[:-1] for rows in own.spread(f, p)], "spread: found probabilities "),
+        (lambda own, f, p: [rows * 0 for rows in own.spread(f, p)], "spread: tags that are certain don't give"),
+        (lambda own, f, p: First.spread(own.__self__, f, p), "spread: tags that are certain don't give"),
+        (lambda own, f, p: [rows + (rows.sum(1, keepdims=True) == 0) for rows in own.spread(f, p)],
+         "spread: a subword without a label has probabilities"),
+        (lambda own, f, p: [rows.round() for rows in own.spread(f, p)], "spread: probabilities of a subword don't add"),
+    ],
+)  # fmt: skip
+def test_alignments_that_spread_probabilities_wrongly_are_rejected(wordpiece, broken, problem):
+    class Broken(All):
+        def spread(self, features, probabilities):
+            return broken(super(), features, probabilities)
+
+    wordpiece.model_max_length = 24
+    with pytest.raises(PluginError, match=f"^alignment .*Broken: {problem}"):
+        check_alignment(Broken, wordpiece, LABELS)
 
 
 def test_a_tokenizer_that_knows_no_limit_gets_one_of_512(wordpiece):

@@ -29,7 +29,7 @@ DOORS = {
     "jsonargparse": {"config/parse.py"},
     "datasets": {"data/hub.py"},
     "huggingface_hub": {"data/hub.py", "evaluation/model_card.py", "push.py", "run/logging.py"},
-    "pyarrow": {"data", "data/readers/tables.py", "batching/features.py"},
+    "pyarrow": {"data", "data/readers/tables.py", "batching/features.py", "batching/targets.py"},
     "regex": {"data/segmentation.py"},
     "seqeval": {"evaluators/seqeval.py"},
     "safetensors": {"run"},

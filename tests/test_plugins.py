@@ -54,7 +54,7 @@ def message(call, *arguments, **options) -> str:
 
 def test_every_built_in_plugin_is_found_by_name():
     found = {(kind, name): plugins.find(kind, name) for kind, table in plugins.BUILT_IN.items() for name in table}
-    assert len(found) == 12
+    assert len(found) == 13
     assert all(f"{c.__module__}.{c.__qualname__}" == plugins.BUILT_IN[k][n] for (k, n), c in found.items())
 
 
@@ -63,7 +63,7 @@ def test_built_in_names_are_those_of_the_settings():
         "alignment": ["first", "all", "document"],
         "adaptation": ["none", "freeze"],
         "collator": ["pack", "pad"],
-        "objective": ["cross_entropy", "crf"],
+        "objective": ["cross_entropy", "crf", "distill"],
         "decoding": ["viterbi", "argmax"],
         "evaluator": ["seqeval"],
     }

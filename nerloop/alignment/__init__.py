@@ -18,6 +18,11 @@ class Alignment(Protocol):
     - `labels_every_subword`: false if only the first subword of a token carries a label
     - `fingerprint`: a string, defined in the class itself, that changes whenever the features would; with it they are
       cached
+    - `spread(features, probabilities)`: a method that an objective with teachers needs. It returns, for each feature,
+      the probabilities of the labels of its subwords, (subwords, labels), given those of the tags of each token,
+      (tokens, labels) by index of the example. It is `split` for tags that are only known by their probabilities: tags
+      that are certain give each labelled subword its label, and every other subword a row of zeros. The features are
+      whole atoms, in order, and have labels.
     """
 
     def split(self, examples: Sequence[Example]) -> Iterable[Feature]:

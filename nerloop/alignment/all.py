@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from nerloop.alignment.first import First
-from nerloop.types import IGNORE
+from nerloop.alignment.windows import spread_probabilities
+from nerloop.types import IGNORE, Feature
 
 
 class All(First):
@@ -20,6 +21,10 @@ class All(First):
 
     labels_every_subword = True
     fingerprint = ""
+
+    def spread(self, features: Sequence[Feature], probabilities: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        """Return the probabilities of the labels of subwords; after the first one of a token, B- has moved to I-."""
+        return spread_probabilities(features, probabilities, self._continuation)
 
     def _label(self, tags: Sequence[str], token_of: np.ndarray, is_first: np.ndarray) -> np.ndarray:
         if not tags:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -68,6 +68,10 @@ class Document:
     def join(self, features: Sequence[Feature], scores: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
         """Return the scores of every token by index of the example: (tokens, labels) each."""
         return self._sentences.join(features, scores)
+
+    def spread(self, features: Sequence[Feature], probabilities: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        """Return the probabilities of the labels of subwords, (subwords, labels) a feature, given those of tokens."""
+        return self._sentences.spread(features, probabilities)
 
     def _windows(self, examples: Sequence[Example]) -> Iterator[list[Feature]]:
         """Yield the features to join for each window; only one window is held in memory at a time."""

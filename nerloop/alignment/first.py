@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nerloop.alignment.subwords import subwords_of
-from nerloop.alignment.windows import join_scores, special_tokens, windows_of
+from nerloop.alignment.windows import join_scores, special_tokens, spread_probabilities, windows_of
 from nerloop.errors import ConfigError
 from nerloop.types import IGNORE, Example, Feature, Tokenizer
 
@@ -85,6 +85,10 @@ class First:
     def join(self, features: Sequence[Feature], scores: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
         """Return the scores of every token by index of the example: (tokens, labels) each."""
         return join_scores(features, scores)
+
+    def spread(self, features: Sequence[Feature], probabilities: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        """Return the probabilities of the labels of subwords, (subwords, labels) a feature, given those of tokens."""
+        return spread_probabilities(features, probabilities)
 
     def _label(self, tags: Sequence[str], token_of: np.ndarray, is_first: np.ndarray) -> np.ndarray:
         """Return the labels of a sentence's subwords, (subwords,); `token_of` is the token index of each."""

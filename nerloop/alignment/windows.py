@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from nerloop.types import Feature, Tokenizer
+from nerloop.types import IGNORE, Feature, Tokenizer
 
 
 class Window(NamedTuple):
@@ -73,3 +73,30 @@ def join_scores(features: Sequence[Feature], scores: Sequence[np.ndarray]) -> di
         decides = feature.tokens >= 0
         whole[feature.atom][feature.tokens[decides]] = s[decides]
     return joined
+
+
+def spread_probabilities(
+    features: Sequence[Feature], probabilities: Mapping[int, np.ndarray], continuation: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Return the probabilities of the labels of subwords, (subwords, labels) a feature, given those of tokens.
+
+    Each labelled subword gets those of its token. A subword that decides no token belongs to the token before it; its
+    label is `continuation[label of the token]`. Subwords without a label get zeros.
+    """
+    spread: list[np.ndarray] = []
+    atom, last, of_tokens = None, -1, np.zeros((0, 0))
+    for feature in features:
+        if feature.atom != atom:
+            atom, last = feature.atom, -1
+            of_tokens = np.concatenate([probabilities[i] for i in feature.examples])
+        # A window may begin within a token; the window before it then has the subword that decides the token.
+        tokens = np.maximum.accumulate(np.concatenate([[last], feature.tokens]))[1:]
+        last = int(tokens[-1])
+        rows = np.zeros((len(feature), of_tokens.shape[1]), dtype=of_tokens.dtype)
+        has_label = feature.labels != IGNORE
+        rows[has_label] = of_tokens[tokens[has_label]]
+        if continuation is not None:
+            further = has_label & (feature.tokens < 0)
+            rows[further] = rows[further] @ np.eye(len(continuation), dtype=rows.dtype)[continuation]
+        spread.append(rows)
+    return spread

@@ -15,7 +15,6 @@ from nerloop.alignment import Alignment
 from nerloop.batching.plan import BatchUnits
 from nerloop.config import Plugin
 from nerloop.data.arrow_cache import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
-from nerloop.data.cached_examples import StoredExamples
 from nerloop.types import IGNORE, Example, Feature, Tokenizer
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Features(Sequence[Feature]):
         columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype=np.int32)] for name in NUMBERS}
         for batch in self._table.batches():
             for name in NUMBERS:
-                columns[name].append(_mapped(batch.column(name)))
+                columns[name].append(mapped(batch.column(name)))
         atom, sentences, lengths, labelled = (np.concatenate(columns.pop(name)) for name in NUMBERS)
         return BatchUnits.of_columns(atom, sentences, lengths, labelled)
 
@@ -101,12 +100,12 @@ def build_features(
         is_used = np.zeros(0, dtype=bool)  # by subword id; grows with the largest id seen
         for rows in batched(split_in_chunks(examples, alignment, chunks)):
             add(pa.record_batch(columns := _arrays(rows), schema=schema))
-            ids = _mapped(columns[LISTS.index("input_ids")].values)
+            ids = mapped(columns[LISTS.index("input_ids")].values)
             is_used = np.pad(is_used, (0, max(0, ids.max(initial=-1) + 1 - len(is_used))))
             is_used[ids] = True
         return {"chunks": chunks, "used_ids": is_used.nonzero()[0].tolist()}
 
-    data = examples.key if isinstance(examples, StoredExamples) else None
+    data = getattr(examples, "key", None)
     key = fingerprint(data, made_by) if data and made_by else None
     return Features((cache or Cache.temporary()).table("features", key, schema, write))
 
@@ -199,16 +198,16 @@ def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
 
 def _views(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
     """Return the columns of a batch as NumPy arrays over the mapped file, without copying."""
-    views = {"atom": _mapped(batch.column("atom"))}
+    views = {"atom": mapped(batch.column("atom"))}
     for name in LISTS:
         column = batch.column(name)
-        views[name], views[f"{name}.offsets"] = _mapped(column.values), _mapped(column.offsets)
+        views[name], views[f"{name}.offsets"] = mapped(column.values), mapped(column.offsets)
     return views
 
 
-def _mapped(column: pa.Array) -> np.ndarray:
-    """Return an int32 column as an array that shares its memory. `to_numpy` would import pandas."""
+def mapped(column: pa.Array, dtype: type = np.int32) -> np.ndarray:
+    """Return a column of numbers as an array that shares its memory. `to_numpy` would import pandas."""
     if not len(column):
-        return np.zeros(0, dtype=np.int32)
-    values: np.ndarray = np.frombuffer(column.buffers()[1], dtype=np.int32)
+        return np.zeros(0, dtype=dtype)
+    values: np.ndarray = np.frombuffer(column.buffers()[1], dtype=dtype)
     return values[column.offset : column.offset + len(column)]

@@ -71,7 +71,7 @@ class Step:
 
     epoch: int
     num_sentences: int
-    num_labelled: int  # labelled subwords of the whole batch: the divisor of the loss
+    num_labelled: int  # subwords of the whole batch that have a label or a target: the divisor of the loss
     num_subwords: int
     micro_batches: tuple[tuple[tuple[int, ...], ...], ...]
 

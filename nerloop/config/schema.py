@@ -46,6 +46,8 @@ class DataSettings:
     """file or files"""
     test: str | list[str] | None = None
     """file or files"""
+    unlabelled: str | list[str] | None = None
+    """file or files of further text to train on, in any format; tags are ignored. For an objective with a teacher"""
     format: str = "auto"
     """of the files: auto (by suffix and content), or a name in nerloop/data/README.md"""
     token_column: str | None = None
@@ -302,7 +304,7 @@ def _check_types(config: Config) -> None:
         if not isinstance(found, Plugin):
             name = found if isinstance(found, str) else "my_module.MyPlugin"
             raise ConfigError(f"{kind}: found {shorten(found)}, expected nerloop.config.Plugin({name!r}, {{options}})")
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation", "test", "unlabelled"):
         files = getattr(config.data, split)
         if not isinstance(files, str | Iterable | None):  # a Path, for one
             raise ConfigError(f"data.{split}: found {shorten(files)}, expected the name of a file (str) or a list")

@@ -36,6 +36,8 @@ def check_alignment(build: Callable[..., Alignment], tokenizer: Tokenizer, label
             _check_atoms(features, examples, tokenizer)
             _check_labels(features, examples, labels)
             _check_join(alignment, features, examples, len(labels))
+            if hasattr(alignment, "spread"):
+                _check_spread(alignment, features, examples, labels)
             _check_company(alignment, features, examples)
 
 
@@ -124,6 +126,32 @@ def _check_join(alignment: Alignment, features: Sequence[Feature], examples: Seq
                     raise PluginError(
                         f"join: {_token(examples[i], token)} does not have the scores of the subword that decides it"
                     )
+
+
+def _check_spread(
+    alignment: Any, features: Sequence[Feature], examples: Sequence[Example], labels: Sequence[str]
+) -> None:
+    known = list(labels)
+    certain = {
+        i: np.eye(len(known))[[known.index(tag) for tag in e.tags or [known[0]] * len(e.tokens)]]
+        for i, e in enumerate(examples)
+    }
+    random = np.random.RandomState(0)
+    unsure = {i: random.dirichlet(np.ones(len(known)), size=len(rows)) for i, rows in certain.items()}
+    for atom in _atoms_of(features):
+        exact, spread = alignment.spread(atom, certain), alignment.spread(atom, unsure)
+        of_tokens = np.concatenate([unsure[i] for i in atom[0].examples])
+        for feature, sure, rows in zip(atom, exact, spread, strict=True):
+            shape = (len(feature), len(known))
+            require(rows.shape == shape, f"spread: found probabilities {rows.shape}, expected {shape}")
+            has_label = feature.labels != IGNORE
+            is_right = np.array_equal(sure[has_label], np.eye(len(known))[feature.labels[has_label]])
+            require(is_right, "spread: tags that are certain don't give the labels of the subwords")
+            require(not rows[~has_label].any(), "spread: a subword without a label has probabilities")
+            require(np.allclose(rows[has_label].sum(1), 1), "spread: probabilities of a subword don't add up to 1")
+            decides = has_label & (feature.tokens >= 0)
+            is_right = np.array_equal(rows[decides], of_tokens[feature.tokens[decides]])
+            require(is_right, "spread: a subword that decides a token does not have the token's probabilities")
 
 
 def _check_company(alignment: Alignment, features: Sequence[Feature], examples: Sequence[Example]) -> None:

@@ -25,29 +25,36 @@ def check_objective(build: Callable[..., Objective], labels: Sequence[str]) -> N
         ids = [np.where(random.rand(n) < 0.6, random.randint(0, len(labels), n), IGNORE) for n in lengths]
         ids[0][0], ids[1][0] = 0, IGNORE  # a feature with a label for sure, and one without any
         scores = [torch.randn(n, len(labels), generator=generator) for n in lengths]
-        packed = _loss(objective, *_lay_out(scores, ids, is_packed=True))
-        padded = _loss(objective, *_lay_out(scores, ids, is_packed=False))
-        alone = [_loss(objective, *_lay_out([s], [i], is_packed=True)) for s, i in zip(scores, ids, strict=True)]
+        targets = _targets(ids, len(labels), random) if getattr(objective, "teachers", None) else [None] * len(ids)
+        packed = _loss(objective, *_lay_out(scores, ids, targets, is_packed=True))
+        padded = _loss(objective, *_lay_out(scores, ids, targets, is_packed=False))
+        alone = [
+            _loss(objective, *_lay_out([s], [i], [t], is_packed=True))
+            for s, i, t in zip(scores, ids, targets, strict=True)
+        ]
         require(packed > 0, f"loss: found {packed} for random logits, expected more than 0")
         for name, found in (("padded", padded), ("one by one", sum(alone))):
             require(abs(found - packed) <= 1e-4 * packed, f"loss: {packed} packed, but {found} {name}; expected a sum")
         require(alone[1] == 0, f"loss: found {alone[1]} for a feature without labels, expected 0")
-        logits, batch = _lay_out(scores, ids, is_packed=True)
+        logits, batch = _lay_out(scores, ids, targets, is_packed=True)
         before = logits.detach().clone()
         objective.loss(logits.requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
         gradient = logits.grad
         require(torch.equal(logits.detach(), before), "loss: changes the logits that it is given")
         require(gradient is not None and bool(gradient.isfinite().all()), "loss: its gradient is not finite")
         assert gradient is not None
-        require(not gradient[batch.labels == IGNORE].any(), "loss: depends on subwords without a label")
-        half, batch = _lay_out([s.bfloat16() for s in scores], ids, is_packed=True)
+        is_idle = batch.labels == IGNORE
+        if batch.targets is not None:
+            is_idle &= ~batch.targets.any(-1)
+        require(not gradient[is_idle].any(), "loss: depends on subwords without a label")
+        half, batch = _lay_out([s.bfloat16() for s in scores], ids, targets, is_packed=True)
         loss = objective.loss(half, batch)
         require(loss.dtype.itemsize >= 4, f"loss: found {loss.dtype} for logits in bf16, expected float32 or better")
         if isinstance(objective, torch.nn.Module):
             # A process may get a micro-batch without labels, and the exchange of gradients waits for every parameter.
             for what, of_feature in ("", ids[0]), (" where no subword has a label", np.full(5, IGNORE)):
                 objective.zero_grad()
-                logits, batch = _lay_out(scores[:1], [of_feature], is_packed=True)
+                logits, batch = _lay_out(scores[:1], [of_feature], [None], is_packed=True)
                 objective.loss(logits.requires_grad_(), batch).backward()  # type: ignore[no-untyped-call]
                 idle = [name for name, p in objective.named_parameters() if p.requires_grad and p.grad is None]
                 require(not idle, f"loss: its parameter {', '.join(idle)} gets no gradient{what}")
@@ -64,7 +71,19 @@ def _loss(objective: Objective, logits: Any, batch: MicroBatch) -> float:
     return float(loss.detach())
 
 
-def _lay_out(scores: Sequence[Any], ids: Sequence[np.ndarray], *, is_packed: bool) -> tuple[Any, MicroBatch]:
+def _targets(ids: Sequence[np.ndarray], num_labels: int, random: np.random.RandomState) -> list[np.ndarray | None]:
+    """Return probabilities for features: the first has some on all its subwords, the second none, the others both."""
+    targets: list[np.ndarray | None] = []
+    for number, of_feature in enumerate(ids):
+        has_target = (random.rand(len(of_feature)) < 0.6) & (number != 1) | (number == 0)
+        rows = random.dirichlet(np.ones(num_labels), size=len(of_feature)) * has_target[:, None]
+        targets.append(rows.astype(np.float32))
+    return targets
+
+
+def _lay_out(
+    scores: Sequence[Any], ids: Sequence[np.ndarray], targets: Sequence[np.ndarray | None], *, is_packed: bool
+) -> tuple[Any, MicroBatch]:
     """Return logits and micro-batch of some features, in one row or one a row, with an unused cell at the end."""
     import torch
 
@@ -72,14 +91,18 @@ def _lay_out(scores: Sequence[Any], ids: Sequence[np.ndarray], *, is_packed: boo
     shape = (1, total) if is_packed else (len(ids), longest)
     logits = torch.full((*shape, scores[0].shape[1]), 7.0, dtype=scores[0].dtype)
     labels = torch.full(shape, IGNORE)
+    of_teachers = None if targets[0] is None else torch.zeros(logits.shape)
     places, start = [], 0
-    for row, (s, i) in enumerate(zip(scores, ids, strict=True)):
+    for row, (s, i, t) in enumerate(zip(scores, ids, targets, strict=True)):
         place = Place(0, start, len(i)) if is_packed else Place(row, 0, len(i))
         logits[place.row, place.start : place.start + place.length] = s
         labels[place.row, place.start : place.start + place.length] = torch.from_numpy(i)
+        if of_teachers is not None and t is not None:
+            of_teachers[place.row, place.start : place.start + place.length] = torch.from_numpy(t)
         places.append(place)
         start += len(i)
-    return logits, MicroBatch({}, labels, places, features=[_feature(i) for i in ids])
+    features = [_feature(i) for i in ids]
+    return logits, MicroBatch({}, labels, places, features=features, targets=of_teachers)
 
 
 def _feature(labels: np.ndarray) -> Feature:

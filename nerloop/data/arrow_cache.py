@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 ROWS = 10_000
 """Rows of a record batch; the last one of a file may have fewer. A writer holds one batch in memory."""
 ARROW, ABOUT = "rows.arrow", "about.json"
-ENTRY = r"(examples|features)-[0-9a-f]{40}|(digest|look)-[0-9a-f]{40}\.json"
+ENTRY = r"(examples|features|teacher)-[0-9a-f]{40}|(digest|look)-[0-9a-f]{40}\.json"
 """Pattern of names that `prune` may delete. The folder may hold files of others, which must stay."""
 FORGOTTEN_SECONDS = 24 * 3600.0
 """Age at which an unfinished entry is assumed to be left over from a killed process."""

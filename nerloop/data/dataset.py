@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import overload
 
+from nerloop.data.arrow_cache import fingerprint
 from nerloop.data.tag_counts import TagCounts
-from nerloop.tags import Scheme, labels_of, scheme_of
+from nerloop.tags import OUTSIDE, Scheme, labels_of, scheme_of
 from nerloop.types import Example
 
 
@@ -18,6 +20,13 @@ class Dataset:
     name: str
     splits: dict[str, Sequence[Example]] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)  # by split
+    unlabelled: Sequence[Example] = ()  # further sentences to train on, no split: labels and scheme don't depend on it
+    unlabelled_fingerprint: str = ""
+
+    @property
+    def trained_on(self) -> Sequence[Example]:
+        """The sentences of the training split, then the unlabelled ones."""
+        return WithUnlabelled(self.splits["train"], self.unlabelled) if self.unlabelled else self.splits["train"]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -29,3 +38,44 @@ class Dataset:
         """The tagging scheme that fits all splits together best."""
         pairs = (TagCounts.of(examples).pairs for examples in self.splits.values())
         return scheme_of(sum(pairs, Counter[tuple[str, str]]()))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class WithUnlabelled(Sequence[Example]):
+    """Labelled sentences, then unlabelled ones, whose tags are all O.
+
+    These tags hold the places of the labels: an alignment then marks the subwords that would have one. Who trains on
+    the features must drop them (see `nerloop.batching.targets.TargetFeatures`).
+    """
+
+    labelled: Sequence[Example]
+    unlabelled: Sequence[Example]
+
+    @property
+    def key(self) -> str | None:
+        """The key of the examples in the cache, None if a part has none."""
+        keys = [getattr(part, "key", None) for part in (self.labelled, self.unlabelled)]
+        return fingerprint("with unlabelled", keys) if all(keys) else None
+
+    def __len__(self) -> int:
+        return len(self.labelled) + len(self.unlabelled)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        i = range(len(self))[index] - len(self.labelled)
+        return self.labelled[i] if i < 0 else _with_places(self.unlabelled[i])
+
+    def __iter__(self) -> Iterator[Example]:
+        yield from self.labelled
+        yield from map(_with_places, self.unlabelled)
+
+
+def _with_places(example: Example) -> Example:
+    # Another name for the document: the same file may be given twice, and a window must not mix both kinds.
+    document = example.document and f"{example.document} (unlabelled)"
+    return replace(example, tags=(OUTSIDE,) * len(example.tokens), document=document, missed=(), widened=())

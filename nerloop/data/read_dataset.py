@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 from nerloop.config import DataSettings
 from nerloop.data import ReadOptions, read_files
@@ -10,6 +12,7 @@ from nerloop.data.arrow_cache import Cache
 from nerloop.data.dataset import Dataset
 from nerloop.data.formats import format_named
 from nerloop.data.hub import read_hub
+from nerloop.types import Example
 
 log = logging.getLogger(__name__)
 
@@ -39,3 +42,15 @@ def read_dataset(settings: DataSettings) -> Dataset:
         log.warning("warning: the %s split has no sentence and is left out", split)
         del dataset.splits[split]
     return dataset
+
+
+def read_unlabelled(settings: DataSettings) -> tuple[Sequence[Example], str]:
+    """Return the sentences of `data.unlabelled` and the files' digest; no sentences and "" if there are none.
+
+    Each file may have another format than the annotated ones, so the format is found out. Text is cut as theirs is.
+    """
+    named = settings.unlabelled
+    if not named:
+        return (), ""
+    options = replace(ReadOptions.of(settings), format="auto", with_tags=False, for_prediction=True)
+    return read_files([named] if isinstance(named, str) else list(named), options, cache=Cache.at(settings.cache_dir))

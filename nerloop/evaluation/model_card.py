@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from nerloop.alignment import Alignment
 from nerloop.config import Config
-from nerloop.evaluation.tables import markdown_table, metrics_table, pipeline_f1
+from nerloop.evaluation.tables import describe_distillation, markdown_table, metrics_table, pipeline_f1
 from nerloop.run.folder import short_name
 
 DOCUMENTS = (
@@ -30,6 +30,8 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
     parts = [front, f"# Named entities: {', '.join(sorted({x[2:] for x in labels if x != 'O'}))}"]
     origin = base or "a small encoder with random weights (nerloop's demo)"
     parts.append(f"Fine-tuned with nerloop from `{origin}` on `{config.data_name}`.")
+    if distillation := results.get("distillation"):
+        parts.append(f"It {describe_distillation(distillation)}.")
     if metrics:
         parts.append(f"On the {split} split, decoded with `{decoding}`:\n\n{markdown_table(*metrics_table(metrics))}")
     parts.append(_confidences(results))

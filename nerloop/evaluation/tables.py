@@ -89,6 +89,8 @@ def final_report(
         parts.append(
             f"transformers' pipeline on {num} validation sentences, F1 by aggregation strategy: {f1_by_strategy}"
         )
+    if distillation := results.get("distillation"):
+        parts.append(describe_distillation(distillation))
     if entities:
         parts.append(entities)
     model, logs = shlex.quote(str(folder / "model")), folder if folder.parent == Path() else folder.parent
@@ -102,6 +104,13 @@ def final_report(
     if is_demo:
         parts.append(f"This was the embedded demo. {DEMO_HINT}")
     return "\n\n".join(parts)
+
+
+def describe_distillation(distillation: dict[str, Any]) -> str:
+    """Return a line on the teachers: {"teachers": 1, "unlabelled_sentences": 9} -> "learned from ... sentences"."""
+    teachers, sentences = distillation["teachers"], distillation["unlabelled_sentences"]
+    what = f" and {sentences} unlabelled sentences" if sentences else ""
+    return f"learned from the labels{what}, with the probabilities of {teachers} teacher{'s' * (teachers > 1)}"
 
 
 def pipeline_f1(scored: dict[str, Any]) -> list[tuple[str, float]]:

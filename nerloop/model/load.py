@@ -94,13 +94,18 @@ def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokeni
 
 def load_saved(settings: ModelSettings, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Return a trained model as it was saved, and its labels by id. Raises ModelError if there is none."""
-    config = _read_config(settings)
-    labels = labels_of_head(config)
+    labels = saved_labels(settings)
+    model = _read_weights(settings, _read_config(settings), "auto")
+    finish_model(model, tokenizer, settings)
+    return model, labels
+
+
+def saved_labels(settings: ModelSettings) -> tuple[str, ...]:
+    """Return the labels of a trained model by id, without reading its weights. Raises ModelError if it has none."""
+    labels = labels_of_head(_read_config(settings))
     if labels is None or OUTSIDE not in labels:
         raise ModelError(f"{settings.name_or_path}: found no token classification head whose labels have 'O'")
-    model = _read_weights(settings, config, "auto")
-    finish_model(model, tokenizer, settings)
-    return model, tuple(labels)
+    return tuple(labels)
 
 
 def new_model(

@@ -21,6 +21,9 @@ class Objective(Protocol):
     `needs_places`: true where `loss` reads `batch.places` or `batch.features`, such as one over label sequences. CUDA
         graphs are then off, since they replay a micro-batch of other places.
     `learning_rate_factor`: of its own parameters, relative to `train.learning_rate`. Default 1.
+    `teachers`: folders of saved models. The mean of their probabilities becomes `batch.targets`, and the sentences of
+        `data.unlabelled` join the training. What the loss is then divided by: every subword that has a label or a
+        target weighs 1; `weight` is given the labels alone. CUDA graphs are off.
     `learned()`: arrays by name that decoding is to use, such as transition scores; see `nerloop.decoding.Decoding`.
     """
 
@@ -31,6 +34,8 @@ class Objective(Protocol):
             logits: (rows, width, labels); bf16 where the model computes in bf16
             batch: `batch.labels` is (rows, width) int64, IGNORE where a subword has no label; `batch.places` says where
                 each feature lies, and `batch.features` are these features: which subword decides which token, and where
-                sentences begin. Without a label the loss is 0, and its own parameters still get a gradient (of 0)
+                sentences begin. Without a label the loss is 0, and its own parameters still get a gradient (of 0).
+                With `teachers`, `batch.targets` is (rows, width, labels) float32: probabilities, or zeros for a subword
+                without a target; or None if no subword of the micro-batch has one
         """
         ...

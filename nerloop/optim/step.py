@@ -59,6 +59,7 @@ class TrainStep:
         self.graphs: Graphs | None = None
         is_possible = self._device.type == "cuda" and accelerator.num_processes == 1 and accelerator.scaler is None
         is_possible = is_possible and not getattr(objective, "needs_places", False)
+        is_possible = is_possible and not getattr(objective, "teachers", ())  # a recording has no place for targets
         if with_graphs and is_possible and weights.model is not weights.master:
             self.use_graphs(Graphs(self._device, [*weights.master.parameters(), *weights.model.parameters()]))
 

@@ -40,6 +40,7 @@ FREE_TO_CHANGE = (
     "data.train",  # files may move; their fingerprints are compared
     "data.validation",
     "data.test",
+    "data.unlabelled",
     "data.cache_dir",
     "train.gradient_accumulation_steps",
     "train.max_subwords",
@@ -187,7 +188,7 @@ def _refuse_other_training(folder: Path, config: Config, identity: dict[str, Any
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) == now.get(name) or name.startswith(FREE_TO_CHANGE):
             continue
-        if name.startswith("fingerprints."):
+        if name.startswith(("fingerprints.", "distillation.")):
             raise ConfigError(
                 f"run.resume: the {name.partition('.')[2]} data are not those that {folder} was started with; "
                 "bring them back, or choose another run.dir"

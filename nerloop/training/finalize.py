@@ -100,6 +100,9 @@ def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Re
         "best_step": best_step,
         "timing": timing | training.step.timing,
     }
+    if training.distillation is not None:
+        results["distillation"] = training.distillation.to_dict()
+        results["timing"]["teacher_seconds"] = training.distillation.seconds
     sample = _sample(training)
     if training.is_main:
         save_model(run.model, training, results, calibration)

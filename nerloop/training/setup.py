@@ -19,7 +19,8 @@ from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.data.arrow_cache import Cache
 from nerloop.data.dataset import Dataset
-from nerloop.data.read_dataset import read_dataset
+from nerloop.data.read_dataset import read_dataset, read_unlabelled
+from nerloop.data.tag_counts import TagCounts
 from nerloop.distributed import collectives
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
@@ -41,6 +42,7 @@ from nerloop.run.monitor import Monitor
 from nerloop.run.profiling import SKIPPED
 from nerloop.training.session import Session
 from nerloop.training.state import State
+from nerloop.training.teachers import add_targets, check_targets
 from nerloop.training.training import Training
 from nerloop.types import Tokenizer
 
@@ -59,6 +61,9 @@ def load_dataset(config: Config, accelerator: Accelerator) -> Dataset:
         dataset = Dataset(settings.DEMO, {**splits}, {split: str(len(examples)) for split, examples in splits.items()})
     else:
         dataset = collectives.local_main_first(accelerator, lambda: read_dataset(config.data))
+    dataset.unlabelled, dataset.unlabelled_fingerprint = collectives.local_main_first(
+        accelerator, lambda: read_unlabelled(config.data)
+    )
     report = collectives.broadcast_from_main(accelerator, lambda: inspect_splits(dataset, config.data))
     for line in report.info:
         log.info("%s", line)
@@ -66,6 +71,9 @@ def load_dataset(config: Config, accelerator: Accelerator) -> Dataset:
         raise DataError(line)
     for line in report.warnings:
         log.warning("warning: %s", line)
+    if dataset.unlabelled:
+        num_tokens = TagCounts.of(dataset.unlabelled).num_tokens
+        log.info("unlabelled %6d sentences %8d tokens", len(dataset.unlabelled), num_tokens)
     if len(dataset.splits["train"]) < config.train.batch_size:
         log.warning(
             "warning: %d training sentences are fewer than train.batch_size %d: each epoch is one step",
@@ -91,6 +99,7 @@ def build_training(config: Config, session: Session) -> Training:
     model.to(accelerator.device)
     objective: Objective = config.objective.build("objective", labels)
     alignment: Alignment = config.alignment.build("alignment", tokenizer, labels)
+    check_targets(config, objective, alignment)
     if getattr(alignment, "needs_documents", False):
         for line in about_documents(dataset):
             log.warning("warning: %s", line)
@@ -102,6 +111,9 @@ def build_training(config: Config, session: Session) -> Training:
         replace_with_fused(model)
     features = collectives.local_main_first(
         accelerator, lambda: _build_features(config, dataset, alignment, tokenizer, labels)
+    )
+    train_features, distillation = add_targets(
+        features["train"], objective, alignment, dataset, accelerator, cache_of(config)
     )
     if is_exact_for_pruned_rows(config.train.optimizer, config.train.weight_decay):
         prune_embedding(model, features["train"], collator, tokenizer, accelerator)
@@ -136,13 +148,14 @@ def build_training(config: Config, session: Session) -> Training:
         collator=collator,
         evaluator=evaluator,
         predictor=predictor,
-        features=features["train"],
-        examples=dataset.splits["train"],
+        features=train_features,
+        examples=dataset.trained_on,
         splits=held_out,
         plan=plan,
         num_steps=config.train.max_steps or plan.num_steps(config.train.epochs),
         best_metric=best_metric,
         fingerprints=dataset.fingerprints,
+        distillation=distillation,
     )  # fmt: skip
 
 
@@ -209,13 +222,17 @@ def _build_features(
     config: Config, dataset: Dataset, alignment: Alignment, tokenizer: Tokenizer, labels: Sequence[str]
 ) -> dict[str, Features]:
     """Return the features of every split, from the cache if they are there. Features of the demo are not cached."""
-    cache = Cache.temporary() if config.is_demo else Cache.at(config.data.cache_dir)
+    cache = cache_of(config)
     made_by = recipe(config.alignment, alignment, tokenizer, labels)
-    features = {
-        split: build_features(examples, alignment, cache, made_by) for split, examples in dataset.splits.items()
-    }
+    splits = {**dataset.splits, "train": dataset.trained_on}
+    features = {split: build_features(examples, alignment, cache, made_by) for split, examples in splits.items()}
     cache.prune()  # only now: the entries that this run uses are locked
     return features
+
+
+def cache_of(config: Config) -> Cache:
+    """Return the cache of the settings; the demo keeps nothing."""
+    return Cache.temporary() if config.is_demo else Cache.at(config.data.cache_dir)
 
 
 def report_sharing(plan: Plan) -> None:

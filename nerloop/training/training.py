@@ -10,6 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from nerloop.batching.plan import Plan, Step, dropout_seed
+from nerloop.batching.targets import lay_out_targets
 from nerloop.collators import Collator
 from nerloop.config import Config
 from nerloop.errors import TrainingError
@@ -22,6 +23,7 @@ from nerloop.optim.schedule import learning_rate
 from nerloop.optim.step import TrainStep
 from nerloop.run.environment import computed_on
 from nerloop.tags import Scheme
+from nerloop.training.teachers import Distillation
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
 
 
@@ -51,6 +53,7 @@ class Training:
     num_steps: int
     best_metric: str  # the validation metric that decides which weights are best
     fingerprints: Mapping[str, str]  # of the data, by split
+    distillation: Distillation | None = None
 
     @property
     def is_main(self) -> bool:
@@ -60,7 +63,8 @@ class Training:
     @property
     def identity(self) -> dict[str, Any]:
         """Values that must be the same for a run to be resumed, in addition to the settings."""
-        return {"precision": self.precision, "fingerprints": self.fingerprints, "labels": list(self.labels)}
+        identity = {"precision": self.precision, "fingerprints": self.fingerprints, "labels": list(self.labels)}
+        return identity if self.distillation is None else identity | {"distillation": self.distillation.fingerprints}
 
     @property
     def computed_on(self) -> dict[str, Any]:
@@ -90,7 +94,10 @@ class Training:
         )
 
     def weight_of(self, batch: Step) -> float:
-        """Return the divisor of a batch's summed loss: its labelled subwords, or the objective's own weight of them."""
+        """Return the divisor of a batch's summed loss: its subwords that have a label or a target, each counted once.
+
+        An objective may weigh the labels of each feature itself.
+        """
         weigh = getattr(self.objective, "weight", None)
         if weigh is None:
             return max(1, batch.num_labelled)
@@ -102,8 +109,8 @@ class Training:
         if not features:
             # Every process must run the same number of forwards, because DDP synchronises in the backward pass.
             shortest = self.features[int(np.argmin(self.plan.atoms.lengths))]
-            features = [replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64))]
-        return replace(self.collator(features), features=features)
+            features = [replace(shortest, labels=np.full(len(shortest), IGNORE, dtype=np.int64), targets=None)]
+        return lay_out_targets(replace(self.collator(features), features=features))
 
     def num_subwords(self, indices: Sequence[int]) -> int:
         """Return the number of subwords of some training features."""

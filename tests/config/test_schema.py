@@ -57,6 +57,7 @@ def test_defaults_are_those_of_the_table():
         "data.train": None,
         "data.validation": None,
         "data.test": None,
+        "data.unlabelled": None,
         "data.format": "auto",
         "data.token_column": None,
         "data.tag_column": None,

@@ -18,6 +18,7 @@ from nerloop.contracts import check_adaptation, check_evaluator, check_objective
 from nerloop.model.adaptation import Freeze, Full
 from nerloop.objectives.crf import Crf
 from nerloop.objectives.cross_entropy import CrossEntropy
+from nerloop.objectives.distill import Distill
 from nerloop.train import train
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -42,7 +43,16 @@ def lines(config: Config) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("build", [CrossEntropy, Crf, lambda labels: CrossEntropy(labels, class_weights={"O": 0.1})])
+@pytest.mark.parametrize(
+    "build",
+    [
+        CrossEntropy,
+        Crf,
+        lambda labels: CrossEntropy(labels, class_weights={"O": 0.1}),
+        lambda labels: Distill(labels, teacher="a"),
+        lambda labels: Distill(labels, teacher=["a", "b"], temperature=3.0, weight=0.25),
+    ],
+)
 def test_built_in_objectives_pass_the_contract(build):
     check_objective(build, LABELS)
 
@@ -155,6 +165,17 @@ def test_class_weights_do_not_go_with_a_crf(config):
     config = replace(config, objective=Plugin("crf", {"class_weights": {"O": 0.2}}))
     with pytest.raises(PluginError, match=r"^objective crf: .*'class_weights'; its options: learning_rate_factor$"):
         train(config)
+
+
+def test_an_objective_that_uses_targets_where_there_are_none_is_rejected():
+    from nerloop.errors import PluginError
+
+    class Uniform(Distill):
+        def loss(self, logits, batch):
+            return super().loss(logits, replace(batch, targets=batch.targets + 1e-3))
+
+    with pytest.raises(PluginError, match=r"^objective .*: loss: .* expected a sum"):
+        check_objective(lambda labels: Uniform(labels, teacher="a"), LABELS)
 
 
 @pytest.mark.parametrize("build", ["mean", "unlabelled", "half", "idle", "dropped", "weight"])
