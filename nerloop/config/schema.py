@@ -97,6 +97,10 @@ class TrainSettings:
     """instead: as many micro-batches as keep each within this many subwords"""
     learning_rate: float | None = None
     """peak learning rate (none: 5e-5, the demo 3e-3)"""
+    head_learning_rate_factor: float = 1.0
+    """learning rate of the head, relative to train.learning_rate"""
+    layer_decay: float = 1.0
+    """learning rate of each layer of the encoder, relative to the layer above it (1: the same)"""
     optimizer: str = "adamw"
     """adamw, or a dotted path to a torch.optim.Optimizer whose options have defaults, such as torch.optim.NAdam"""
     weight_decay: float = 0.01
@@ -239,6 +243,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "train.gradient_accumulation_steps": (1, 1e9, True),
     "train.max_subwords": (1, 1e12, True),
     "train.learning_rate": (0, 1e3, False),
+    "train.head_learning_rate_factor": (0, 1e6, True),
+    "train.layer_decay": (0, 1, False),
     "train.weight_decay": (0, 1e3, True),
     "train.warmup_ratio": (0, 1, True),
     "train.max_grad_norm": (0, 1e9, True),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nerloop.errors import PluginError
-from nerloop.optim.groups import parameter_groups
+from nerloop.optim.groups import LearningRateFactors, parameter_groups
 from nerloop.optim.master_weights import Weights
 from nerloop.optim.pruned_embedding import decay_unused_rows
 from nerloop.plugins import find_function
@@ -25,13 +25,17 @@ OPTIMIZERS = {"adamw": "nerloop.optim.adamw.adamw"}
 
 
 def build_optimizer(
-    weights: Weights, weight_decay: float, precision: str, name: str = DEFAULT
+    weights: Weights,
+    weight_decay: float,
+    precision: str,
+    name: str = DEFAULT,
+    factors: LearningRateFactors | None = None,
 ) -> torch.optim.Optimizer:
     """Return the optimizer of a name or dotted path for the trained parameters; its learning rate is set by each step.
 
     Raises PluginError if it can't be built.
     """
-    optimizer = _build(name, parameter_groups(weights.master, weight_decay), weights, precision)
+    optimizer = _build(name, parameter_groups(weights.master, weight_decay, factors), weights, precision)
     decay_unused_rows(weights.master, optimizer)
     return optimizer
 

@@ -32,6 +32,7 @@ from nerloop.model.compat import choose_collator, freeze_unused
 from nerloop.model.load import load_model, load_tokenizer, new_model
 from nerloop.objectives import Objective
 from nerloop.objectives.parameters import attach, attached, learned_by
+from nerloop.optim.groups import LearningRateFactors
 from nerloop.optim.master_weights import Weights, check_equal_weights
 from nerloop.optim.optimizer import build_optimizer, is_exact_for_pruned_rows
 from nerloop.optim.pruned_embedding import is_prunable, prune
@@ -120,8 +121,9 @@ def build_training(config: Config, session: Session) -> Training:
     attach(model, objective)
     plan = build_plan(config, features["train"], collator, accelerator)
     weights = Weights.of(model, precision)
+    factors = LearningRateFactors(config.train.head_learning_rate_factor, config.train.layer_decay)
     prepared, optimizer = accelerator.prepare(
-        weights.model, build_optimizer(weights, config.train.weight_decay, precision, config.train.optimizer)
+        weights.model, build_optimizer(weights, config.train.weight_decay, precision, config.train.optimizer, factors)
     )
     check_equal_weights(weights.master)
     decodings = build_decodings(config.decoding, labels, scheme)
