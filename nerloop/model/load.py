@@ -95,12 +95,22 @@ def load_model(settings: ModelSettings, labels: Sequence[str], tokenizer: Tokeni
 def load_saved(settings: ModelSettings, tokenizer: Tokenizer) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Return a trained model as it was saved, and its labels by id. Raises ModelError if there is none."""
     config = _read_config(settings)
+    labels = _saved_labels(config, settings)
+    model = _read_weights(settings, config, "auto")
+    finish_model(model, tokenizer, settings)
+    return model, labels
+
+
+def load_labels(settings: ModelSettings) -> tuple[str, ...]:
+    """Return the labels of a trained model by id; reads no weights. Raises ModelError if there are none."""
+    return _saved_labels(_read_config(settings), settings)
+
+
+def _saved_labels(config: PreTrainedConfig, settings: ModelSettings) -> tuple[str, ...]:
     labels = labels_of_head(config)
     if labels is None or OUTSIDE not in labels:
         raise ModelError(f"{settings.name_or_path}: found no token classification head whose labels have 'O'")
-    model = _read_weights(settings, config, "auto")
-    finish_model(model, tokenizer, settings)
-    return model, tuple(labels)
+    return tuple(labels)
 
 
 def new_model(
