@@ -14,7 +14,7 @@ from nerloop import cli
 from nerloop.errors import ConfigError
 from nerloop.model.saved import KINDS
 
-FORMATS = ("onnx", "onnx-int8", "openvino", "tf_saved_model")
+FORMATS = ("onnx", "onnx-int8", "openvino", "tf_saved_model")  # the last is refused, with the reason
 
 
 def main() -> None:
@@ -26,8 +26,8 @@ def main() -> None:
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m nerloop.export",
-        description="Write a trained model for ONNX Runtime, OpenVINO or TensorFlow Serving, and compare it with the "
-        "original. nerloop.predict and nerloop.load read exports to onnx, onnx-int8 and openvino, without torch.",
+        description="Write a trained model for ONNX Runtime or OpenVINO, and compare it with the original. "
+        "nerloop.predict and nerloop.load read the export like a model, without torch.",
     )
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--model", required=True, help="folder of the trained model")

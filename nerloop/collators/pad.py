@@ -50,6 +50,11 @@ class Pad:
 class PadArrays(Pad):
     """Lays out one feature a row as NumPy arrays, for runtimes other than torch."""
 
+    def __init__(self, tokenizer: Tokenizer, max_subwords: int) -> None:
+        """Take the tokenizer, and the maximum subwords of a forward; a single feature may have more."""
+        super().__init__(tokenizer)
+        self.max_subwords = max_subwords
+
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:
         """Return input_ids, attention_mask and labels, all (features, longest)."""
         return self._arrays(features)

@@ -19,7 +19,7 @@ from nerloop.distributed.precision import precision_here
 from nerloop.distributed.threads import num_threads
 from nerloop.errors import ModelError
 from nerloop.model.load import load_labels, load_saved
-from nerloop.model.runtimes import Logits, open_exported
+from nerloop.model.runtimes import RUNTIMES, Logits, open_exported
 from nerloop.model.saved import SavedModel
 from nerloop.types import MicroBatch, Tokenizer
 
@@ -40,6 +40,7 @@ class Loaded(NamedTuple):
 def accelerator_of(saved: SavedModel) -> tuple[Any, str]:
     """Return the accelerator of this launch, and the precision to tag in. One process needs no torch for an export."""
     if saved.is_exported and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # its advice to install torch
         return SingleProcess(None, "no"), "no"
     import torch
 
@@ -79,7 +80,7 @@ def _load_exported(settings: ModelSettings, saved: SavedModel, tokenizer: Tokeni
     assert settings.name_or_path is not None
     labels = load_labels(settings)
     model = open_exported(settings.name_or_path, saved.backend, threads=num_threads())
-    return Loaded(model, labels, PadArrays(tokenizer), run_exported)
+    return Loaded(model, labels, PadArrays(tokenizer, RUNTIMES[saved.backend].max_subwords), run_exported)
 
 
 def _load_torch(

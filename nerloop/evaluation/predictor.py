@@ -98,7 +98,8 @@ class Split:
         # A shard is what the alignment split in one call. No group crosses its border, so each shard can be scored,
         # gathered and written by itself, and memory does not grow with the split.
         borders = [num_atoms for _, num_atoms in features.chunks]
-        groups = evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells, borders)
+        most = getattr(collator, "max_subwords", MAX_SUBWORDS)  # that of a runtime differs
+        groups = evaluation_batches(features.atoms, most, collator.num_cells, borders)
         ends = [(0, 0), *zip((num_examples for num_examples, _ in features.chunks), groups.up_to, strict=True)]
         shards = [Shard(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
         return Split(examples, features, groups, shards)

@@ -120,7 +120,12 @@ def logit_difference(original: Tagging, exported: Tagging, examples: Sequence[Ex
     for group in split.groups:
         for forward in group:
             batch = collate([split.features[i] for i in forward])
-            found = exported.model(batch.inputs)
+            try:
+                found = exported.model(batch.inputs)
+            except Exception as error:  # each runtime has its own exceptions
+                rows, width = batch.inputs["input_ids"].shape
+                reason = " ".join(str(error).split())[:200]
+                raise ModelError(f"the exported model fails on {rows} rows of {width} subwords: {reason}") from error
             with torch.inference_mode():
                 expected = feature_logits(original.model, as_tensors(batch))
             for logits, (row, start, length) in zip(expected, batch.places, strict=True):

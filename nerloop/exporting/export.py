@@ -11,14 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nerloop.collators.pad import PadArrays
 from nerloop.config import ModelSettings
 from nerloop.data import ReadOptions
 from nerloop.data.options import SETTINGS
 from nerloop.distributed.collectives import SingleProcess
-from nerloop.distributed.threads import num_threads
 from nerloop.errors import ConfigError, ModelError
-from nerloop.evaluation.backends import run_exported
 from nerloop.evaluation.source import Source
 from nerloop.evaluation.tagger import load_predictor
 from nerloop.exporting.check import Comparison, Tagging, compare, generated_sentences
@@ -107,16 +104,8 @@ def _compare(
     """Return how the export in `beside` differs from the model in `folder`, each as nerloop reads it."""
     one_process = SingleProcess.on_cpu()
     predictor, model, evaluator = load_predictor(folder, original, one_process, "no")
-    if chosen.open is None:
-        saved = replace(original, backend=chosen.backend)
-        exported = Tagging(*load_predictor(str(beside), saved, SingleProcess(None, "no"), "no")[:2])
-    else:
-        exported = Tagging(
-            replace(
-                predictor, collator=PadArrays(load_tokenizer(ModelSettings(name_or_path=folder))), backend=run_exported
-            ),
-            chosen.open(beside, num_threads()),
-        )
+    saved = replace(original, backend=chosen.backend)
+    exported = Tagging(*load_predictor(str(beside), saved, SingleProcess(None, "no"), "no")[:2])
     return compare(Tagging(predictor, model), exported, examples, evaluator)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.errors import ConfigError, ModelError
-from nerloop.model.runtimes import ONNX_FILE, OPENVINO_FILE, Logits
+from nerloop.model.runtimes import ONNX_FILE, OPENVINO_FILE
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,15 @@ class Format:
     packages: tuple[str, ...]  # what has to be installed
     write: Callable[[Path, Path], None]  # from the ONNX file, into the folder of the export
     is_exact: bool  # whether its logits are the original's but for rounding
-    open: Callable[[Path, int], Logits] | None = None  # of a format that nerloop.load does not read: folder, threads
 
 
 def check_installed(name: str) -> None:
     """Raise ConfigError where a package that a format needs is missing."""
+    if name not in FORMATS:
+        raise ConfigError(
+            f"--to {name}: found no converter that is exact at any length with torch 2.13 (nerloop/exporting/README.md "
+            f"has what was tried), expected {', '.join(FORMATS)}"
+        )
     missing = [package for package in FORMATS[name].packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ConfigError(f'nerloop.export --to {name} needs {", ".join(missing)}: pip install "nerloop[export]"')
@@ -41,18 +45,22 @@ def write_onnx(model: Any, file: Path) -> None:
     Weights go to a file beside it, so that models beyond 2 GB can be written.
     """
     import torch
+    from torch.export import Dim
     from transformers.exporters import OnnxConfig, OnnxExporter
 
     # Two rows of different lengths: the exporter would take sizes of 0 and 1 for constants.
     mask = torch.ones(2, 12, dtype=torch.long)
     mask[1, 7:] = 0
     inputs = {"input_ids": torch.full((2, 12), 3), "attention_mask": mask}
+    free = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in inputs}
     try:
         with _quiet():
-            exported = OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True))
-            OnnxExporter.save_program(exported.program, file)
+            program = OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True, dynamic_shapes=free)).program
+            OnnxExporter.save_program(program, file)
     except Exception as error:  # tracing runs the model's own code, which may raise anything
         raise ModelError(f"{type(model).__name__} can't be exported to ONNX: {_line(error)}") from error
+    if fixed := [one.name for one in program.graph.inputs if any(isinstance(size, int) for size in one.shape)]:
+        raise ModelError(f"{type(model).__name__} can't be exported to ONNX: it fixes the size of {', '.join(fixed)}")
 
 
 def _copy(onnx_file: Path, folder: Path) -> None:
@@ -99,6 +107,6 @@ def _quiet() -> Iterator[None]:
 _TRACING = ("onnx", "onnxscript", "onnxruntime")
 FORMATS: Mapping[str, Format] = {
     "onnx": Format("onnx", _TRACING, _copy, is_exact=True),
-    "onnx-int8": Format("onnx", _TRACING, _to_int8, is_exact=False),
+    "onnx-int8": Format("onnx-int8", _TRACING, _to_int8, is_exact=False),
     "openvino": Format("openvino", (*_TRACING, "openvino"), _to_openvino, is_exact=True),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ ONNX_FILE, OPENVINO_FILE = "model.onnx", "openvino_model.xml"
 
 def open_exported(folder: str | Path, backend: str, *, threads: int) -> Logits:
     """Return the exported model in a folder, on the CPU. Raises ModelError where it can't be opened."""
-    file, package, start = RUNTIMES[backend]
+    file, package, start, _ = RUNTIMES[backend]
     path = Path(folder, file)
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected a model that nerloop.export wrote")
@@ -67,8 +67,20 @@ def _start_openvino(path: str, threads: int) -> Logits:
     return logits
 
 
-RUNTIMES: Mapping[str, tuple[str, str, Callable[[str, int], Logits]]] = {
-    "onnx": (ONNX_FILE, "onnxruntime", _start_onnx),
-    "openvino": (OPENVINO_FILE, "openvino", _start_openvino),
+class Runtime(NamedTuple):
+    """How a kind of export is used."""
+
+    file: str  # in its folder
+    package: str  # that opens it
+    start: Callable[[str, int], Logits]  # takes the path and the number of threads
+    max_subwords: int  # of a forward
+
+
+# Rows of 1,024 subwords stay in the CPU's cache. int8: a single row, since activations are quantized with one scale
+# for the whole micro-batch, and a sentence's scores must not depend on the sentences beside it.
+RUNTIMES: Mapping[str, Runtime] = {
+    "onnx": Runtime(ONNX_FILE, "onnxruntime", _start_onnx, 1024),
+    "onnx-int8": Runtime(ONNX_FILE, "onnxruntime", _start_onnx, 1),
+    "openvino": Runtime(OPENVINO_FILE, "openvino", _start_openvino, 1024),
 }
-"""By backend: the file in the folder, the package that opens it, and how."""
+"""By backend, as nerloop.json names it."""

@@ -25,10 +25,8 @@ LIST_OF_NUMBERS = re.compile(r"\[[\d\s.,e+-]+\]")
 KINDS = ("alignment", "collator", "decoding", "evaluator")
 """The plugins that tagging needs; the others are about training."""
 
-BACKENDS = ("torch", "onnx", "openvino")
+BACKENDS = ("torch", "onnx", "onnx-int8", "openvino")
 """What can compute with a saved model: torch, or the runtime of an export (`nerloop.export`)."""
-FOR_SERVERS = ("tf_saved_model",)
-"""Exports that nerloop writes but does not read: a SavedModel is a program, which a folder must not choose to run."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class SavedModel:
             if precision not in ("no", "bf16", "fp16", "float64"):
                 raise ValueError(f"mixed_precision {precision!r}")
             backend = values.get("backend", BACKENDS[0])
-            if backend not in (*BACKENDS, *FOR_SERVERS):
+            if backend not in BACKENDS:
                 raise ValueError(f"backend {backend!r}")
         except OSError as error:
             inside = Path(folder, "model")
@@ -112,9 +110,6 @@ class SavedModel:
             raise ModelError(f"{path}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
-        if backend in FOR_SERVERS:
-            raise ModelError(f"{folder}: an export to {backend} is for its server; expected a trained model, or an "
-                             f"export to {' or '.join(BACKENDS[1:])}")  # fmt: skip
         for kind, plugin in plugins.items():
             asked = chosen.get(kind)
             if asked is not None and asked != plugin.name:
