@@ -37,7 +37,6 @@ DOORS = {
     "tensorboard": {"run/tracking.py"},
     "torch.utils.tensorboard": {"run/tracking.py", "experiments/trials.py"},
     "tokenizers": {"demo", "model/load.py"},  # model: a tokenizer that ignores add_prefix_space is mended
-    "onnx": {"exporting/formats.py"},
     "onnxruntime": {"exporting/formats.py", "model/runtimes.py"},
     "openvino": {"exporting/formats.py", "model/runtimes.py"},
     "optuna": {"experiments/study.py"},

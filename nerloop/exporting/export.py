@@ -62,7 +62,7 @@ def export(
     original = SavedModel.read(folder, plugins)
     if original.is_exported:
         raise ModelError(f"--model {folder}: is an export to {original.backend}, expected the trained model")
-    examples = _read(check, original.read_options) if check else generated_sentences()
+    examples = read_examples(check, original.read_options) if check else generated_sentences()
     original = replace(original, precision="no")  # what is exported are the float32 weights
     with write_errors(out), replacing(Path(out)) as beside:
         beside.mkdir(parents=True)
@@ -109,7 +109,7 @@ def _compare(
     return compare(Tagging(predictor, model), exported, examples, evaluator)
 
 
-def _read(files: Sequence[str], saved: ReadOptions) -> list[Example]:
+def read_examples(files: Sequence[str], saved: ReadOptions) -> list[Example]:
     """Return the sentences of the files, read as the training files were. Raises DataError."""
     kept: dict[str, Any] = {s.name: getattr(saved, s.name) for s in SETTINGS if not s.metadata["is_of_files"]}
     with Source.of(files, ReadOptions(**kept, for_prediction=True), is_reader=True) as source:
