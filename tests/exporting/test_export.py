@@ -108,6 +108,8 @@ def test_an_export_computes_on_the_cpu(tmp_path, device):
 @pytest.fixture(scope="module")
 def original(wordpiece_folder, tmp_path_factory, make_model) -> Path:
     """Return the folder of a tiny model with random weights and learned transitions."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
     from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("original") / "model"
