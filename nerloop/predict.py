@@ -81,26 +81,20 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Tag what the arguments name and write it, some thousand sentences at a time. Raises NerloopError."""
-    import torch
-
     from nerloop.batching.features import in_chunks
-    from nerloop.distributed import collectives, launch
-    from nerloop.distributed.precision import precision_here
+    from nerloop.distributed import collectives
     from nerloop.evaluation import prediction_files
     from nerloop.evaluation import tables as report
+    from nerloop.evaluation.backends import accelerator_of
     from nerloop.evaluation.operating import at_operating_point
     from nerloop.evaluation.predictor import Split
     from nerloop.evaluation.tagger import load_predictor
     from nerloop.evaluation.uncertain import Uncertain
-    from nerloop.run import malloc
     from nerloop.run.logging import release_log, set_up_logging
 
     chosen = {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")}
     saved = SavedModel.read(arguments.model, chosen)
-    precision = precision_here(saved.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    accelerator = launch.make_accelerator(precision)
-    if accelerator.device.type == "cpu":
-        malloc.keep_freed_memory()
+    accelerator, precision = accelerator_of(saved)
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
     files = arguments.files or ["-"]

@@ -20,8 +20,8 @@ LAYERS = [
     {"data", "alignment", "batching", "collators", "kernels", "decoding", "evaluators", "objectives"},
     {"model", "optim", "distributed"},
     {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
-    {"training", "experiments"},
-    {"train", "compare", "tune", "predict", "convert", "inspect", "evaluate", "push"},
+    {"training", "experiments", "exporting"},
+    {"train", "compare", "tune", "predict", "export", "convert", "inspect", "evaluate", "push"},
 ]
 
 # Third party -> the folders and files that may import it.
@@ -37,6 +37,8 @@ DOORS = {
     "tensorboard": {"run/tracking.py"},
     "torch.utils.tensorboard": {"run/tracking.py", "experiments/trials.py"},
     "tokenizers": {"demo", "model/load.py"},  # model: a tokenizer that ignores add_prefix_space is mended
+    "onnxruntime": {"exporting/formats.py", "model/runtimes.py"},
+    "openvino": {"exporting/formats.py", "model/runtimes.py"},
     "optuna": {"experiments/study.py"},
     "scipy": {"experiments/statistics.py", "evaluation/calibration.py"},
     "tqdm": {"run", "experiments/runner.py", "experiments/search.py"},
@@ -156,7 +158,7 @@ def test_every_third_party_is_a_declared_dependency():
     pyproject = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     project = pyproject["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["spacy"], *extras["tune"]]
+    needed = [*project["dependencies"], *extras["spacy"], *extras["tune"], *extras["export"]]
     declared = {d.split("[")[0].split(">")[0].split("<")[0].split("=")[0] for d in needed}
     imported = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
     third_parties = imported - set(sys.stdlib_module_names) - {"nerloop"}

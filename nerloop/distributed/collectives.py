@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -47,6 +48,8 @@ def host_group() -> Any:
 
 def destroy_process_group() -> None:
     """Close the process groups, if there are any: Python may abort if it ends with an open one."""
+    if "torch" not in sys.modules:  # an exported model needs none
+        return
     from torch import distributed
 
     global _host_group
@@ -60,9 +63,16 @@ class SingleProcess:
 
     num_processes, process_index, is_main_process = 1, 0, True
 
-    def __init__(self, device: torch.device, precision: str) -> None:
-        """Take the device, and the precision ("no", "bf16", "fp16" or "float64")."""
+    def __init__(self, device: torch.device | None, precision: str) -> None:
+        """Take the device (None: the CPU, without torch) and the precision ("no", "bf16", "fp16" or "float64")."""
         self.device, self._precision = device, precision
+
+    @staticmethod
+    def on_cpu() -> SingleProcess:
+        """Return the one for float32 on the CPU."""
+        import torch
+
+        return SingleProcess(torch.device("cpu"), "no")
 
     def unwrap_model(self, model: Any) -> Any:
         """Return the model, which nothing has wrapped."""
@@ -72,6 +82,7 @@ class SingleProcess:
         """Return a context that computes in fp16 if that is the precision; in others, the weights have that type."""
         import torch
 
+        assert self.device is not None
         return torch.autocast(self.device.type, torch.float16, enabled=self._precision == "fp16")
 
 

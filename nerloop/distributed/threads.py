@@ -55,6 +55,17 @@ def set_threads(threads: int | None = None) -> int:
     return threads
 
 
+def num_threads() -> int:
+    """Return the CPU threads for a runtime other than torch: OMP_NUM_THREADS, else this process's share of the cores.
+
+    As `set_threads` has it, but without torch.
+    """
+    asked = _of_environment("OMP_NUM_THREADS")
+    if "OMP_NUM_THREADS" in os.environ and (asked > 1 or not is_launched()):
+        return asked
+    return max(1, num_cores() // _of_environment("LOCAL_WORLD_SIZE"))
+
+
 def num_cores() -> int:
     """Return the physical cores that this process may use, as torch's own default counts them."""
     if not hasattr(os, "sched_getaffinity"):  # macOS, Windows

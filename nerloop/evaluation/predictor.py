@@ -19,8 +19,8 @@ from nerloop.config import Plugin
 from nerloop.decoding import Decoding
 from nerloop.decoding.thresholds import Thresholds
 from nerloop.distributed.collectives import gather
+from nerloop.evaluation.backends import Backend, run_torch
 from nerloop.evaluators import Counts, Evaluator, count_examples
-from nerloop.model.forward import feature_logits
 from nerloop.run.signals import Interruption
 from nerloop.tags import OUTSIDE, Scheme, to_spans
 from nerloop.types import Example, Feature, Span
@@ -98,7 +98,8 @@ class Split:
         # A shard is what the alignment split in one call. No group crosses its border, so each shard can be scored,
         # gathered and written by itself, and memory does not grow with the split.
         borders = [num_atoms for _, num_atoms in features.chunks]
-        groups = evaluation_batches(features.atoms, MAX_SUBWORDS, collator.num_cells, borders)
+        most = getattr(collator, "max_subwords", MAX_SUBWORDS)  # that of a runtime differs
+        groups = evaluation_batches(features.atoms, most, collator.num_cells, borders)
         ends = [(0, 0), *zip((num_examples for num_examples, _ in features.chunks), groups.up_to, strict=True)]
         shards = [Shard(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
         return Split(examples, features, groups, shards)
@@ -120,6 +121,7 @@ class Predictor:
     )  # spans below them are left out of the main decoding's tags
     keeps_scores: bool = False  # whether predictions have the model's scores
     keeps_uncalibrated: bool = False  # whether predictions have confidences without the temperature as well
+    backend: Backend = run_torch  # what computes with the model that the methods below are given
 
     @property
     def main_decoding(self) -> str:
@@ -144,11 +146,6 @@ class Predictor:
 
         Covers this process's share of the split, or of one shard. Stops early if this process gets a stop signal.
         """
-        import torch
-
-        model = self.accelerator.unwrap_model(model)
-        training = model.training
-        model.eval()
         groups = range(len(split.groups)) if shard is None else shard.groups
         # The groups don't depend on the number of processes, only who scores them does. So the scores are the same.
         for number in groups[self.accelerator.process_index :: self.accelerator.num_processes]:
@@ -158,18 +155,9 @@ class Predictor:
             by_feature: dict[int, np.ndarray] = {}
             for forward in group:
                 batch = self.collator([split.features[i] for i in forward])
-                with torch.inference_mode(), self.accelerator.autocast():
-                    logits = feature_logits(model, batch)
-                joined = torch.cat(logits)  # one transfer from the device for all features
-                joined = (
-                    joined if joined.dtype.itemsize >= 4 else joined.float()
-                )  # NumPy has no bf16; fp16 is too coarse
-                flat = joined.log_softmax(dim=-1).cpu().numpy()
-                ends = np.cumsum([len(one) for one in logits])[:-1]
-                by_feature.update(zip(forward, np.split(flat, ends), strict=True))
+                by_feature.update(zip(forward, self.backend(model, batch, self.accelerator), strict=True))
             order = sorted(by_feature)
             yield self.alignment.join([split.features[i] for i in order], [by_feature[i] for i in order])
-        model.train(training)
 
     def tag(self, model: Any, split: Split, shard: Shard | None = None) -> dict[int, Prediction]:
         """Return the predictions of this process's share of a split or shard, by index of the example.

@@ -6,26 +6,21 @@ import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
-
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any, overload
 
 from nerloop.config import ModelSettings
 from nerloop.data.readers.text import records_of
 from nerloop.data.records import cut_untagged
 from nerloop.data.segmentation import Rule
-from nerloop.distributed.collectives import SingleProcess
-from nerloop.distributed.precision import precision_here
+from nerloop.evaluation.backends import load_model, single_process
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
 from nerloop.evaluators import Evaluator
-from nerloop.kernels import bindings
-from nerloop.kernels.modules import replace_with_fused
-from nerloop.model.compat import choose_collator
-from nerloop.model.load import load_saved, load_tokenizer
+from nerloop.model.load import load_tokenizer
 from nerloop.model.saved import SavedModel
-from nerloop.optim.master_weights import cast_parameters
 from nerloop.types import Example
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +31,7 @@ Entity = dict[str, Any]
 class Tagger:
     """A saved model that tags texts and token lists of any length; `nerloop.load` returns one."""
 
-    def __init__(self, predictor: Predictor, model: PreTrainedModel, rule: Rule) -> None:
+    def __init__(self, predictor: Predictor, model: Any, rule: Rule) -> None:
         """Set predictor, model, and the rule that splits texts into tokens."""
         self._predictor, self._model, self._rule = predictor, model, rule
 
@@ -90,11 +85,13 @@ class Tagger:
 def load(
     folder: str | Path, *, device: str | torch.device | None = None, plugins: Mapping[str, str | None] | None = None
 ) -> Tagger:
-    """Return the tagger of a model that nerloop saved, such as "runs/x/model". Global settings are left unchanged.
+    """Return the tagger of a model that nerloop saved or exported, such as "runs/x/model".
+
+    Global settings are left unchanged. An export to ONNX or OpenVINO needs no torch.
 
     Args:
         folder: the model's folder
-        device: where to compute (none: a GPU if there is one, else the CPU)
+        device: where to compute (none: a GPU if there is one, else the CPU; an export: the CPU)
         plugins: plugins by kind to use instead of the model's; needed for a model that was trained with your own code,
             which the folder of a model must not choose
 
@@ -103,31 +100,28 @@ def load(
         PluginError: the model needs code that is not nerloop's, and `plugins` doesn't name it
     """
     saved = SavedModel.read(folder, plugins)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    precision = precision_here(saved.precision, chosen)
-    bindings.start(with_bf16=precision == "bf16")
-    predictor, model, _ = load_predictor(str(folder), saved, SingleProcess(chosen, precision), precision)
+    accelerator, precision = single_process(saved, device)
+    predictor, model, _ = load_predictor(str(folder), saved, accelerator, precision)
     return Tagger(predictor, model, saved.read_options.rule)
 
 
 def load_predictor(
     folder: str, saved: SavedModel, accelerator: Any, precision: str
-) -> tuple[Predictor, PreTrainedModel, Evaluator]:
-    """Return predictor, model and evaluator of a saved model, on the accelerator's device. Raises ModelError."""
-    settings = ModelSettings(name_or_path=folder)
-    tokenizer = load_tokenizer(settings)
-    model, labels = load_saved(settings, tokenizer)
-    model = (model.double() if precision == "float64" else model).to(accelerator.device)
+) -> tuple[Predictor, Any, Evaluator]:
+    """Return predictor, model and evaluator of a saved or exported model. Raises ModelError."""
+    tokenizer = load_tokenizer(ModelSettings(name_or_path=folder))
+    model, labels, collator, backend = load_model(folder, saved, tokenizer, accelerator, precision)
     alignment = saved.plugins["alignment"].build("alignment", tokenizer, labels)
-    collator = saved.plugins["collator"].build("collator", tokenizer)
-    collator, _ = choose_collator(collator, model, tokenizer)
-    if accelerator.device.type == "cpu":
-        replace_with_fused(model)
-    if precision == "bf16":
-        cast_parameters(model)
     decodings = build_decodings(saved.plugins["decoding"], labels, saved.scheme)
-    temperature = saved.calibration.temperature
-    predictor = Predictor(labels, alignment, collator, decodings, accelerator, temperature=temperature)
+    predictor = Predictor(
+        labels,
+        alignment,
+        collator,
+        decodings,
+        accelerator,
+        temperature=saved.calibration.temperature,
+        backend=backend,
+    )
     predictor.learn(saved.learned)
     if ignored := predictor.describe_unused(saved.learned):
         log.warning("warning: %s", ignored)

@@ -25,6 +25,9 @@ LIST_OF_NUMBERS = re.compile(r"\[[\d\s.,e+-]+\]")
 KINDS = ("alignment", "collator", "decoding", "evaluator")
 """The plugins that tagging needs; the others are about training."""
 
+BACKENDS = ("torch", "onnx", "onnx-int8", "openvino")
+"""What can compute with a saved model: torch, or the runtime of an export (`nerloop.export`)."""
+
 
 @dataclass(frozen=True)
 class SavedModel:
@@ -36,6 +39,12 @@ class SavedModel:
     read_options: ReadOptions  # its tokenizer is the rule that cuts texts into tokens
     learned: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the objective, for decoding
     calibration: Calibration = field(default_factory=Calibration)  # older models have none
+    backend: str = BACKENDS[0]
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether a runtime other than torch computes with the model."""
+        return self.backend != BACKENDS[0]
 
     @staticmethod
     def of(
@@ -61,6 +70,8 @@ class SavedModel:
         }
         if self.learned:
             values["learned"] = {name: array.tolist() for name, array in self.learned.items()}
+        if self.is_exported:
+            values["backend"] = self.backend
         if self.calibration.points:
             values["calibration"] = self.calibration.to_dict()
         text = LIST_OF_NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(values, indent=1))
@@ -88,6 +99,9 @@ class SavedModel:
             precision = values["mixed_precision"]
             if precision not in ("no", "bf16", "fp16", "float64"):
                 raise ValueError(f"mixed_precision {precision!r}")
+            backend = values.get("backend", BACKENDS[0])
+            if backend not in BACKENDS:
+                raise ValueError(f"backend {backend!r}")
         except OSError as error:
             inside = Path(folder, "model")
             instead = f", such as {inside}" if Path(inside, FILE).exists() else " that nerloop saved"
@@ -112,7 +126,7 @@ class SavedModel:
                 f"{path}: tokenizer is {rule!r}, which is not nerloop's code; "
                 f"if you trust it, say --tokenizer {rule} (nerloop.load: plugins={{'tokenizer': {rule!r}}})"
             )
-        return SavedModel(plugins, scheme, precision, read, learned, calibration)
+        return SavedModel(plugins, scheme, precision, read, learned, calibration, backend)
 
 
 def code_flags(config: Config) -> dict[str, str]:

@@ -1,0 +1,129 @@
+"""The backends of a saved model, torch and the runtimes of exports: load it, compute the scores of micro-batches.
+
+torch is imported inside the functions: an exported model must work where it is not installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nerloop.collators import Collator
+from nerloop.collators.pad import PadArrays
+from nerloop.config import ModelSettings
+from nerloop.distributed.collectives import SingleProcess
+from nerloop.distributed.precision import precision_here
+from nerloop.distributed.threads import num_threads
+from nerloop.errors import ModelError
+from nerloop.model.load import load_saved, saved_labels
+from nerloop.model.runtimes import RUNTIMES, Logits, open_exported
+from nerloop.model.saved import SavedModel
+from nerloop.types import MicroBatch, Tokenizer
+
+Backend = Callable[[Any, MicroBatch, Any], list[np.ndarray]]
+"""Takes a model, a micro-batch of the predictor's collator and the accelerator. Returns the log-probabilities of each
+feature, (subwords, labels) each."""
+
+
+class Loaded(NamedTuple):
+    """A model that is ready to tag, and what it is used with."""
+
+    model: Any
+    labels: tuple[str, ...]
+    collator: Collator
+    backend: Backend
+
+
+def accelerator_of(saved: SavedModel) -> tuple[Any, str]:
+    """Return the accelerator of this launch, and the precision to tag in. One process needs no torch for an export."""
+    if saved.is_exported and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # its advice to install torch
+        return SingleProcess(None, "no"), "no"
+    import torch
+
+    from nerloop.distributed.launch import make_accelerator
+    from nerloop.run import malloc
+
+    precision = precision_here(saved.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    accelerator = make_accelerator(precision)
+    if accelerator.device.type == "cpu":
+        malloc.keep_freed_memory()
+    return accelerator, precision
+
+
+def single_process(saved: SavedModel, device: Any) -> tuple[SingleProcess, str]:
+    """Return what stands for the accelerator in one process, and the precision. No global state is changed."""
+    if saved.is_exported:
+        if str(device or "cpu") != "cpu":
+            raise ModelError(f"device {device}: an exported model computes on the CPU; expected cpu")
+        return SingleProcess(None, "no"), "no"
+    import torch
+
+    from nerloop.kernels import bindings
+
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = precision_here(saved.precision, chosen)
+    bindings.start(with_bf16=precision == "bf16")
+    return SingleProcess(chosen, precision), precision
+
+
+def load_model(folder: str, saved: SavedModel, tokenizer: Tokenizer, accelerator: Any, precision: str) -> Loaded:
+    """Return a saved model, on the accelerator's device or in the runtime of its export. Raises ModelError."""
+    load = _load_exported if saved.is_exported else _load_torch
+    return load(ModelSettings(name_or_path=folder), saved, tokenizer, accelerator, precision)
+
+
+def _load_exported(settings: ModelSettings, saved: SavedModel, tokenizer: Tokenizer, _: Any, __: str) -> Loaded:
+    assert settings.name_or_path is not None
+    labels = saved_labels(settings)
+    model = open_exported(settings.name_or_path, saved.backend, threads=num_threads())
+    return Loaded(model, labels, PadArrays(tokenizer, RUNTIMES[saved.backend].max_subwords), run_exported)
+
+
+def _load_torch(
+    settings: ModelSettings, saved: SavedModel, tokenizer: Tokenizer, accelerator: Any, precision: str
+) -> Loaded:
+    from nerloop.kernels.modules import replace_with_fused
+    from nerloop.model.compat import choose_collator
+    from nerloop.optim.master_weights import cast_parameters
+
+    model, labels = load_saved(settings, tokenizer)
+    model = (model.double() if precision == "float64" else model).to(accelerator.device)
+    collator, _ = choose_collator(saved.plugins["collator"].build("collator", tokenizer), model, tokenizer)
+    if accelerator.device.type == "cpu":
+        replace_with_fused(model)
+    if precision == "bf16":
+        cast_parameters(model)
+    return Loaded(model, labels, collator, run_torch)
+
+
+def run_torch(model: Any, batch: MicroBatch, accelerator: Any) -> list[np.ndarray]:
+    """Return the log-probabilities of each feature, computed by a torch model in evaluation mode."""
+    import torch
+
+    from nerloop.model.forward import feature_logits
+
+    model = accelerator.unwrap_model(model)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), accelerator.autocast():
+            logits = feature_logits(model, batch)
+    finally:
+        model.train(was_training)
+    joined = torch.cat(logits)  # one transfer from the device for all features
+    joined = joined if joined.dtype.itemsize >= 4 else joined.float()  # NumPy has no bf16; fp16 is too coarse
+    flat = joined.log_softmax(dim=-1).cpu().numpy()
+    return np.split(flat, np.cumsum([len(one) for one in logits])[:-1])
+
+
+def run_exported(model: Logits, batch: MicroBatch, _: Any) -> list[np.ndarray]:
+    """Return the log-probabilities of each feature, computed by the runtime of an exported model."""
+    arrays: Any = batch.inputs  # the collator's, PadArrays
+    logits = model(arrays)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    scores = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return [scores[row, start : start + length] for row, start, length in batch.places]

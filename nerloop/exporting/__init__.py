@@ -1,0 +1,1 @@
+"""Export a saved model to other runtimes, and compare the export with the original."""
