@@ -47,7 +47,7 @@ def test_all_profiles_and_recipes_are_looked_at():
         "multi_gpu.yaml",
         "multi_node.yaml",
     ]
-    assert [p.name for p in RECIPES] == ["conll2003.yaml", "demo.yaml", "files.yaml"]
+    assert [p.name for p in RECIPES] == ["best.yaml", "conll2003.yaml", "demo.yaml", "files.yaml"]
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.name)
@@ -68,7 +68,7 @@ def test_the_recipe_parses_and_its_header_says_how_to_launch_it(path):
     from nerloop.config.parse import parse
 
     config = parse(["--config", str(path)])
-    assert config.train.epochs == 3
+    assert config.train.epochs == (5 if path.name == "best.yaml" else 3)
     assert f"launch/recipes/{path.name}" in path.read_text().split("\n\n")[0]
     assert "accelerate launch" in path.read_text()
 
