@@ -26,7 +26,7 @@ from nerloop.data.writers import conll_lines
 from nerloop.decoding.viterbi import Viterbi
 from nerloop.distributed.collectives import SingleProcess
 from nerloop.evaluation.predictor import Split
-from nerloop.evaluation.suspects.dynamics import mean_probabilities
+from nerloop.evaluation.suspects.dynamics import mean_probabilities, weighted
 from nerloop.evaluation.suspects.suspects import Doubts, Suspects
 from nerloop.evaluation.tagger import load_predictor
 from nerloop.model.saved import SavedModel
@@ -119,12 +119,11 @@ def prepare(name: str, arguments: Any) -> Path:
 
 
 def train_folds(folder: Path, seed: int, model: str, folds: int) -> None:
-    """Cross-validate, with as many steps for each part as for the whole file."""
+    """Cross-validate by `nerloop.compare --folds`."""
     config = folder / "base.yaml"
     values = {"model": {"name_or_path": model}, "data": {"train": str(folder / "train.conll")}}
     config.write_text(json.dumps(values), encoding="utf-8")
-    settings = {**SETTINGS, "train.epochs": round(SETTINGS["train.epochs"] * folds / (folds - 1))}
-    flags = [x for setting, value in settings.items() for x in (f"--{setting}", str(value))]
+    flags = [x for setting, value in SETTINGS.items() for x in (f"--{setting}", str(value))]
     command = [sys.executable, "-m", "nerloop.compare", str(config), "--folds", str(folds), "--seeds", str(seed)]
     finished = subprocess.run(
         [*command, "--dir", str(folder / "folds"), "--", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -215,7 +214,8 @@ class DamagedFile:
 
     def mean_probabilities(self) -> np.ndarray:
         """Return the probabilities that `--suspects --run` uses, (tokens, labels)."""
-        return mean_probabilities(self.records[1:], slice(0, len(self.given)), self.given)
+        used, weights = weighted(self.records, self.given != self.labels.index(OUTSIDE))
+        return mean_probabilities(used, weights, slice(0, len(self.given)), self.given)
 
     def out_of_fold(self, run: Path) -> np.ndarray:
         """Return the probabilities of the models of a cross-validation for what they were not trained on."""

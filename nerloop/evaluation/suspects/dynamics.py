@@ -23,7 +23,7 @@ from nerloop.evaluation.suspects.suspects import LEAST, Doubts, Suspects
 from nerloop.inspection.parts import is_line_per_token
 from nerloop.run.folder import CHECKPOINTS, CONFIG, IDENTITY
 from nerloop.run.token_record import TokenRecord, read_records
-from nerloop.tags import to_spans
+from nerloop.tags import OUTSIDE, to_spans
 
 
 def suspects_of_run(run: str, files: Sequence[str], tokenizer: str | None) -> Suspects:
@@ -35,8 +35,7 @@ def suspects_of_run(run: str, files: Sequence[str], tokenizer: str | None) -> Su
     examples = dataset.splits["train"]
     lengths = [len(example.tokens) for example in examples]
     records = read_records(Path(run), sum(lengths))
-    # The first epoch sees the tokens of its first steps with a model that knows nothing yet.
-    used = records[1:] or records
+    used, weights = weighted(records, np.array([tag != OUTSIDE for example in examples for tag in example.tags]))
     labels = list(records[0].labels)
     ids = {label: i for i, label in enumerate(labels)}
     decode = Viterbi(labels, dataset.scheme).decode
@@ -46,26 +45,44 @@ def suspects_of_run(run: str, files: Sequence[str], tokenizer: str | None) -> Su
     for example, length in zip(examples, lengths, strict=True):
         tokens = slice(at, at + length)
         at += length
-        probabilities = mean_probabilities(used, tokens, np.array([ids[tag] for tag in example.tags], dtype=int))
+        probabilities = mean_probabilities(
+            used, weights, tokens, np.array([ids[tag] for tag in example.tags], dtype=int)
+        )
         (best,) = decode([np.log(np.maximum(probabilities, LEAST))])
         found.add(example, to_spans([labels[i] for i in best]), Doubts(labels, probabilities))
     return found
 
 
-def mean_probabilities(records: Sequence[TokenRecord], tokens: slice, file: np.ndarray) -> np.ndarray:
-    """Return the mean over epochs of the probabilities of some tokens, (tokens, labels).
+def weighted(records: Sequence[TokenRecord], is_entity: np.ndarray) -> tuple[Sequence[TokenRecord], np.ndarray]:
+    """Return the records of the epochs to judge by, and the weight of each.
+
+    The first epoch is left out: it sees the tokens of its first steps with a model that knows nothing yet. An epoch
+    that knows the labels by heart tells nothing of them. So the weight is the mean probability that the model does not
+    give to the labels of the file, over the tokens of its entities: `is_entity` is (tokens,).
+    """
+    used = records[1:] or records
+    losses = [record.loss[is_entity].astype(np.float64) for record in used]
+    doubts = [float((1 - np.exp(-loss[~np.isnan(loss)])).mean()) if (~np.isnan(loss)).any() else 0.0 for loss in losses]
+    return used, np.maximum(doubts, LEAST)
+
+
+def mean_probabilities(
+    records: Sequence[TokenRecord], weights: Sequence[float] | np.ndarray, tokens: slice, file: np.ndarray
+) -> np.ndarray:
+    """Return the weighted mean over epochs of the probabilities of some tokens, (tokens, labels).
 
     A record has the probabilities of the file's label and of its rival; what is left is divided among the other labels.
     A token that was not trained on is given equal probabilities.
 
     Args:
         records: one an epoch
+        weights: one an epoch
         tokens: which ones
         file: the ids of their labels in the file, (tokens,)
     """
     num_labels, rows = len(records[0].labels), np.arange(len(file))
     total, count = np.zeros((len(file), num_labels)), np.zeros((len(file), 1))
-    for record in records:
+    for record, weight in zip(records, weights, strict=True):
         loss, margin = (np.asarray(v[tokens], dtype=np.float64) for v in (record.loss, record.margin))
         is_seen = ~np.isnan(loss)
         own, rival = np.exp(-loss[is_seen]), np.exp(-loss[is_seen] - margin[is_seen])
@@ -74,9 +91,9 @@ def mean_probabilities(records: Sequence[TokenRecord], tokens: slice, file: np.n
         seen = np.arange(len(one))
         one[seen, file[is_seen]] = own
         one[seen, record.rival[tokens][is_seen]] = rival
-        total[rows[is_seen]] += one
-        count[is_seen] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), 1 / num_labels)
+        total[rows[is_seen]] += weight * one
+        count[is_seen] += weight
+    return np.where(count > 0, total / np.where(count > 0, count, 1), 1 / num_labels)
 
 
 def _training_data(run: Path, files: Sequence[str], tokenizer: str | None) -> tuple[Dataset, bool]:
