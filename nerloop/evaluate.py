@@ -159,7 +159,7 @@ def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
     from nerloop.inspection.parts import is_line_per_token
     from nerloop.run.logging import release_log
 
-    predictor, model, _, options = _load(arguments)
+    predictor, model, _, options, _ = _load(arguments)
     release_log()
     decode, labels = predictor.decodings[predictor.main_decoding].decode, predictor.labels
     with Source.of(arguments.files, options, is_reader=True) as source:

@@ -4,13 +4,15 @@
 
 A set is a share of the spans in percent and a seed. A fourth of the damaged spans each is dropped, invented (at
 capitalised tokens), retyped (at random), and moved by a token at one end. Trainings stay in `--runs`; those that are
-done are not repeated.
+done are not repeated. `--cleanlab` names a Python with cleanlab. `--cost` measures what recording costs a step.
 """
 
 import json
 import random
 import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import benchmark_parser, launch_training, report
+from harness import benchmark_parser, launch_training, median_and_spread, report, training_of
 
+from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
 from nerloop.data import ReadOptions, read_files
 from nerloop.data.dataset import Dataset
 from nerloop.data.writers import conll_lines
@@ -32,7 +35,7 @@ from nerloop.evaluation.tagger import load_predictor
 from nerloop.model.saved import SavedModel
 from nerloop.run.token_record import read_records
 from nerloop.tags import OUTSIDE, to_spans, to_tags
-from nerloop.types import Example, Span
+from nerloop.types import Example, MicroBatch, Span, Tensor
 
 WAYS = ("dropped", "invented", "retyped", "moved")
 SETTINGS: dict[str, Any] = {
@@ -300,9 +303,48 @@ def methods(file: DamagedFile, folds: Path | None, cleanlab: str) -> Iterator[tu
         yield "nerloop: mean of both", file.ranked((held_out + file.mean_probabilities()) / 2)
 
 
+def cost(arguments: Any, rounds: int = 20) -> list[float]:
+    """Return the share of a step that recording takes, in CPU time, of some steps."""
+    config = Config(
+        ModelSettings(name_or_path=arguments.model),
+        DataSettings(train=str(Path(arguments.data, "train.conll"))),
+        train=TrainSettings(batch_size=16, mixed_precision="auto"),
+        run=RunSettings(record_tokens=True, log_level="error"),
+    )
+    shares: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, training_of(config) as training:
+        recorder = training.tokens
+        assert recorder is not None
+        seconds = 0.0
+
+        def timed(logits: Tensor, batch: MicroBatch) -> None:
+            nonlocal seconds
+            start = time.process_time()
+            recorder.record(logits, batch)
+            seconds = time.process_time() - start
+
+        recorder.begin(0, Path(folder))
+        training.step._record = timed
+        training.model.train()
+        for number in range(rounds + 2):
+            batch = training.plan[number]
+            start = time.process_time()
+            micro_batch = training.collate(batch.micro_batches[0][0])
+            training.step.backward(micro_batch, 1 / batch.num_labelled, is_last=True)
+            training.step.update(number, 1e-5)
+            shares.append(seconds / (time.process_time() - start))
+    return shares[2:]  # the first steps allocate memory
+
+
 def main() -> None:
     parser = benchmark_parser(__doc__, sets=["10:1"], folds=2, runs="runs/label_errors", cleanlab="")
+    parser.add_argument("--cost", action="store_true", help="measure what recording costs instead")
     arguments = parser.parse_args()
+    if arguments.cost:
+        shares = [100 * share for share in cost(arguments)]
+        print(f"recording takes {median_and_spread(shares)} percent of a step's CPU time")
+        report({"cost": shares}, arguments.json)
+        return
     rows = []
     print("| set | damaged | method | first 50 | first n |", " | ".join(WAYS), "|")
     print("|---|---:|---|---:|---:|" + "---:|" * len(WAYS))
