@@ -1,6 +1,7 @@
 """Say where a saved model errs: `python -m nerloop.evaluate --model runs/x/model FILE...`; as text, JSON, or a page.
 
-Instead of a model `--predictions` takes what a run or `nerloop.predict` has written for annotated sentences.
+Instead of a model `--predictions` takes what a run or `nerloop.predict` has written for annotated sentences. With
+`--suspects` the file is judged instead of the model: the labels that are most likely wrong.
 
 Exit codes: 0 done, 2 bad input (one line on stderr), 130 stopped by Ctrl-C.
 """
@@ -13,7 +14,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ from nerloop.tags import OUTSIDE, to_spans
 from nerloop.types import Example
 
 if TYPE_CHECKING:
+    from nerloop.evaluation.predictor import Predictor
     from nerloop.evaluation.report.breakdown import TrainingNames
+    from nerloop.evaluation.suspects.suspects import Suspects
 
 log = logging.getLogger("nerloop.evaluate")  # not __name__: this file is run as __main__
 
@@ -58,6 +61,12 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     cli.add_operating_flags(parser)
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON (-: to standard output)")
     parser.add_argument("--html", metavar="FILE", help="write a page with figures and the worst errors of each kind")
+    parser.add_argument("--suspects", type=int, nargs="?", const=50, metavar="N", help="list the N (50) labels that "
+                        "are most likely wrong: those that the model contradicts most clearly")  # fmt: skip
+    parser.add_argument("--run", metavar="DIR", help="with --suspects: judge the training data of this run, by what it "
+                        "recorded of them with run.record_tokens")  # fmt: skip
+    parser.add_argument("--label_studio", metavar="FILE", help="with --suspects: write their sentences as tasks of "
+                        "Label Studio")  # fmt: skip
     for kind in KINDS:
         parser.add_argument(
             f"--{kind}", help=f"{kind} plugin (none: the one the model was trained with, if it is a built-in one)"
@@ -70,13 +79,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from nerloop.evaluation.report.as_html import as_html
     from nerloop.evaluation.report.as_text import as_text
 
+    if arguments.suspects is not None:
+        return _suspects(arguments)
+    for flag in ("run", "label_studio"):
+        if getattr(arguments, flag) is not None:
+            raise ConfigError(f"--{flag}: found without --suspects, expected with it")
     is_of_file = arguments.predictions is not None
     if is_of_file == (arguments.model is not None) or is_of_file == bool(arguments.files):
         raise ConfigError("expected --model and annotated files, or --predictions alone")
     inputs = [arguments.predictions] if is_of_file else [*arguments.files]
-    for flag in ("json", "html"):
-        if (target := getattr(arguments, flag)) is not None:
-            refuse_input_as_output([*inputs, *arguments.train], f"--{flag} ", target)
+    _check_outputs(arguments, [*inputs, *arguments.train])
     found = _of_predictions(arguments) if is_of_file else _of_model(arguments)
     if arguments.json != "-":
         cli.print_report(as_text(found))
@@ -86,6 +98,83 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         with writing(arguments.json) as write_lines:
             write_lines([json.dumps(found) + "\n"])
+
+
+def _suspects(arguments: argparse.Namespace) -> None:
+    """List the labels that are most likely wrong. Raises NerloopError."""
+    from nerloop.evaluation.suspects.as_html import as_html
+    from nerloop.evaluation.suspects.as_text import as_text
+    from nerloop.evaluation.suspects.dynamics import suspects_of_run
+    from nerloop.evaluation.suspects.predictions import suspects_of_predictions
+    from nerloop.evaluation.suspects.review import tasks
+    from nerloop.inspection.parts import is_line_per_token
+
+    number = arguments.suspects
+    if number < 1:
+        raise ConfigError(f"--suspects: found {number}, expected 1 or more")
+    sources = [flag for flag in ("run", "model", "predictions") if getattr(arguments, flag) is not None]
+    if len(sources) != 1 or (arguments.model is not None) > bool(arguments.files):
+        raise ConfigError(
+            "--suspects: expected one of --run DIR (its training data), --model DIR with annotated files that it was "
+            "not trained on, and --predictions FILE"
+        )
+    inputs = [*arguments.files, *(f for f in (arguments.predictions,) if f is not None)]
+    _check_outputs(arguments, inputs)
+    if arguments.run is not None:
+        suspects = suspects_of_run(arguments.run, arguments.files, arguments.tokenizer)
+    elif arguments.predictions is not None:
+        options = cli.read_options(arguments, ReadOptions())
+        examples = read_files(arguments.files, options)[0] if arguments.files else None
+        has_lines = is_line_per_token(arguments.files, options)
+        suspects = suspects_of_predictions(arguments.predictions, examples, has_line_per_token=has_lines)
+    else:
+        suspects = _suspects_of_model(arguments)
+    found = suspects.to_json()
+    outputs: dict[str, Callable[[], Iterable[str]]] = {
+        "html": lambda: [as_html(found, ", ".join(inputs) or arguments.run, number)],
+        "json": lambda: [json.dumps(found) + "\n"],
+        "label_studio": lambda: tasks(found, number),
+    }
+    if "-" not in [getattr(arguments, name) for name in outputs]:
+        cli.print_report(as_text(found, number))
+    for name, lines in outputs.items():
+        if (target := getattr(arguments, name)) is not None:
+            with writing(target) as write_lines:
+                write_lines(lines())
+
+
+def _check_outputs(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
+    for flag in ("json", "html", "label_studio"):
+        if (target := getattr(arguments, flag)) is not None:
+            refuse_input_as_output(inputs, f"--{flag} ", target)
+
+
+def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
+    """Return the suspects of annotated files, by a model that was not trained on them."""
+    import numpy as np
+
+    from nerloop.batching.features import in_chunks
+    from nerloop.evaluation.predictor import Split
+    from nerloop.evaluation.suspects.suspects import Doubts, Suspects
+    from nerloop.inspection.parts import is_line_per_token
+    from nerloop.run.logging import release_log
+
+    predictor, model, _, options, _ = _load(arguments)
+    release_log()
+    decode, labels = predictor.decodings[predictor.main_decoding].decode, predictor.labels
+    with Source.of(arguments.files, options, is_reader=True) as source:
+        has_lines = is_line_per_token(source.paths, options)
+        suspects = Suspects(arguments.model, has_line_per_token=has_lines)
+        for chunk in in_chunks(_checked(source, labels), predictor.alignment):
+            split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
+            scores: dict[int, np.ndarray] = {}
+            for group in predictor.scores(model, split):
+                scores.update(group)
+            best = decode([scores[i] for i in range(len(chunk))])
+            for i, (example, ids) in enumerate(zip(chunk, best, strict=True)):
+                spans = to_spans([labels[label] for label in ids])
+                suspects.add(example, spans, Doubts(labels, np.exp(scores[i])))
+    return suspects
 
 
 def _of_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -100,31 +189,16 @@ def _of_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
     """Tag annotated files, some thousand sentences at a time, and return their analysis."""
-    import torch
-
     from nerloop.batching.features import in_chunks
-    from nerloop.distributed.collectives import SingleProcess
-    from nerloop.distributed.precision import precision_here
     from nerloop.evaluation.operating import at_operating_point
     from nerloop.evaluation.prediction_files import missed_spans
     from nerloop.evaluation.predictor import Prediction, Split
     from nerloop.evaluation.report.analysis import Analysis
-    from nerloop.evaluation.tagger import load_predictor
-    from nerloop.run import malloc
-    from nerloop.run.logging import release_log, set_up_logging
+    from nerloop.run.logging import release_log
 
-    set_up_logging("info", is_main=True)
-    saved = SavedModel.read(arguments.model, {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")})
-    options = cli.read_options(arguments, saved.read_options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        malloc.keep_freed_memory()
-    precision = precision_here(saved.precision, device)
+    predictor, model, evaluator, options, saved = _load(arguments)
     with Source.of(arguments.files, options, is_reader=True) as source:
         names = _training_names(arguments, options)
-        predictor, model, evaluator = load_predictor(
-            arguments.model, saved, SingleProcess(device, precision), precision
-        )
         predictor = at_operating_point(predictor, saved.calibration, saved.scheme, arguments)
         predictor = replace(predictor, keeps_uncalibrated=True)
         release_log()
@@ -142,6 +216,27 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
             for name, of_chunk in found.items():
                 counts[name].update(of_chunk)
         return analysis.to_json(predictor.metrics_of(counts, evaluator)[decoding])
+
+
+def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, Any, ReadOptions, SavedModel]:
+    """Return predictor, model and evaluator of the saved model, how its files are read, and what it was saved with."""
+    import torch
+
+    from nerloop.distributed.collectives import SingleProcess
+    from nerloop.distributed.precision import precision_here
+    from nerloop.evaluation.tagger import load_predictor
+    from nerloop.run import malloc
+    from nerloop.run.logging import set_up_logging
+
+    set_up_logging("info", is_main=True)
+    saved = SavedModel.read(arguments.model, {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")})
+    options = cli.read_options(arguments, saved.read_options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        malloc.keep_freed_memory()
+    precision = precision_here(saved.precision, device)
+    loaded = load_predictor(arguments.model, saved, SingleProcess(device, precision), precision)
+    return (*loaded, options, saved)
 
 
 def _training_names(arguments: argparse.Namespace, options: ReadOptions) -> TrainingNames | None:

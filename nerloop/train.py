@@ -83,6 +83,8 @@ def loop(training: Training, state: State, run: Run, monitor: Monitor, session: 
             raise Interrupted(f"{signal}: stopped after step {state.step}")
 
         batch = plan[state.step]  # the same on every process
+        if training.tokens is not None:
+            training.tokens.begin(batch.epoch, run.folder)
         # Dropout depends only on seed, step and process, so checkpoints need no random generator states.
         torch.manual_seed(training.dropout_seed(state.step))
         lr = training.learning_rate(state.step)
@@ -151,6 +153,8 @@ def save(training: Training, state: State, run: Run, monitor: Monitor) -> None:
     from nerloop.run import checkpoint
 
     training.check_finite(int(training.step.first_bad))
+    if training.tokens is not None:
+        training.tokens.write()  # before the checkpoint, which must not be newer
     if training.is_main:
         monitor.sync()
         scaler = training.accelerator.scaler  # fp16 only

@@ -73,6 +73,16 @@ class Features(Sequence[Feature]):
         return np.array(self._table.about["facts"]["used_ids"], dtype=np.int64)
 
     @cached_property
+    def num_tokens(self) -> np.ndarray:
+        """The number of tokens of each example, (examples,)."""
+        lengths = np.zeros(self.chunks[-1][0] if self.chunks else 0, dtype=np.int64)
+        for batch in self._table.batches():
+            columns = [batch.column(name).values for name in ("examples", "num_tokens")]
+            examples, numbers = map(_mapped, columns)
+            lengths[examples] = numbers
+        return lengths
+
+    @cached_property
     def atoms(self) -> BatchUnits:
         """The atoms, read from columns without creating features: 16 bytes of memory a sentence."""
         columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype=np.int32)] for name in NUMBERS}

@@ -147,6 +147,8 @@ class RunSettings:
     """validation sentences that transformers' `pipeline` is scored on at the end (0: none)"""
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     """where metrics go besides metrics.jsonl: tensorboard, mlflow, wandb, trackio, or another one of accelerate"""
+    record_tokens: bool = False
+    """write loss and margin of each training token in each epoch, from which evaluate --suspects finds wrong labels"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """of the messages in the terminal"""
     profile: int = 0

@@ -76,28 +76,56 @@ def task_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 
     The labels are those of <Labels name="label" toName="text"> and $text, unless the source has tasks with others.
     """
+    names = dict(_LABELS)
+    yield from _array(_task(number, record, names) for number, record in enumerate(records, start=1))
+
+
+def review_lines(texts: Iterable[tuple[TextRecord, TextRecord, Mapping[str, Any]]]) -> Iterator[str]:
+    """Yield the lines of an array of Label Studio tasks for a second look at labels.
+
+    Each text comes with its gold spans, which become its `annotations`, again with predicted ones, its `predictions`,
+    and with what else is to stand in its `data`, to be shown or filtered by.
+    """
+    names = dict(_LABELS)
+
+    def task(number: int, gold: TextRecord, predicted: TextRecord, more: Mapping[str, Any]) -> dict[str, Any]:
+        found = _task(number, gold, names) | {"predictions": _task(number, predicted, names)["predictions"]}
+        return found | {"data": {**found["data"], **more}}
+
+    yield from _array(task(number, *of_text) for number, of_text in enumerate(texts, start=1))
+
+
+_LABELS = {"from_name": "label", "to_name": "text", "type": "labels"}
+
+
+def _task(number: int, record: TextRecord, names: dict[str, str]) -> dict[str, Any]:
+    """Return a task of Label Studio; `names` are those of the task before and become those of this one."""
+    task = _record_of(record, "label_studio")
+    # A task without regions does not tell the names. It keeps those of the task before, since a project shares them.
+    names |= {name: str((record.source or {}).get(name, default)) for name, default in names.items()}
+    result = []
+    for i, (span, confidence) in enumerate(_sorted(record), start=1):
+        region: dict[str, Any] = {
+            "id": f"{number}-{i}", **names, "value": _region_value(_piece(record, span), names["type"], span.type)
+        }  # fmt: skip
+        result.append(region if confidence is None else region | {"score": confidence})
+    for name in ("annotations", "completions", "predictions", "drafts"):
+        task.pop(name, None)
+    task = {"id": number, "data": {"text": record.text}} | task
+    if record.confidences is not None:
+        score = fmean(record.confidences) if record.confidences else 1.0
+        task["predictions"] = [{"model_version": MODEL_VERSION, "score": round(score, 6), "result": result}]
+    else:
+        task["annotations"] = [] if record.spans is None else [{"was_cancelled": False, "result": result}]
+    return task
+
+
+def _array(values: Iterable[Any]) -> Iterator[str]:
+    """Yield the lines of a JSON array, a value each."""
     separator = "["
-    names = {"from_name": "label", "to_name": "text", "type": "labels"}
-    for number, record in enumerate(records, start=1):
-        task = _record_of(record, "label_studio")
-        # A task without regions does not tell the names. It gets those of the task before, since a project shares them.
-        names |= {name: str((record.source or {}).get(name, default)) for name, default in names.items()}
-        result = []
-        for i, (span, confidence) in enumerate(_sorted(record), start=1):
-            region: dict[str, Any] = {
-                "id": f"{number}-{i}", **names, "value": _region_value(_piece(record, span), names["type"], span.type)
-            }  # fmt: skip
-            result.append(region if confidence is None else region | {"score": confidence})
-        for name in ("annotations", "completions", "predictions", "drafts"):
-            task.pop(name, None)
-        task = {"id": number, "data": {"text": record.text}} | task
-        if record.confidences is not None:
-            score = fmean(record.confidences) if record.confidences else 1.0
-            task["predictions"] = [{"model_version": MODEL_VERSION, "score": round(score, 6), "result": result}]
-        else:
-            task["annotations"] = [] if record.spans is None else [{"was_cancelled": False, "result": result}]
+    for value in values:
         yield f"{separator}\n"
-        yield _json(task).removesuffix("\n")
+        yield _json(value).removesuffix("\n")
         separator = ","
     yield "\n]\n" if separator == "," else "[]\n"
 

@@ -42,8 +42,11 @@ class TrainStep:
         with_graphs: bool = False,
         *,
         objective: Objective,
+        record: Callable[[Tensor, MicroBatch], None] | None = None,
     ) -> None:
         """Take model and optimizer as accelerate prepared them, and the norm to clip to (0: no clipping).
+
+        `record` is called with the logits of each micro-batch. It turns graphs off, since a replay would not call it.
 
         `with_graphs` asks for CUDA graphs, which need one GPU and bf16. On several GPUs DDP exchanges gradients during
         the backward, outside the graph; and float32 has no attention kernel for packed rows.
@@ -52,13 +55,14 @@ class TrainStep:
         self._uses_compute_weights = uses_compute_weights(optimizer)
         self._max_norm = max_norm or float("inf")
         self._objective = attached(weights.model, objective)
+        self._record = record
         self._device = accelerator.device
         self._parameters = [p for p in weights.master.parameters() if p.requires_grad]
         self._is_first = True  # whether the next micro-batch is the first of its step
         self.first_bad = torch.full((), -1, device=self._device)  # first step with a non-finite gradient
         self.graphs: Graphs | None = None
         is_possible = self._device.type == "cuda" and accelerator.num_processes == 1 and accelerator.scaler is None
-        is_possible = is_possible and not getattr(objective, "needs_places", False)
+        is_possible = is_possible and not getattr(objective, "needs_places", False) and record is None
         is_possible = is_possible and not getattr(objective, "teachers", ())  # a recording has no place for targets
         if with_graphs and is_possible and weights.model is not weights.master:
             self.use_graphs(Graphs(self._device, [*weights.master.parameters(), *weights.model.parameters()]))
@@ -144,6 +148,8 @@ class TrainStep:
                 logits = logits_of(self._model, batch, layout)
             loss: Tensor = self._objective.loss(logits, batch)
             accelerator.backward(loss * scale)
+        if self._record is not None:
+            self._record(logits.detach(), batch)
         # The optimizer takes gradients from the compute weights, unless they have to be added up in float32.
         is_taken = is_only and self._uses_compute_weights
         if not is_taken and (accelerator.num_processes == 1 or is_last):

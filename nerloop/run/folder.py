@@ -20,7 +20,7 @@ from nerloop.run import atomic
 CONFIG, STATUS, METRICS, RESULTS, ENVIRONMENT = (
     "config.yaml", "status.json", "metrics.jsonl", "results.json", "environment.json"
 )  # fmt: skip
-CHECKPOINTS, MODEL, IDENTITY, REPORT = "checkpoints", "model", "identity.json", "report.html"
+CHECKPOINTS, MODEL, IDENTITY, REPORT, TOKENS = "checkpoints", "model", "identity.json", "report.html", "tokens"
 DATA_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".jsonl", ".json")
 
 

@@ -23,6 +23,7 @@ from nerloop.run.folder import (
     METRICS,
     RESULTS,
     STATUS,
+    TOKENS,
     Run,
     new_folder,
     state_of,
@@ -121,6 +122,8 @@ def _resume_from(found: Path, folder: Path, state: str | None, config: Config, i
         _refuse_occupied(folder, state)
         _begin(folder, config, identity)
         shutil.copy(source / METRICS, folder / METRICS)
+        if (source / TOKENS).is_dir():
+            shutil.copytree(source / TOKENS, folder / TOKENS)
         best = f"best-{best_step}"
         if (found.parent / best).exists():
             shutil.copytree(found.parent / best, folder / CHECKPOINTS / best)

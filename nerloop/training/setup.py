@@ -41,6 +41,7 @@ from nerloop.run import checkpoint
 from nerloop.run.folder import Run
 from nerloop.run.monitor import Monitor
 from nerloop.run.profiling import SKIPPED
+from nerloop.run.token_record import TokenRecorder
 from nerloop.training.session import Session
 from nerloop.training.state import State
 from nerloop.training.teachers import add_targets, check_targets
@@ -130,6 +131,7 @@ def build_training(config: Config, session: Session) -> Training:
     predictor = Predictor(labels, alignment, collator, decodings, accelerator, session.interruption)
     if ignored := predictor.describe_unused(learned_by(objective)):
         log.warning("warning: %s", ignored)
+    tokens = TokenRecorder(accelerator, labels, features["train"]) if config.run.record_tokens else None
     held_out = {n: Split.of(e, alignment, collator, features[n]) for n, e in dataset.splits.items() if n != "train"}
     return Training(
         config=config,
@@ -145,7 +147,7 @@ def build_training(config: Config, session: Session) -> Training:
         objective=attached(model, objective),
         step=TrainStep(
             accelerator, weights, prepared, optimizer, config.train.max_grad_norm, config.train.cuda_graphs,
-            objective=objective,
+            objective=objective, record=None if tokens is None else tokens.record,
         ),
         collator=collator,
         evaluator=evaluator,
@@ -158,6 +160,7 @@ def build_training(config: Config, session: Session) -> Training:
         best_metric=best_metric,
         fingerprints=dataset.fingerprints,
         distillation=distillation,
+        tokens=tokens,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from nerloop.optim.master_weights import Weights
 from nerloop.optim.schedule import learning_rate
 from nerloop.optim.step import TrainStep
 from nerloop.run.environment import computed_on
+from nerloop.run.token_record import TokenRecorder
 from nerloop.tags import Scheme
 from nerloop.training.teachers import Distillation
 from nerloop.types import IGNORE, Example, Feature, MicroBatch, Tokenizer
@@ -54,6 +55,7 @@ class Training:
     best_metric: str  # the validation metric that decides which weights are best
     fingerprints: Mapping[str, str]  # of the data, by split
     distillation: Distillation | None = None
+    tokens: TokenRecorder | None = None  # with run.record_tokens
 
     @property
     def is_main(self) -> bool:

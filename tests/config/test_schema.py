@@ -111,6 +111,7 @@ def test_defaults_are_those_of_the_table():
         "run.log_every": 10,
         "run.score_pipeline": 1000,
         "run.trackers": ["tensorboard"],
+        "run.record_tokens": False,
         "run.log_level": "info",
         "run.profile": 0,
     }

@@ -63,8 +63,14 @@ def as_html(found: dict[str, Any], title: str) -> str:
         sections.append(section("Confidence", _calibration(found["calibration"])))
     if shown:
         sections.append(section("Sentences with errors", _sentences(found, shown, types, hues)))
-    own = resources.files("nerloop.evaluation.report").joinpath("page.css").read_text(encoding="utf-8")
-    return page("evaluation", f"Evaluation <small>{text(title)}</small>", sections, style=own + _rules(shown, types))
+    return page(
+        "evaluation", f"Evaluation <small>{text(title)}</small>", sections, style=style() + _rules(shown, types)
+    )
+
+
+def style() -> str:
+    """Return the CSS of pages with errors."""
+    return resources.files("nerloop.evaluation.report").joinpath("page.css").read_text(encoding="utf-8")
 
 
 def worst(mistakes: Iterable[dict[str, Any]]) -> list[Shown]:
@@ -96,10 +102,7 @@ def _rules(shown: Sequence[Shown], types: Sequence[str]) -> str:
     """Return CSS that hides what the filters exclude."""
     kinds = {error["kind"] for _, error in shown}
     rules = [f"main:has(#kind-{kind}:checked) .kind:not(.{kind}) {{ display: none; }}" for kind in sorted(kinds)]
-    rules += [
-        f'main:has(#type option[value="{i}"]:checked) .item:not(.t{i}) {{ display: none; }}' for i in range(len(types))
-    ]
-    return "\n".join([*rules, ""])
+    return "\n".join([*rules, *type_rules(types), ""])
 
 
 def _scores(found: dict[str, Any]) -> str:
@@ -224,43 +227,65 @@ def _sentences(found: dict[str, Any], shown: Sequence[Shown], types: Sequence[st
     numbers = {type_: i for i, type_ in enumerate(types)}
     by_kind: dict[str, list[str]] = {kind: [] for kind in found["errors"]}
     for sentence, error in shown:
-        by_kind[error["kind"]].append(_item(sentence, error, numbers, hues))
-    chips = [_chip("all", "all", sum(found["errors"].values()), checked=True)]
+        by_kind[error["kind"]].append(item(sentence, error, numbers, hues))
+    chips = [chip("all", "all", sum(found["errors"].values()), checked=True)]
     lists = []
     for kind, items in by_kind.items():
         if not items:
             continue
         total = found["errors"][kind]
-        chips.append(_chip(kind, NAME_OF[kind], total))
+        chips.append(chip(kind, NAME_OF[kind], total))
         part = f"the {len(items):,} worst of {total:,}" if len(items) < total else f"{total:,}"
         lists.append(
             f'<div class="kind {kind}"><h3>{NAME_OF[kind]}: {part}</h3><p class="note">{MEANING[kind]}</p>'
             f"{''.join(items)}</div>"
         )
+    return f'{filters("Kind of error", chips, types)}<div class="errors">{"".join(lists)}<p class="count"></p></div>'
+
+
+def filters(legend: str, chips: Sequence[str], types: Sequence[str]) -> str:
+    """Return the choices of a kind and of a type."""
     options = "".join(f'<option value="{i}">{text(type_)}</option>' for i, type_ in enumerate(types))
     return (
-        f"<fieldset><legend>Kind of error</legend>{''.join(chips)}</fieldset>"
+        f"<fieldset><legend>{legend}</legend>{''.join(chips)}</fieldset>"
         f'<p><label>Type <select id="type"><option value="">all</option>{options}</select></label></p>'
-        f'<div class="errors">{"".join(lists)}<p class="count"></p></div>'
     )
 
 
-def _chip(kind: str, name: str, number: int, *, checked: bool = False) -> str:
+def type_rules(types: Sequence[str]) -> list[str]:
+    """Return CSS that hides the items of other types than the chosen one."""
+    return [
+        f'main:has(#type option[value="{i}"]:checked) .item:not(.t{i}) {{ display: none; }}' for i in range(len(types))
+    ]
+
+
+def chip(kind: str, name: str, number: int, *, checked: bool = False) -> str:
+    """Return a choice of the filter by kind, with its number."""
     return (
         f'<label class="chip"><input type="radio" name="kind" id="kind-{kind}"{" checked" if checked else ""}>{name} '
         f"<b>{number:,}</b></label>"
     )
 
 
-def _item(sentence: dict[str, Any], error: dict[str, Any], numbers: dict[str, int], hues: dict[str, int]) -> str:
-    """Return an error with its sentence, gold above predicted; of a long sentence what is around the error."""
-    classes = " ".join(f"t{numbers[type_]}" for type_ in types_in(sentence, error))
+def item(
+    sentence: dict[str, Any],
+    error: dict[str, Any],
+    numbers: dict[str, int],
+    hues: dict[str, int],
+    names: tuple[str, str] = ("gold", "model"),
+    classes: str = "",
+) -> str:
+    """Return an error with its sentence, gold above predicted; of a long sentence what is around the error.
+
+    `names` are what the two sides are called. `classes` are further ones of the element, for filters.
+    """
+    classes = " ".join([*(f"t{numbers[type_]}" for type_ in types_in(sentence, error)), *classes.split()])
     spans = [sentence[side][i] for side in ("gold", "predicted") for i in error[side]]
     low = max(0, min(span["start"] for span in spans) - CONTEXT)
     high = min(len(sentence["tokens"]), max(span["end"] for span in spans) + CONTEXT, low + MOST_TOKENS)
     sides = [
         f'<dt>{name}</dt><dd dir="auto">{_marked(sentence, side, error[side], low, high, hues)}</dd>'
-        for name, side in (("gold", "gold"), ("model", "predicted"))
+        for name, side in zip(names, ("gold", "predicted"), strict=True)
     ]
     told = [" + ".join(sentence[side][i]["type"] for i in error[side]) or "nothing" for side in ("gold", "predicted")]
     sure = "" if error["confidence"] is None else f"<span>confidence {error['confidence']:.3f}</span>"

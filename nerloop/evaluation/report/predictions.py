@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,29 @@ def analysis_of_run(path: Path, examples: Iterable[Example], names: TrainingName
 def read_predictions(path: str, names: TrainingNames | None) -> tuple[Analysis, dict[str, Any]]:
     """Return the analysis and seqeval's metrics of a predictions file (.jsonl). Raises DataError with file:line."""
     analysis, evaluator, counts = Analysis(names), Seqeval(), Counts()
+
+    def add(example: Example, record: dict[str, Any]) -> None:
+        analysis.add(example, record["spans"], record.get("missed", ()))
+        counts.update(count_examples(evaluator, [example], [record["tags"]]))
+
+    each_prediction(path, add)
+    return analysis, evaluator.metrics(counts)
+
+
+def each_prediction(path: str, use: Callable[[Example, dict[str, Any]], None]) -> None:
+    """Call a function with the example and the record of each line of a predictions file with gold tags.
+
+    Raises DataError with file:line where a line is not what nerloop writes, also if that is only seen in `use`.
+    """
+    is_empty = True
     for where, record in read_values(path):
         if isinstance(record, dict) and "gold" not in record:
             raise DataError(f"{where}: found no gold tags, expected predictions for annotated sentences")
         try:
-            example = example_of(record, where)
-            analysis.add(example, record["spans"], record.get("missed", ()))
-            counts.update(count_examples(evaluator, [example], [record["tags"]]))
+            use(example_of(record, where), record)
         except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
             problem = shorten(str(error) if not isinstance(error, KeyError) else f"no {error}")
             raise DataError(f"{where}: not a prediction that nerloop wrote: {problem}") from error
-    if not analysis.num_sentences:
+        is_empty = False
+    if is_empty:
         raise DataError(f"{path}: found no sentence, expected predictions for annotated sentences")
-    return analysis, evaluator.metrics(counts)

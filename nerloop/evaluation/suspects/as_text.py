@@ -1,0 +1,42 @@
+"""Write suspects as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nerloop.errors import printable
+
+MOST_LETTERS = 40
+
+
+def as_text(found: Mapping[str, Any], number: int) -> str:
+    """Return the first suspects, as `Suspects.to_json` returns them, as text."""
+    shown = found["suspects"][:number]
+    rows = [("", "where", "sure", "label in the file", "the model's")]
+    rows += [
+        (str(i), s["location"], f"{s['confidence']:.3f}", spans_text(s["file"]), spans_text(s["model"]))
+        for i, s in enumerate(shown, start=1)
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([summary(found, len(shown)), "", *(table if shown else [])])
+
+
+def summary(found: Mapping[str, Any], shown: int) -> str:
+    """Return one sentence on how many suspects there are, and on what the model's labels come from."""
+    total = len(found["suspects"])
+    part = f"; the {shown:,} most suspicious ones" if shown < total else ""
+    return (
+        f"{total:,} labels contradicted by {found['source']} ({found['spans']:,} spans in {found['sentences']:,} "
+        f"sentences){part}"
+    )
+
+
+def spans_text(spans: Sequence[Mapping[str, Any]]) -> str:
+    """Return spans on one line: "LOC New York + PER Anna", "nothing" for none."""
+    return " + ".join(f"{span['type']} {_cut(printable(span['text']))}" for span in spans) or "nothing"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 3]}..."
