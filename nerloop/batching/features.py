@@ -78,7 +78,7 @@ class Features(Sequence[Feature]):
         lengths = np.zeros(self.chunks[-1][0] if self.chunks else 0, dtype=np.int64)
         for batch in self._table.batches():
             columns = [batch.column(name).values for name in ("examples", "num_tokens")]
-            examples, numbers = map(_mapped, columns)
+            examples, numbers = map(mapped, columns)
             lengths[examples] = numbers
         return lengths
 
