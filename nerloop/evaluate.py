@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nerloop import cli
 from nerloop.data import ReadOptions, read_files
+from nerloop.decoding.operating_points import DEFAULT
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.source import Source
 from nerloop.evaluators import Counts
@@ -109,6 +110,9 @@ def _suspects(arguments: argparse.Namespace) -> None:
     from nerloop.evaluation.suspects.review import tasks
     from nerloop.inspection.parts import is_line_per_token
 
+    for flag in ("train", "min_confidence", "target_precision", "target_recall", "per_type", "operating_point"):
+        if getattr(arguments, flag) not in (None, False, [], DEFAULT):
+            raise ConfigError(f"--{flag}: found with --suspects, which has no use for it")
     number = arguments.suspects
     if number < 1:
         raise ConfigError(f"--suspects: found {number}, expected 1 or more")

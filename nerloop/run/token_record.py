@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from nerloop.errors import DataError, shorten
 from nerloop.run import atomic
 from nerloop.run.folder import TOKENS
 from nerloop.types import IGNORE, MicroBatch, Tensor
-
-if TYPE_CHECKING:
-    from nerloop.batching.features import Features
 
 KINDS = {"loss": np.float16, "margin": np.float16, "rival": np.int16}
 
@@ -97,10 +94,9 @@ class TokenRecorder:
     record that is at least as new as the checkpoint is completed by the resumed run, whichever tokens it already has.
     """
 
-    def __init__(self, accelerator: Any, labels: Sequence[str], features: Features) -> None:
-        """Take the features of the training split."""
+    def __init__(self, accelerator: Any, labels: Sequence[str], lengths: np.ndarray) -> None:
+        """Take the label names by id, and the number of tokens of each sentence that has labels."""
         self._accelerator, self._labels = accelerator, labels
-        lengths = features.num_tokens
         self._starts = np.concatenate([[0], np.cumsum(lengths)])  # by sentence: the number of its first token
         self._epoch = -1
         self._path = Path()
@@ -155,6 +151,8 @@ class TokenRecorder:
         found = [np.zeros((3, 0), dtype=np.int64)]
         for (row, start, _), feature in zip(batch.places, batch.features, strict=True):
             within = np.flatnonzero((feature.tokens >= 0) & (feature.labels != IGNORE))
+            if not len(within):  # unlabelled sentences, which follow those of the split
+                continue
             # The tokens of a feature's sentences are numbered through; each sentence's are moved to where it lies in
             # the split.
             firsts = self._starts[list(feature.examples)] - np.cumsum((0, *feature.num_tokens[:-1]))

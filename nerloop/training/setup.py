@@ -131,7 +131,10 @@ def build_training(config: Config, session: Session) -> Training:
     predictor = Predictor(labels, alignment, collator, decodings, accelerator, session.interruption)
     if ignored := predictor.describe_unused(learned_by(objective)):
         log.warning("warning: %s", ignored)
-    tokens = TokenRecorder(accelerator, labels, features["train"]) if config.run.record_tokens else None
+    tokens = None
+    if config.run.record_tokens:
+        lengths = features["train"].num_tokens[: len(dataset.splits["train"])]  # without unlabelled sentences
+        tokens = TokenRecorder(accelerator, labels, lengths)
     held_out = {n: Split.of(e, alignment, collator, features[n]) for n, e in dataset.splits.items() if n != "train"}
     return Training(
         config=config,

@@ -98,6 +98,8 @@ def test_what_does_not_fit_is_refused_in_one_line(run, tmp_path, monkeypatch, ca
         (["--model", str(folder / "model")], "--suspects: expected one of --run DIR"),
         (["--run", str(tmp_path)], "--run"),
         (["--run", str(folder), "--predictions", "x"], "--suspects: expected one of"),
+        (["--run", str(folder), "--min_confidence", "0.5"], "--min_confidence: found with --suspects"),
+        (["--run", str(folder), "--operating_point", "recall"], "--operating_point: found with --suspects"),
         (["--predictions", str(folder / "predictions.test.jsonl"), str(run.data.validation)], "found no prediction in"),
         (["--run", str(folder), str(run.data.test)], "not the data that"),
         (["--predictions", str(run.data.test)], "not JSON"),

@@ -21,7 +21,7 @@ from nerloop.run.token_record import TokenRecord, TokenRecorder, read_records
 from nerloop.train import train
 from nerloop.training.session import open_session
 from nerloop.training.setup import build_training
-from nerloop.types import MicroBatch
+from nerloop.types import IGNORE, Feature, MicroBatch, Place
 
 train_module = importlib.import_module("nerloop.train")
 
@@ -132,15 +132,23 @@ def test_recording_changes_no_weight(config):
     assert not Path(str(runs[1].run.dir), "tokens").exists()
 
 
-def test_a_token_without_subwords_has_no_values():
-    class Lengths:
-        num_tokens = np.array([2, 1])
-
+def test_sentences_without_labels_are_left_out():
     class Alone:
         device, num_processes, is_main_process = torch.device("cpu"), 1, True
 
-    recorder = TokenRecorder(Alone(), ("O", "B-X"), Lengths())  # type: ignore[arg-type]
-    assert recorder._cells_of(MicroBatch({}, torch.zeros(1, 4), ())).shape == (3, 0)
+    def feature(example: int, labels: list[int]) -> Feature:
+        numbers = np.arange(len(labels))
+        return Feature(numbers, np.array(labels), numbers, example, (example,), (len(labels),))
+
+    recorder = TokenRecorder(Alone(), ("O", "B-X"), np.array([2, 3]))
+    features = [feature(1, [0, IGNORE, 1]), feature(2, [IGNORE, IGNORE])]  # sentence 2 is an unlabelled one
+    batch = MicroBatch({}, torch.zeros(1, 8), (Place(0, 1, 3), Place(0, 4, 2)), features=features)
+    assert recorder._cells_of(batch).tolist() == [[1, 3], [2, 4], [0, 1]]
+    nothing = MicroBatch({}, torch.zeros(1, 8), (Place(0, 0, 2),), features=features[1:])
+    assert recorder._cells_of(nothing).shape == (3, 0)
+    recorder.begin(0, Path("unused"))
+    recorder.record(torch.zeros(1, 8, 2), nothing)
+    assert torch.isnan(recorder._loss).all()
 
 
 @pytest.mark.processes
