@@ -20,13 +20,18 @@ LAYERS = [
     {"data", "alignment", "batching", "collators", "kernels", "decoding", "evaluators", "objectives"},
     {"model", "optim", "distributed"},
     {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
-    {"training", "experiments", "exporting"},
-    {"train", "compare", "tune", "predict", "export", "convert", "inspect", "evaluate", "push"},
+    {"training", "experiments", "exporting", "serving"},
+    {"serve", "train", "compare", "tune", "predict", "export", "convert", "inspect", "evaluate", "push"},
 ]
 
 # Third party -> the folders and files that may import it.
 DOORS = {
     "jsonargparse": {"config/parse.py"},
+    "fastapi": {"serving/app.py"},
+    "prometheus_client": {"serving/metrics.py"},
+    "pydantic": {"serving/app.py"},
+    "starlette": {"serving/app.py"},
+    "uvicorn": {"serving/server.py"},
     "datasets": {"data/hub.py"},
     "huggingface_hub": {"data/hub.py", "evaluation/model_card.py", "push.py", "run/logging.py"},
     "pyarrow": {"data", "data/readers/tables.py", "batching/features.py", "batching/targets.py"},
@@ -158,10 +163,11 @@ def test_every_third_party_is_a_declared_dependency():
     pyproject = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     project = pyproject["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["spacy"], *extras["tune"], *extras["export"]]
+    needed = [*project["dependencies"], *extras["spacy"], *extras["tune"], *extras["export"], *extras["serve"]]
     declared = {d.split("[")[0].split(">")[0].split("<")[0].split("=")[0] for d in needed}
     imported = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
     third_parties = imported - set(sys.stdlib_module_names) - {"nerloop"}
     assert {"torch", "numpy", "yaml"} <= third_parties
-    of_others = {"yaml": "pyyaml", "huggingface_hub": "transformers"}  # comes along
+    of_others = {"yaml": "pyyaml", "prometheus_client": "prometheus-client"}
+    of_others |= {"huggingface_hub": "transformers", "pydantic": "fastapi", "starlette": "fastapi"}  # come along
     assert {of_others.get(name, name) for name in third_parties} <= declared

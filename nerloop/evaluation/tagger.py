@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,11 +14,13 @@ from nerloop.config import ModelSettings
 from nerloop.data.readers.text import records_of
 from nerloop.data.records import cut_untagged
 from nerloop.data.segmentation import Rule
+from nerloop.decoding.operating_points import DEFAULT, Curve
 from nerloop.evaluation.backends import load_model, single_process
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
 from nerloop.evaluators import Evaluator
 from nerloop.model.load import load_tokenizer
 from nerloop.model.saved import SavedModel
+from nerloop.tags import OUTSIDE, split_tag
 from nerloop.types import Example
 
 if TYPE_CHECKING:
@@ -31,14 +35,38 @@ Entity = dict[str, Any]
 class Tagger:
     """A saved model that tags texts and token lists of any length; `nerloop.load` returns one."""
 
-    def __init__(self, predictor: Predictor, model: Any, rule: Rule) -> None:
-        """Set predictor, model, and the rule that splits texts into tokens."""
-        self._predictor, self._model, self._rule = predictor, model, rule
+    def __init__(self, predictor: Predictor, model: Any, saved: SavedModel) -> None:
+        """Set the predictor, the model, and what nerloop.json says of it."""
+        self._predictor, self._model, self._saved = predictor, model, saved
+        self._rule: Rule = saved.read_options.rule
+        self._at_point = {DEFAULT: predictor}  # predictors by operating point; they share the model
+        if hasattr(predictor.decodings[predictor.main_decoding], "bias"):
+            for name, point in saved.calibration.points.items():
+                self._at_point.setdefault(name, _with_biases(predictor, saved, point.biases))
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The label names by id."""
         return tuple(self._predictor.labels)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of entities that the model can find, in the order of its labels."""
+        return tuple(dict.fromkeys(split_tag(label)[1] for label in self.labels if label != OUTSIDE))
+
+    @property
+    def curves(self) -> dict[str, Curve | None]:
+        """By operating point, what each confidence delivered on validation: None for a model without calibration.
+
+        The thresholds of the curves are `nerloop.load(...).thresholds`.
+        """
+        points = self._saved.calibration.points
+        return {name: points[name].curves["all"] if name in points else None for name in self._at_point}
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The least confidences that `curves` speak of."""
+        return self._saved.calibration.thresholds
 
     @overload
     def tag(self, what: str) -> list[Entity]: ...  # type: ignore[overload-overlap]  # str is a Sequence[str], too
@@ -53,21 +81,36 @@ class Tagger:
         """
         texts = [what] if isinstance(what, str) else list(what)
         sentences = [list(self._examples(text, f"{number}")) for number, text in enumerate(texts)]
-        examples = [example for of_text in sentences for example in of_text]
-        predictor = self._predictor
-        split = Split.of(examples, predictor.alignment, predictor.collator)
-        predictions = predictor.tag(self._model, split)
+        found = iter(self.tag_sentences([example for of_text in sentences for example in of_text]))
         entities: list[list[Entity]] = []
-        at = 0
         for text, of_text in zip(texts, sentences, strict=True):
             whole = text if isinstance(text, str) else " ".join(text)
-            entities.append([
-                _entity(whole, example, span)
-                for i, example in enumerate(of_text, at)
-                for span in predictions[i].spans(predictor.main_decoding)
-            ])  # fmt: skip
-            at += len(of_text)
+            entities.append([_with_text(whole, entity) for _ in of_text for entity in next(found)])
         return entities[0] if isinstance(what, str) else entities
+
+    def parts(self, text: str | Sequence[str], name: str) -> list[list[Example]]:
+        """Return the parts of a text or token list that can be tagged apart from each other, each a list of sentences.
+
+        A part is a sentence; with an alignment that looks at neighbouring sentences, a document. `name` tells documents
+        of different texts apart. Parts without tokens are left out.
+        """
+        sentences = [example for example in self._examples(text, name) if example.tokens]
+        if getattr(self._predictor.alignment, "needs_documents", False):
+            return [list(of) for _, of in itertools.groupby(sentences, key=lambda example: example.document)]
+        return [[example] for example in sentences]
+
+    def tag_sentences(self, sentences: Sequence[Example], operating_point: str = DEFAULT) -> list[list[Entity]]:
+        """Return the entities of each sentence, in characters of the text it was cut from, without "text".
+
+        Sentences of a document are consecutive, as `parts` returns them. The operating point is one of `curves`.
+        """
+        predictor = self._at_point[operating_point]
+        split = Split.of(sentences, predictor.alignment, predictor.collator)
+        predictions = predictor.tag(self._model, split)
+        return [
+            [_entity(example, span) for span in predictions[i].spans(predictor.main_decoding)]
+            for i, example in enumerate(sentences)
+        ]
 
     def _examples(self, text: str | Sequence[str], name: str) -> Iterator[Example]:
         """Yield the sentences of a text. Each line ends a sentence; a blank line ends a document, as in a file."""
@@ -102,7 +145,7 @@ def load(
     saved = SavedModel.read(folder, plugins)
     accelerator, precision = single_process(saved, device)
     predictor, model, _ = load_predictor(str(folder), saved, accelerator, precision)
-    return Tagger(predictor, model, saved.read_options.rule)
+    return Tagger(predictor, model, saved)
 
 
 def load_predictor(
@@ -128,6 +171,19 @@ def load_predictor(
     return predictor, model, saved.plugins["evaluator"].build("evaluator")
 
 
-def _entity(text: str, example: Example, span: Mapping[str, Any]) -> Entity:
+def _with_biases(predictor: Predictor, saved: SavedModel, biases: Mapping[str, float]) -> Predictor:
+    decodings = build_decodings(saved.plugins["decoding"], predictor.labels, saved.scheme)
+    found = replace(predictor, decodings=decodings)
+    found.learn(saved.learned)
+    main: Any = decodings[found.main_decoding]
+    main.bias(biases)
+    return found
+
+
+def _with_text(whole: str, entity: Entity) -> Entity:
+    return {"text": whole[entity["start"] : entity["end"]], **entity}
+
+
+def _entity(example: Example, span: Mapping[str, Any]) -> Entity:
     start, end = example.offsets[span["start"]][0], example.offsets[span["end"] - 1][1]
-    return {"text": text[start:end], "type": span["type"], "start": start, "end": end, "confidence": span["confidence"]}
+    return {"type": span["type"], "start": start, "end": end, "confidence": span["confidence"]}

@@ -83,7 +83,7 @@ def test_what_the_user_says_about_spinning_is_left_alone(monkeypatch, name):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["train", "predict", "evaluate"])
+@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "serve"])
 def test_a_command_limits_spinning_before_torch_is_imported(module):
     """The runtime, libgomp, reads its environment when torch loads it."""
     code = (
