@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from nerloop.evaluation.report.breakdown import TrainingNames
     from nerloop.evaluation.suspects.suspects import Suspects
 
+OPERATING = ("min_confidence", "target_precision", "target_recall", "per_type", "operating_point")
+
 log = logging.getLogger("nerloop.evaluate")  # not __name__: this file is run as __main__
 
 
@@ -88,10 +90,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     is_of_file = arguments.predictions is not None
     if is_of_file == (arguments.model is not None) or is_of_file == bool(arguments.files):
         raise ConfigError("expected --model and annotated files, or --predictions alone")
+    if is_of_file:
+        _refuse(arguments, (*OPERATING, *KINDS), "--predictions")
     inputs = [arguments.predictions] if is_of_file else [*arguments.files]
     _check_outputs(arguments, [*inputs, *arguments.train])
     found = _of_predictions(arguments) if is_of_file else _of_model(arguments)
-    if arguments.json != "-":
+    if "-" not in (arguments.json, arguments.html):
         cli.print_report(as_text(found))
     if arguments.html is not None:
         with writing(arguments.html) as write_lines:
@@ -110,9 +114,9 @@ def _suspects(arguments: argparse.Namespace) -> None:
     from nerloop.evaluation.suspects.review import tasks
     from nerloop.inspection.parts import is_line_per_token
 
-    for flag in ("train", "min_confidence", "target_precision", "target_recall", "per_type", "operating_point"):
-        if getattr(arguments, flag) not in (None, False, [], DEFAULT):
-            raise ConfigError(f"--{flag}: found with --suspects, which has no use for it")
+    _refuse(arguments, ("train", *OPERATING), "--suspects")
+    if arguments.model is None:
+        _refuse(arguments, KINDS, "--suspects without --model")
     number = arguments.suspects
     if number < 1:
         raise ConfigError(f"--suspects: found {number}, expected 1 or more")
@@ -145,6 +149,13 @@ def _suspects(arguments: argparse.Namespace) -> None:
         if (target := getattr(arguments, name)) is not None:
             with writing(target) as write_lines:
                 write_lines(lines())
+
+
+def _refuse(arguments: argparse.Namespace, flags: Sequence[str], beside: str) -> None:
+    """Raise ConfigError for a flag that is given although it would do nothing."""
+    for flag in flags:
+        if getattr(arguments, flag) not in (None, False, [], DEFAULT):
+            raise ConfigError(f"--{flag}: found with {beside}, which has no use for it")
 
 
 def _check_outputs(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
@@ -224,10 +235,7 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, Any, ReadOptions, SavedModel]:
     """Return predictor, model and evaluator of the saved model, how its files are read, and what it was saved with."""
-    import torch
-
-    from nerloop.distributed.collectives import SingleProcess
-    from nerloop.distributed.precision import precision_here
+    from nerloop.evaluation.backends import single_process
     from nerloop.evaluation.tagger import load_predictor
     from nerloop.run import malloc
     from nerloop.run.logging import set_up_logging
@@ -235,11 +243,10 @@ def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, Any, ReadOptio
     set_up_logging("info", is_main=True)
     saved = SavedModel.read(arguments.model, {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")})
     options = cli.read_options(arguments, saved.read_options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
+    accelerator, precision = single_process(saved, None)
+    if accelerator.device is None or accelerator.device.type == "cpu":
         malloc.keep_freed_memory()
-    precision = precision_here(saved.precision, device)
-    loaded = load_predictor(arguments.model, saved, SingleProcess(device, precision), precision)
+    loaded = load_predictor(arguments.model, saved, accelerator, precision)
     return (*loaded, options, saved)
 
 

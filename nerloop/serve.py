@@ -54,7 +54,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def serve(arguments: argparse.Namespace) -> None:
     """Load the model and answer requests until a signal. Raises NerloopError."""
     for name, (least, _, _) in LIMITS.items():
-        if not getattr(arguments, name) >= least:
+        if not least <= getattr(arguments, name) < float("inf"):
             raise ConfigError(f"--{name}: found {getattr(arguments, name):g}, expected at least {least:g}")
     if not 0 <= arguments.port <= 65_535:
         raise ConfigError(f"--port: found {arguments.port}, expected 0 to 65535")

@@ -11,6 +11,8 @@ from nerloop.types import Span
 
 BUCKET = 256
 """Sentences computed at once: enough to make NumPy's overhead a call small, few enough to stay in the CPU's cache."""
+CELLS = 4_000_000
+"""Scores of the sentences of a bucket at most, padding included: a few arrays of this many float64 are in memory."""
 TINY = 1e-290
 """Sums of weights below this may have lost a summand to underflow, and are computed again from logarithms."""
 
@@ -143,8 +145,12 @@ def in_buckets(scores: Sequence[np.ndarray]) -> Iterator[tuple[list[int], np.nda
     token t are the first rows.
     """
     order = sorted((i for i in range(len(scores)) if len(scores[i])), key=lambda i: -len(scores[i]))
-    for start in range(0, len(order), BUCKET):
-        bucket = order[start : start + BUCKET]
+    start = 0
+    while start < len(order):
+        # All of a bucket are as long as its first one in memory.
+        size = max(1, min(BUCKET, CELLS // scores[order[start]].size))
+        bucket = order[start : start + size]
+        start += size
         lengths = np.array([len(scores[i]) for i in bucket])
         emissions = np.zeros((lengths[0], len(bucket), scores[bucket[0]].shape[1]))
         for row, i in enumerate(bucket):

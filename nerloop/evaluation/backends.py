@@ -64,7 +64,12 @@ def single_process(saved: SavedModel, device: Any) -> tuple[SingleProcess, str]:
 
     from nerloop.kernels import bindings
 
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"device {device}: can't be used ({reason}); expected one such as cpu or cuda") from error
     precision = precision_here(saved.precision, chosen)
     bindings.start(with_bf16=precision == "bf16")
     return SingleProcess(chosen, precision), precision

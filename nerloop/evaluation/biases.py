@@ -63,6 +63,8 @@ def fit_biases(held: HeldOut, decoding: Decoding, beta: float) -> dict[str, floa
     They are fitted on each half of the sentences and scored on the other half. Only if that is better than without any
     biases are they fitted on all. The decoding is left without biases.
     """
+    if len(held.examples) < 2:
+        return {}
     halves = [held.part(range(i, len(held.examples), 2)) for i in (0, 1)]
     counts = []  # (halves, with and without biases, correct and predicted and gold)
     for half, other in zip(halves, reversed(halves), strict=True):

@@ -28,8 +28,8 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
     metrics = results.get(split, {}).get("best", {}).get(decoding)
     front = f"---\n{_metadata(config, split, metrics or {})}\n---"
     parts = [front, f"# Named entities: {', '.join(sorted({x[2:] for x in labels if x != 'O'}))}"]
-    origin = base or "a small encoder with random weights (nerloop's demo)"
-    parts.append(f"Fine-tuned with nerloop from `{origin}` on `{config.data_name}`.")
+    origin = _public(base) if base else "a small encoder with random weights (nerloop's demo)"
+    parts.append(f"Fine-tuned with nerloop from `{origin}` on `{_public(config.data_name)}`.")
     if distillation := results.get("distillation"):
         parts.append(f"It {describe_distillation(distillation)}.")
     if metrics:
@@ -66,15 +66,21 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
     return "\n\n".join(parts) + "\n"
 
 
+def _public(name: str) -> str:
+    """Return a name of the hub as it is, and of a path only what tells nothing of this machine."""
+    return short_name(name) if Path(name).exists() else name
+
+
 def _metadata(config: Config, split: str, metrics: Mapping[str, Any]) -> str:
     """Return the metadata of a model card as the hub defines them, in YAML. Paths on this machine are left out."""
     base, dataset = config.model.name_or_path, config.data.dataset
+    hub_name = None if dataset is None or Path(dataset).exists() else dataset
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "nerloop"],
         base_model=base if base and not Path(base).exists() else None,
-        datasets=[dataset] if dataset and not Path(dataset).exists() else None,
+        datasets=[hub_name] if hub_name else None,
     )
     figures = {n: float(metrics[n]) for n in ("f1", "precision", "recall", "accuracy") if n in metrics}
     if figures:
@@ -82,7 +88,7 @@ def _metadata(config: Config, split: str, metrics: Mapping[str, Any]) -> str:
         data.model_name = f"{short_name(base or 'encoder')}-{name}"
         data.eval_results = [
             EvalResult(
-                task_type="token-classification", task_name="Named entity recognition", dataset_type=dataset or name,
+                task_type="token-classification", task_name="Named entity recognition", dataset_type=hub_name or name,
                 dataset_name=name, dataset_config=config.data.dataset_config, dataset_split=split, metric_type=metric,
                 metric_name=metric.capitalize(), metric_value=round(value, 6),
             )

@@ -33,7 +33,8 @@ def at_operating_point(
         if not biases:
             log.warning("warning: operating point %s: on validation nothing was better, so it is the default", name)
     thresholds = _thresholds(calibration, scheme, arguments)
-    for type_, threshold in {"all types": thresholds.of_all, **thresholds.by_type}.items():
+    others = "other types" if thresholds.by_type else "all types"
+    for type_, threshold in {others: thresholds.of_all, **thresholds.by_type}.items():
         if thresholds:
             log.info("%s: spans with a confidence of %.3f or more are kept", type_, threshold)
     return replace(predictor, thresholds=thresholds)
@@ -68,5 +69,8 @@ def _thresholds(calibration: Calibration, scheme: Scheme, arguments: argparse.Na
     for type_ in missed:  # a type that never reaches a precision keeps its surest spans; for a recall, all of them
         by_type[type_] = max(calibration.thresholds) if target == "precision" else 0.0
         log.warning("warning: --target_%s %g: %s did not reach it on validation", target, value, type_)
-    of_all = calibration.threshold_for(name, target, value) if not types else 0.0
+    if not types:
+        of_all = calibration.threshold_for(name, target, value)
+    else:  # of a type that validation did not have, nothing is known
+        of_all = max(calibration.thresholds) if target == "precision" else 0.0
     return Thresholds(of_all, by_type, scheme)

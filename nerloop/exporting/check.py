@@ -93,7 +93,7 @@ def compare(original: Tagging, exported: Tagging, examples: Sequence[Example], e
     before, after = ([_confidences(one, main) for one in side] for side in predicted)
     both = [(a[span], b[span]) for a, b in zip(before, after, strict=True) for span in a.keys() & b.keys()]
     num_before, num_after = (sum(map(len, side)) for side in (before, after))
-    has_gold = all(example.tags for example in examples)
+    has_gold = any(e.tags for e in examples) and all(len(e.tags) == len(e.tokens) for e in examples)
     if not has_gold:
         examples = [replace(e, tags=tuple(p.tags[main])) for e, p in zip(examples, predicted[0], strict=True)]
     metrics = [_metric(evaluator, examples, [one.tags[main] for one in side]) for side in predicted]

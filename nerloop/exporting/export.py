@@ -90,7 +90,13 @@ def _write(folder: str, original: SavedModel, chosen: Format, beside: Path) -> N
         log.info("exporting %s", type(model).__name__)
         onnx_file = Path(temporary, ONNX_FILE)
         write_onnx(model.float().eval(), onnx_file)
-        chosen.write(onnx_file, beside)
+        try:
+            chosen.write(onnx_file, beside)
+        except OSError:
+            raise
+        except Exception as error:  # each converter has its own exceptions
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ModelError(f"{type(model).__name__} can't be written for {chosen.backend}: {reason}") from error
     model.config.save_pretrained(str(beside))
     tokenizer.save_pretrained(str(beside))
     replace(original, backend=chosen.backend).write(beside)

@@ -40,6 +40,9 @@ def _begin_trackio(kept: str | None, folder: Path) -> dict[str, Any]:
 
 def _begin_mlflow(kept: str | None, folder: Path) -> dict[str, Any]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow would report its use to its makers
+    # The other processes wait for this one: by default it would try for minutes to reach a server that is down.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return {"experiment_name": PROJECT, "run_name": folder.name, "run_id": kept}
 
 
@@ -74,7 +77,6 @@ class Trackers:
         self._kept = _read(folder / FILE)
         self._open: dict[str, Any] = {}
         self._failures = dict.fromkeys(names, 0)
-        self._logged = {name: int(self._kept.get(name, {}).get("step", -1)) for name in names}
         for name in names:
             if name != TENSORBOARD:
                 with self._guarded(name):
@@ -83,20 +85,24 @@ class Trackers:
             self._write()
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Send figures of a step. A step that was sent before the run was resumed is not sent again: it is the same."""
+        """Send figures of a step. What was sent before the run was resumed is not sent again: it is the same."""
         if not self._open:
             return
         values = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in scalars.items()}  # what MLflow accepts
         for name, tracker in list(self._open.items()):
-            if step > self._logged[name]:
-                with self._guarded(name):
-                    tracker.log(values, step=step)
-        self._kept = {name: {**self._kept.get(name, {}), "step": max(step, self._logged[name])} for name in self._open}
+            kept = self._kept.setdefault(name, {})
+            last, sent = int(kept.get("step", -1)), list(kept.get("sent", ()))  # the names sent at the last step
+            new = {n: v for n, v in values.items() if step > last or (step == last and n not in sent)}
+            if not new:
+                continue
+            with self._guarded(name):
+                tracker.log(new, step=step)
+                kept |= {"step": step, "sent": [*new] if step > last else [*sent, *new]}
         self._write()
 
     def close(self) -> None:
         """End the runs in the trackers."""
-        for name, tracker in self._open.items():
+        for name, tracker in list(self._open.items()):
             with self._guarded(name):
                 tracker.finish()
 

@@ -56,6 +56,8 @@ class Service:
         self.calls.append((step, values))
 
     def finish(self) -> None:
+        if self.fails:
+            raise OSError(self.fails)
         self.calls.append("finished")
 
 
@@ -83,10 +85,28 @@ def test_a_resumed_run_continues_the_same_run_and_sends_no_step_twice(services, 
     resumed = Trackers(["tensorboard", "wandb"], tmp_path, {"train.epochs": 3})  # from the checkpoint of step 10
     for step in (20, 30):
         resumed.log(step, {"train/loss": 1.0})
+    resumed.log(30, {"test_best/f1": 0.5})
     values = {"train/loss": 1.0, "validation_f1_per_type/A_B": 0.5}
     assert services[0].calls == [("settings", {"train.epochs": 3}), (10, values), (20, values), "finished"]
     assert services[1].run == "run-7"
-    assert services[1].calls == [(30, {"train/loss": 1.0})]
+    assert services[1].calls == [(30, {"train/loss": 1.0}), (30, {"test_best/f1": 0.5})]
+
+
+def test_what_a_killed_run_had_not_sent_of_its_last_step_is_sent_later(services, tmp_path: Path):
+    Trackers(["wandb"], tmp_path, {}).log(10, {"train/loss": 1.0})
+    resumed = Trackers(["wandb"], tmp_path, {})
+    resumed.log(10, {"train/loss": 1.0})
+    resumed.log(10, {"validation/f1": 0.5})
+    assert services[1].calls == [(10, {"validation/f1": 0.5})]
+
+
+def test_a_tracker_that_fails_at_last_for_the_third_time_ends_nothing(services, tmp_path: Path):
+    sent = Trackers(["wandb"], tmp_path, {})
+    services[0].fails = "gone"
+    sent.log(1, {"train/loss": 1.0})
+    sent.log(2, {"train/loss": 1.0})
+    sent.close()
+    assert json.loads((tmp_path / trackers.FILE).read_text())["wandb"]["id"] == "run-7"
 
 
 def test_several_figures_of_one_step_are_all_sent(services, tmp_path: Path):
@@ -154,7 +174,8 @@ def test_a_resumed_training_is_one_run_in_a_tracker(name, config, monkeypatch, t
     folder = Path(config.run.dir)
     begun = json.loads((folder / trackers.FILE).read_text())[name]["id"]
     results = nerloop.train(config)
-    assert json.loads((folder / trackers.FILE).read_text()) == {name: {"id": begun, "step": 6}}
+    kept = json.loads((folder / trackers.FILE).read_text())[name]
+    assert (kept["id"], kept["step"]) == (begun, 6)
     losses = losses_in(name, begun, tmp_path)
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     expected = {line["step"]: line["loss"] for line in logged if "loss" in line}

@@ -30,6 +30,7 @@ needs_extra = pytest.mark.skipif(not has_extra, reason='needs the extra "serve"'
     [
         (["--max_bytes", "0"], "--max_bytes: found 0, expected at least 1"),
         (["--timeout", "nan"], "--timeout: found nan, expected at least 0.001"),
+        (["--timeout", "inf"], "--timeout: found inf, expected at least 0.001"),
         (["--port", "65536"], "--port: found 65536, expected 0 to 65535"),
         (["--wait_ms", "-1"], "--wait_ms: found -1, expected at least 0"),
     ],

@@ -31,6 +31,7 @@ class Analysis:
         self._kinds: Counter[Kind] = Counter()
         self._with_other_type: Counter[Kind] = Counter()
         self._confidences: list[tuple[float, float, bool]] = []  # calibrated or not, correct
+        self._knows_uncalibrated = True
         self._mistakes: list[dict[str, Any]] = []
 
     def add(
@@ -66,7 +67,9 @@ class Analysis:
         self._whole.add(len(gold & predicted), len(predicted), len(gold))
         for key, counts in cells.items():
             self._tallies.setdefault(key, Tally()).add(*counts)
-        rows = zip(sentence.predicted, sentence.confidences, sentence.uncalibrated, strict=True)
+        before = sentence.uncalibrated
+        self._knows_uncalibrated &= before is not None
+        rows = zip(sentence.predicted, sentence.confidences, before or sentence.confidences, strict=True)
         self._confidences += [(after, before, span in gold) for span, after, before in rows]
 
     @property
@@ -92,7 +95,7 @@ class Analysis:
             "errors": {str(kind): self._kinds[kind] for kind in Kind},
             "errors_with_other_type": {str(kind): self._with_other_type[kind] for kind in Kind},
             "by": {breakdown: self._breakdown(breakdown) for breakdown in BREAKDOWNS},
-            "calibration": calibration(after, correct, before),
+            "calibration": calibration(after, correct, before if self._knows_uncalibrated else None),
             "mistakes": self._mistakes,
         }
 

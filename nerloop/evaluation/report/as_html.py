@@ -213,9 +213,10 @@ def _calibration(found: dict[str, Any]) -> str:
         f'<text x="{at}%" y="{height - 4}" text-anchor="{anchor}">{label}</text>'
         for at, anchor, label in ((0, "start", "0"), (50, "middle", "confidence 0.5"), (100, "end", "1"))
     ]
+    before = found["ece_uncalibrated"]
+    more = "" if before in (None, found["ece"]) else f" ({100 * before:.2f} uncalibrated)"
     return (
-        f"<p>Expected calibration error {100 * found['ece']:.2f} points "
-        f"({100 * found['ece_uncalibrated']:.2f} uncalibrated).</p>"
+        f"<p>Expected calibration error {100 * found['ece']:.2f} points{more}.</p>"
         "<figure><figcaption>bars: share of correct spans; lines: mean confidence; numbers: spans</figcaption><svg "
         f'class="curve" role="img" aria-label="share of correct spans by confidence" width="100%" height="{height}">'
         f"{''.join(parts)}</svg></figure>"

@@ -24,7 +24,9 @@ def as_text(found: dict[str, Any]) -> str:
         parts.append(plain_table(*confusion_rows(found["scores"])))
     parts += [plain_table(*breakdown_table(found, name)) for name, of in found["by"].items() if of is not None]
     error = found["calibration"]
-    parts.append(f"expected calibration error {error['ece']:.4f} ({error['ece_uncalibrated']:.4f} uncalibrated)")
+    before = error["ece_uncalibrated"]
+    more = "" if before in (None, error["ece"]) else f" ({before:.4f} uncalibrated)"
+    parts.append(f"expected calibration error {error['ece']:.4f}{more}")
     return "\n\n".join(parts)
 
 

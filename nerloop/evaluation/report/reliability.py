@@ -15,14 +15,19 @@ def calibration(confidences: ArrayLike, is_correct: ArrayLike, uncalibrated: Arr
     """Return the expected calibration error of predicted spans and the reliability curve: {"ece", ..., "bins"}.
 
     The error is the mean over the spans of |share of correct spans - mean confidence| of their bin, with 10 bins of
-    equal width (Naeini et al., 2015). `ece_uncalibrated` is that of the confidences before calibration, if any.
+    equal width (Naeini et al., 2015). `ece_uncalibrated` is that of the confidences before calibration, None if they
+    are not known.
     `bins` has those that are not empty: {"low", "high", "spans", "confidence", "correct"}.
     """
-    before = confidences if uncalibrated is None else uncalibrated
-    bins = _bins(np.asarray(confidences, dtype=float), np.asarray(is_correct, dtype=float))
-    of_uncalibrated = _bins(np.asarray(before, dtype=float), np.asarray(is_correct, dtype=float))
+    correct = np.asarray(is_correct, dtype=float)
+    bins = _bins(np.asarray(confidences, dtype=float), correct)
+    before = None if uncalibrated is None else _error(_bins(np.asarray(uncalibrated, dtype=float), correct))
     rounded = [{name: round(value, 6) for name, value in one.items()} for one in bins]
-    return {"ece": round(_error(bins), 6), "ece_uncalibrated": round(_error(of_uncalibrated), 6), "bins": rounded}
+    return {
+        "ece": round(_error(bins), 6),
+        "ece_uncalibrated": None if before is None else round(before, 6),
+        "bins": rounded,
+    }
 
 
 def _bins(confidences: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:

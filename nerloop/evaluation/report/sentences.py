@@ -24,7 +24,7 @@ class ScoredSentence:
     gold: Sequence[Span]
     predicted: Sequence[Span]
     confidences: Sequence[float]  # one a predicted span
-    uncalibrated: Sequence[float]  # the same before calibration; equal to `confidences` where there is none
+    uncalibrated: Sequence[float] | None  # the same before calibration, if it is known
     missed: Mapping[Span, float]  # of gold spans that no prediction overlaps: how sure the model was of its tags there
     location: str
     num_tokens: int  # of the sentence as it was read
@@ -51,7 +51,7 @@ class ScoredSentence:
         return ScoredSentence(
             tokens, gold, spans,
             [float(s["confidence"]) for s in predicted],
-            [float(s.get("uncalibrated", s["confidence"])) for s in predicted],
+            [float(s["uncalibrated"]) for s in predicted] if all("uncalibrated" in s for s in predicted) else None,
             {_moved(_span(s), starts): float(s["confidence"]) for s in missed},
             example.location, len(example.tokens),
         )  # fmt: skip

@@ -173,4 +173,4 @@ def test_the_text_has_every_table():
     assert "partial      0.5000  0.5000  0.5000        1          0        1       1         1\n" in text
     assert "\nspurious         1  33.3%           0\n" in text
     assert "\nwith this type                      3  0.3333" in text
-    assert "\n\nexpected calibration error 0.3750 (0.3750 uncalibrated)" in text
+    assert "\n\nexpected calibration error 0.3750" in text
