@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from nerloop import plugins
 from nerloop.alignment import Alignment
 from nerloop.config import Config
 from nerloop.evaluation.tables import describe_distillation, markdown_table, metrics_table, pipeline_f1
@@ -101,11 +102,14 @@ def _confidences(results: dict[str, Any]) -> str:
     """Return the section on confidences: what they are, what they were worth, and what a pipeline user loses."""
     temperature = results.get("validation", {}).get("calibration", {}).get("temperature")
     fitted = "" if temperature is None else f", at temperature {temperature:.2f}, which was fitted on validation"
-    lines = [
-        "## Confidences\n\n"
-        f"nerloop's confidence of an entity is the probability of exactly this entity among all tag sequences that "
-        f"`{results['decoding']}` chooses from{fitted}."
-    ]
+    decoding = results["decoding"]
+    has_probabilities = hasattr(plugins.find("decoding", decoding), "span_probabilities")
+    meaning = (
+        f"the probability of exactly this entity among all tag sequences that `{decoding}` chooses from{fitted}"
+        if has_probabilities
+        else "the mean probability of its tags"
+    )
+    lines = [f"## Confidences\n\nnerloop's confidence of an entity is {meaning}."]
     test = results.get("test", {})
     if "calibration" in test:
         errors = test["calibration"]

@@ -69,7 +69,13 @@ def evaluation_markdown(metrics: dict[str, Any]) -> str:
 
 
 def final_report(
-    results: dict[str, Any], folder: Path, *, entities: str = "", is_demo: bool = False, flags: str = ""
+    results: dict[str, Any],
+    folder: Path,
+    *,
+    entities: str = "",
+    is_demo: bool = False,
+    flags: str = "",
+    has_tensorboard: bool = True,
 ) -> str:
     """Return the report printed at the end of a run: tables, confusion matrix, paths and commands.
 
@@ -98,8 +104,8 @@ def final_report(
     parts.append(
         f"model        {folder / 'model'}\n"
         f"{report}"
-        f"predict      python -m nerloop.predict --model {model}{flags} FILE\n"
-        f"TensorBoard  tensorboard --logdir {shlex.quote(str(logs))}"
+        f"predict      python -m nerloop.predict --model {model}{flags} FILE"
+        + (f"\nTensorBoard  tensorboard --logdir {shlex.quote(str(logs))}" if has_tensorboard else "")
     )
     if is_demo:
         parts.append(f"This was the embedded demo. {DEMO_HINT}")

@@ -110,6 +110,8 @@ class SavedModel:
             raise ModelError(f"{path}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
+        if chosen.get("decoding") not in (None, plugins["decoding"].name):
+            calibration = Calibration()  # it was fitted for the probabilities and the spans of the other one
         for kind, plugin in plugins.items():
             asked = chosen.get(kind)
             if asked is not None and asked != plugin.name:

@@ -31,6 +31,7 @@ from nerloop.run.atomic import write_folder, write_json, write_text
 from nerloop.run.checkpoint import num_bytes_of
 from nerloop.run.folder import REPORT, RESULTS, Run
 from nerloop.run.monitor import Monitor
+from nerloop.run.trackers import TENSORBOARD
 from nerloop.tags import OUTSIDE
 from nerloop.training.scoring import (
     held_out_of,
@@ -57,7 +58,10 @@ class Results(dict[str, Any]):
     def report(self, config: Config) -> str:
         """Return the report printed at the end of a run: tables, paths, and how to use the model."""
         flags = "".join(f" {flag} {name}" for flag, name in code_flags(config).items())
-        return final_report(self, self.folder, entities=self.sample, is_demo=config.is_demo, flags=flags)
+        return final_report(
+            self, self.folder, entities=self.sample, is_demo=config.is_demo, flags=flags,
+            has_tensorboard=TENSORBOARD in config.run.trackers,
+        )  # fmt: skip
 
 
 def finalize(training: Training, state: State, run: Run, monitor: Monitor) -> Results:
@@ -131,7 +135,10 @@ def calibrate(training: Training, best: Path, folder: Path) -> Calibration:
     if calibration.points:
         log.info("confidences: temperature %.2f, fitted on validation", calibration.temperature)
     else:
-        log.info("confidences are not calibrated: validation has fewer than %d entities", LEAST_SPANS)
+        log.info(
+            "confidences are not calibrated: this takes %d entities in validation, and a decoding with probabilities",
+            LEAST_SPANS,
+        )
     if training.is_main:
         for file in best.glob("predictions.*"):
             shutil.copy(file, folder / file.name)

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from nerloop.config import Plugin
+from nerloop.data.options import ReadOptions
 from nerloop.decoding.argmax import Argmax
 from nerloop.decoding.operating_points import Calibration, Curve, OperatingPoint
 from nerloop.decoding.viterbi import Viterbi
@@ -15,6 +17,7 @@ from nerloop.evaluation.biases import fit_biases
 from nerloop.evaluation.calibration import fit, fit_temperature, measure, with_test
 from nerloop.evaluation.held_out import HeldOut, Judged
 from nerloop.evaluation.report.reliability import calibration
+from nerloop.model.saved import SavedModel
 from nerloop.tags import Scheme
 from nerloop.types import Example, Span
 
@@ -206,3 +209,12 @@ def test_a_part_is_drawn_evenly():
     few = held.within(sum(len(s) for s in held.scores) * 5 // 3)
     assert few.examples == held.examples[::3] or few.examples == held.examples[::4]
     assert held.within(10**9) is held
+
+
+def test_a_calibration_belongs_to_the_decoding_that_it_was_fitted_for(tmp_path):
+    names = {"alignment": "all", "collator": "pad", "decoding": "viterbi", "evaluator": "seqeval"}
+    chosen = {kind: Plugin(name) for kind, name in names.items()}
+    SavedModel(chosen, Scheme.IOB2, "no", ReadOptions(), calibration=CALIBRATION).write(tmp_path)
+    assert SavedModel.read(tmp_path).calibration == CALIBRATION
+    assert SavedModel.read(tmp_path, {"decoding": "viterbi"}).calibration == CALIBRATION
+    assert SavedModel.read(tmp_path, {"decoding": "argmax"}).calibration == Calibration()

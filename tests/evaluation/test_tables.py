@@ -228,6 +228,10 @@ def test_the_final_report_without_held_out_data(tmp_path):
     assert final_report({"decoding": "viterbi", "best_step": 7}, tmp_path).startswith("model        ")
 
 
+def test_the_final_report_names_tensorboard_only_where_it_was_written(tmp_path):
+    assert "TensorBoard" not in final_report(RESULTS, tmp_path, has_tensorboard=False)
+
+
 def test_the_model_card():
     card = model_card(CONFIG, RESULTS, ("O", "B-PER", "I-PER", "B-CLUB-NAME"), FIRST)
     assert card.startswith(
