@@ -1,7 +1,7 @@
-"""Say where a saved model errs: `python -m nerloop.evaluate --model runs/x/model FILE...`; as text, JSON, or a page.
+"""Report where a saved model errs, as text, JSON, or a page: `python -m nerloop.evaluate --model runs/x/model FILE...`.
 
-Instead of a model `--predictions` takes what a run or `nerloop.predict` has written for annotated sentences. With
-`--suspects` the file is judged instead of the model: the labels that are most likely wrong.
+Instead of a model, `--predictions` takes a predictions file of a run or of `nerloop.predict` with gold tags. With
+`--suspects`, the command checks the file instead of the model, and lists the labels that are most likely wrong.
 
 Exit codes: 0 done, 2 bad input (one line on stderr), 130 stopped by Ctrl-C.
 """
@@ -234,7 +234,7 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, Any, ReadOptions, SavedModel]:
-    """Return predictor, model and evaluator of the saved model, how its files are read, and what it was saved with."""
+    """Return the predictor, model and evaluator of the saved model, the options to read files, and its settings."""
     from nerloop.evaluation.backends import single_process
     from nerloop.evaluation.tagger import load_predictor
     from nerloop.run import malloc
@@ -262,7 +262,7 @@ def _training_names(arguments: argparse.Namespace, options: ReadOptions) -> Trai
 
 
 def _checked(source: Source, labels: Sequence[str]) -> Iterator[Example]:
-    """Yield the sentences. Raises DataError for a type that the model does not know, and where nothing is annotated."""
+    """Yield the sentences. Raises DataError for a type that the model does not know, and if nothing is annotated."""
     known = {label.partition("-")[2] for label in labels if label != OUTSIDE}
     warnings: list[str] = []
     has_spans = False

@@ -1,4 +1,4 @@
-"""Targets: the probabilities that teachers give the tags of each token, on disk, and as a part of features."""
+"""Store the teachers' probabilities for the tags of each token on disk, and add them to features as targets."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Spreads(Protocol):
 
 
 def store_probabilities(sentences: Callable[[], Iterable[np.ndarray]], cache: Cache, key: str | None) -> Table:
-    """Return the table of what one teacher says, from the cache if it is there: a row a sentence.
+    """Return the table of one teacher's probabilities, one row per sentence; from the cache if it is there.
 
-    `sentences` returns (tokens, labels) for each; they are stored as float32. The facts of the table are the number of
-    labels, and the seconds that computing it took.
+    `sentences` returns (tokens, labels) for each sentence; they are stored as float32. The facts of the table are the
+    number of labels, and the seconds that computing it took.
     """
     import pyarrow as pa
 
@@ -48,9 +48,9 @@ def store_probabilities(sentences: Callable[[], Iterable[np.ndarray]], cache: Ca
 
 
 class Probabilities(Sequence[np.ndarray]):
-    """The mean of the probabilities of several teachers: (tokens, labels) a sentence, read on access.
+    """The mean of the probabilities of several teachers: (tokens, labels) per sentence, read on access.
 
-    A token that no teacher has subwords for gets zeros.
+    A token for which no teacher has subwords gets zeros.
     """
 
     def __init__(self, tables: Sequence[Table]) -> None:
@@ -77,12 +77,12 @@ class Probabilities(Sequence[np.ndarray]):
         row = range(len(self))[index]
         total = np.sum([self._of_table(number, row) for number in range(len(self._tables))], axis=0)
         sums = np.sum(total, axis=1, keepdims=True)
-        # Where a teacher has no subwords for a token, its zeros leave the mean to the others.
+        # A teacher without subwords for a token has zeros there. Normalising gives the mean of the other teachers.
         mean: np.ndarray = np.divide(total, sums, out=np.zeros_like(total), where=sums > 0)
         return mean
 
     def _of_table(self, number: int, row: int) -> np.ndarray:
-        """Return what one teacher says of a sentence, in float64."""
+        """Return one teacher's probabilities for a sentence, in float64."""
         batch, within = divmod(row, ROWS)
         if (view := self._views.get((number, batch))) is None:
             column = self._tables[number].batch(batch).column(0)
@@ -94,9 +94,9 @@ class Probabilities(Sequence[np.ndarray]):
 
 
 class TargetFeatures(Sequence[Feature]):
-    """The features of a training with the probabilities of teachers as targets, created on access.
+    """The training features with the probabilities of teachers as targets, created on access.
 
-    Features of unlabelled sentences lose their labels, which only marked the subwords that would have one.
+    Unlabelled sentences have placeholder labels that mark the subwords that would have one. Their features lose them.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class TargetFeatures(Sequence[Feature]):
 
 
 def lay_out_targets(batch: MicroBatch) -> MicroBatch:
-    """Return a micro-batch with the targets of its features in their places; unchanged if none has targets."""
+    """Return the micro-batch with the targets of its features laid out as its labels are; unchanged without targets."""
     given = [(place, f.targets) for place, f in zip(batch.places, batch.features, strict=True) if f.targets is not None]
     if not given:
         return batch

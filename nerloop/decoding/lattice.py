@@ -1,4 +1,4 @@
-"""Probabilities over all label sequences of a sentence: of a span, and of a whole sequence (forward-backward)."""
+"""Compute the probability of a span, or of a whole label sequence, over all label sequences of a sentence."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from nerloop.tags import OUTSIDE, split_tag, starts_span
 from nerloop.types import Span
 
 BUCKET = 256
-"""Sentences computed at once: enough to make NumPy's overhead a call small, few enough to stay in the CPU's cache."""
+"""Sentences computed at once: enough to make NumPy's overhead per call small, few enough to stay in the CPU's cache."""
 CELLS = 4_000_000
-"""Scores of the sentences of a bucket at most, padding included: a few arrays of this many float64 are in memory."""
+"""Most scores in a bucket, padding included. It bounds memory: a few float64 arrays of this size exist at once."""
 TINY = 1e-290
-"""Sums of weights below this may have lost a summand to underflow, and are computed again from logarithms."""
+"""Sums of weights below this may have lost a summand to underflow, so they are recomputed from logarithms."""
 
 
 class Lattice:
     """The label sequences of a sentence. A sequence's probability is proportional to its exponentiated score.
 
     The score is the sum of the model's scores of the labels and of the scores of the transitions. Spans are read from
-    a sequence as `nerloop.tags.to_spans` reads them, so legality is a matter of the transitions alone. All sums are in
+    a sequence as `nerloop.tags.to_spans` reads them, so only the transitions decide what is legal. All sums are in
     float64 and in logarithms. Source: the forward-backward algorithm (Rabiner, A tutorial on hidden Markov models,
     1989); constrained to a span as in Culotta and McCallum, Confidence estimation for information extraction (2004).
     """
@@ -47,9 +47,9 @@ class Lattice:
         """Return for each sentence the probabilities, (spans,), that exactly these spans are entities.
 
         Args:
-            scores: (tokens, labels) a sentence
+            scores: (tokens, labels) for each sentence
             spans: the spans of each sentence
-            temperature: what all scores are divided by, those of transitions included
+            temperature: divides all scores, those of transitions included
         """
         found = [np.ones(0)] * len(scores)
         with_spans = [i for i in range(len(scores)) if len(spans[i])]
@@ -67,7 +67,7 @@ class Lattice:
     ) -> np.ndarray:
         """Return the log-probability of a label sequence of each sentence, (sentences,): 0 for no tokens.
 
-        `paths` are label ids, (tokens,) a sentence. An impossible sequence gives minus infinity.
+        `paths` are label ids, (tokens,) for each sentence. An impossible sequence gives minus infinity.
         """
         found = np.zeros(len(scores))
         cooled = self._cooled(temperature)
@@ -119,8 +119,8 @@ class Lattice:
         types = np.array([s[2] for of_row in spans for s in of_row], dtype=object)
         alpha, beta = self._forward(emissions, lengths), self._backward(emissions, lengths)
         totals = logsumexp(alpha[lengths - 1, np.arange(len(spans))] + self.end)[rows]
-        # inside: (spans, labels), the log of the summed weights of all beginnings in which the span has begun where it
-        # should and goes on up to the current token.
+        # inside: (spans, labels), the log of the summed weights of all beginnings in which the span starts at its
+        # start and continues up to the current token.
         inside = np.where(
             (first == 0)[:, None], self.start, _Step(_only(self.transitions, self.starts))(alpha[first - 1, rows])
         )
@@ -139,15 +139,15 @@ class Lattice:
 
 
 def in_buckets(scores: Sequence[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Yield the sentences that have tokens, some at a time: their indices, scores and lengths, longest first.
+    """Yield the sentences that have tokens, in buckets: their indices, scores and lengths, longest first.
 
-    The scores are (tokens, sentences, labels) in float64, 0 after the end of a sentence. The sentences that have a
-    token t are the first rows.
+    The scores are (tokens, sentences, labels) in float64, 0 after the end of a sentence. At token t, the sentences that
+    are long enough to have it come first.
     """
     order = sorted((i for i in range(len(scores)) if len(scores[i])), key=lambda i: -len(scores[i]))
     start = 0
     while start < len(order):
-        # All of a bucket are as long as its first one in memory.
+        # Every sentence of a bucket is padded to the length of its first one.
         size = max(1, min(BUCKET, CELLS // scores[order[start]].size))
         bucket = order[start : start + size]
         start += size
@@ -159,11 +159,11 @@ def in_buckets(scores: Sequence[np.ndarray]) -> Iterator[tuple[list[int], np.nda
 
 
 class _Step:
-    """Sums over the label before: log-weights, (rows, labels) -> (rows, labels).
+    """Sum over the previous label: log-weights, (rows, labels) -> (rows, labels).
 
-    A product of matrices is many times faster than a logsumexp of (rows, labels, labels). It could lose a sequence that
-    is e^700 times less likely than the best one so far, which may be the only legal one in the end. So where a sum is
-    almost 0, it is computed again in logarithms.
+    A matrix product is many times faster than a logsumexp of (rows, labels, labels). But it loses a sequence that is
+    e^700 times less likely than the best one so far, and that sequence may turn out to be the only legal one. So sums
+    that are almost 0 are recomputed in logarithms.
     """
 
     def __init__(self, transitions: np.ndarray) -> None:
@@ -189,7 +189,7 @@ def _only(transitions: np.ndarray, which: np.ndarray) -> np.ndarray:
 
 
 def _greatest(logs: np.ndarray) -> np.ndarray:
-    """Return the maxima over the last axis, kept; 0 where all are minus infinity."""
+    """Return the maxima over the last axis, which is kept; 0 where all are minus infinity."""
     greatest = logs.max(axis=-1, keepdims=True)
     return np.where(np.isfinite(greatest), greatest, 0.0)
 

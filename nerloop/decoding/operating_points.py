@@ -1,4 +1,4 @@
-"""What a model was found to reach on held-out data, by confidence: precision and recall to choose from."""
+"""Precision and recall of a model on held-out data, by confidence, to choose thresholds and operating points from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nerloop.errors import ConfigError
 DEFAULT = "default"
 """The operating point without biases."""
 POINTS = {"precision": 0.5, "f1": 1.0, "recall": 3.0}
-"""The other operating points, with the beta of the F-beta that their biases are fitted for: recall weighs beta times as
+"""The other operating points, with the beta of the F-beta score that their biases maximise: recall weighs beta times as
 much as precision (van Rijsbergen, Information Retrieval, 1979)."""
 THRESHOLDS = (*(round(0.05 * i, 2) for i in range(19)), 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
-"""The least confidences at which precision and recall are kept."""
+"""The confidence thresholds at which precision and recall are stored."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Curve:
     correct: tuple[int, ...]
 
     def precision(self, at: int) -> float:
-        """Return the precision at a threshold, by its place; 0 where nothing is predicted."""
+        """Return the precision at the threshold of this index; 0 where nothing is predicted."""
         return self.correct[at] / self.predicted[at] if self.predicted[at] else 0.0
 
     def recall(self, at: int) -> float:
-        """Return the recall at a threshold, by its place."""
+        """Return the recall at the threshold of this index."""
         return self.correct[at] / self.gold if self.gold else 0.0
 
     def place_for(self, target: str, value: float) -> int | None:
-        """Return the place of the threshold for a "precision" or "recall", None where it is not reached.
+        """Return the index of the threshold for a "precision" or "recall"; None if no threshold reaches it.
 
-        Of the thresholds that reach a precision it is the one of highest recall, and the other way round.
+        Of the thresholds that reach the precision, it is the one with the highest recall, and vice versa.
         """
         reached = [at for at in range(len(self.predicted)) if getattr(self, target)(at) >= value]
         return None if not reached else reached[0] if target == "precision" else reached[-1]
@@ -45,7 +45,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Biases of transitions, and curves of the spans that they give: of all types ("all"), and by type."""
+    """Biases of transitions, and the curves of the spans found with them: for all types ("all"), and by type."""
 
     curves: Mapping[str, Curve]
     biases: Mapping[str, float] = field(default_factory=dict)
@@ -53,9 +53,9 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on the validation split: the temperature of confidences, and operating points.
+    """The temperature of confidences and the operating points, fitted on the validation split.
 
-    `points` is empty where there were too few spans to fit anything. `test` says what the test split then delivered.
+    `points` is empty if there were too few spans to fit anything. `test` has the results on the test split.
     """
 
     temperature: float = 1.0
@@ -64,7 +64,7 @@ class Calibration:
     test: Mapping[str, Any] = field(default_factory=dict)
 
     def point(self, name: str) -> OperatingPoint:
-        """Return an operating point. Raises ConfigError if the model has no such one."""
+        """Return an operating point by name. Raises ConfigError if the model does not have it."""
         if name not in self.points:
             known = f"expected one of {', '.join(self.points)}" if self.points else (
                 "but the model has none: its training had no validation split with enough entities, "
@@ -76,7 +76,7 @@ class Calibration:
     def threshold_for(self, name: str, target: str, value: float, type_: str = "all") -> float:
         """Return the threshold of an operating point that reached a "precision" or "recall" on validation.
 
-        Raises ConfigError, with what can be had instead, where none did.
+        Raises ConfigError if none did; the error names what can be reached.
         """
         curve = self.point(name).curves[type_]
         place = curve.place_for(target, value)
@@ -90,7 +90,7 @@ class Calibration:
         return self.thresholds[place]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as nerloop.json has them."""
+        """Return plain values, as they are saved in nerloop.json."""
         points = {
             name: {
                 "biases": dict(point.biases),
@@ -106,7 +106,10 @@ class Calibration:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Calibration:
-        """Return it from plain values. Raises ValueError, KeyError, TypeError or AttributeError for other ones."""
+        """Return a calibration from its plain values.
+
+        Raises ValueError, KeyError, TypeError or AttributeError for other values.
+        """
         thresholds = tuple(float(x) for x in values["thresholds"])
         points = {}
         for name, point in dict(values["operating_points"]).items():

@@ -1,4 +1,4 @@
-"""Leave out the predicted spans that are not sure enough."""
+"""Remove predicted spans whose confidence is below a threshold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nerloop.tags import OUTSIDE, Scheme, is_legal, split_tag, to_spans
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The least confidence that a predicted span must have to be kept: one for all types, and others for some."""
+    """The lowest confidence at which a predicted span is kept: one for all types, and separate ones for some."""
 
     of_all: float = 0.0
     by_type: Mapping[str, float] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class Thresholds:
         return any(threshold > 0 for threshold in (self.of_all, *self.by_type.values()))
 
     def apply(self, tags: Sequence[str], confidences: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Return the tags and confidences of the spans that are kept, from the tags and confidences of all spans."""
+        """Return the tags and confidences of the kept spans, given the tags and confidences of all spans."""
         spans = to_spans(tags)
         is_kept = np.array([c >= self.by_type.get(s.type, self.of_all) for s, c in zip(spans, confidences)], dtype=bool)
         left = list(tags)
@@ -33,7 +33,7 @@ class Thresholds:
         return self._without_lone_marks(left), confidences[is_kept]
 
     def _without_lone_marks(self, tags: Sequence[str]) -> list[str]:
-        """Return tags where B- (IOB1) and E- (IOE1), which tell two touching spans apart, stand only between two."""
+        """Return tags in which B- (IOB1) and E- (IOE1) occur only between two touching spans, which they separate."""
         if self.scheme not in (Scheme.IOB1, Scheme.IOE1):
             return list(tags)
         parts = [(OUTSIDE, ""), *map(split_tag, tags), (OUTSIDE, "")]

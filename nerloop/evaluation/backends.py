@@ -1,6 +1,6 @@
-"""The backends of a saved model, torch and the runtimes of exports: load it, compute the scores of micro-batches.
+"""Load a saved model with its backend, torch or the runtime of an export, and compute the scores of micro-batches.
 
-torch is imported inside the functions: an exported model must work where it is not installed.
+torch is imported inside the functions, because an exported model must work without it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ feature, (subwords, labels) each."""
 
 
 class Loaded(NamedTuple):
-    """A model that is ready to tag, and what it is used with."""
+    """A model that is ready to tag, and the objects that it needs for that."""
 
     model: Any
     labels: tuple[str, ...]
@@ -55,7 +55,7 @@ def accelerator_of(saved: SavedModel) -> tuple[Any, str]:
 
 
 def single_process(saved: SavedModel, device: Any) -> tuple[SingleProcess, str]:
-    """Return what stands for the accelerator in one process, and the precision. No global state is changed."""
+    """Return a substitute for the accelerator in a single process, and the precision. Changes no global state."""
     if saved.is_exported:
         if str(device or "cpu") != "cpu":
             raise ModelError(f"device {device}: an exported model computes on the CPU; expected cpu")
@@ -119,7 +119,7 @@ def run_torch(model: Any, batch: MicroBatch, accelerator: Any) -> list[np.ndarra
             logits = feature_logits(model, batch)
     finally:
         model.train(was_training)
-    joined = torch.cat(logits)  # one transfer from the device for all features
+    joined = torch.cat(logits)  # so that all features take a single transfer from the device
     joined = joined if joined.dtype.itemsize >= 4 else joined.float()  # NumPy has no bf16; fp16 is too coarse
     flat = joined.log_softmax(dim=-1).cpu().numpy()
     return np.split(flat, np.cumsum([len(one) for one in logits])[:-1])

@@ -12,15 +12,15 @@ from nerloop.evaluation.held_out import HeldOut
 from nerloop.tags import OUTSIDE, split_tag, starts_span
 
 FITTED = ("background_to_start", "end_to_start", "inside_to_continue", "inside_to_end")
-"""The biases that are fitted. The other two stay 0 and lose nothing: every sequence enters spans from the background as
-often as it leaves them to it, and has as many transitions as any other of its sentence. So for each choice of six
-there is one of these four that orders all sequences alike."""
+"""The biases that are fitted. The other two stay 0, and nothing is lost: every sequence enters spans from the
+background as often as it leaves them for it, and all sequences of a sentence have the same number of transitions. So
+for each choice of six biases there is a choice of these four that ranks all sequences in the same order."""
 STEPS = (2.0, 1.0, 0.5)
-"""The search goes from 0 in steps of the first size, then of the next ones."""
+"""The search starts at 0, in steps of the first size, then of the following ones."""
 
 
 class _Spans:
-    """Reads the spans of all sentences at once from their label ids, as whole numbers: equal spans, equal numbers."""
+    """Read the spans of all sentences at once from their label ids, as integers: equal spans have equal integers."""
 
     def __init__(self, held: HeldOut) -> None:
         parts = [split_tag(label) for label in held.labels]
@@ -41,7 +41,7 @@ class _Spans:
         return (start * self._size + end) * self._num_types + type_
 
     def read(self, paths: list[np.ndarray]) -> np.ndarray:
-        """Return the spans of label sequences, one a sentence; "O" is put after each, where its spans end."""
+        """Return the spans of one label sequence per sentence. An "O" after each sequence ends its last span."""
         flat = np.concatenate([x for path in paths for x in (path, [self._outside])]).astype(np.int64)
         before = np.concatenate([[self._outside], flat[:-1]])
         begins = self._starts[before, flat]
@@ -51,17 +51,17 @@ class _Spans:
 
 
 def f_beta(counts: Sequence[int], beta: float) -> float:
-    """Return the F-beta of the numbers of correct, predicted and gold spans: recall weighs beta times as much."""
+    """Return the F-beta from the numbers of correct, predicted and gold spans: recall weighs beta times as much."""
     (correct, predicted, gold), weight = counts, beta**2
     total = weight * gold + predicted
     return (1 + weight) * correct / total if total else 0.0
 
 
 def fit_biases(held: HeldOut, decoding: Decoding, beta: float) -> dict[str, float]:
-    """Return the biases with the best F-beta on the sentences, {} where they help no sentence but those fitted on.
+    """Return the biases with the best F-beta on the sentences; {} if biases don't help sentences not fitted on.
 
-    They are fitted on each half of the sentences and scored on the other half. Only if that is better than without any
-    biases are they fitted on all. The decoding is left without biases.
+    They are fitted on each half of the sentences and scored on the other half. Only if that score is better than
+    without biases, they are fitted on all sentences. Afterwards the decoding has no biases.
     """
     if len(held.examples) < 2:
         return {}
@@ -79,7 +79,7 @@ def fit_biases(held: HeldOut, decoding: Decoding, beta: float) -> dict[str, floa
 
 
 def _counter(held: HeldOut, decoding: Decoding) -> Callable[[Mapping[str, float]], tuple[int, int, int]]:
-    """Return a function from biases to the numbers of correct, predicted and gold spans."""
+    """Return a function that maps biases to the numbers of correct, predicted and gold spans."""
     spans = _Spans(held)
     bias: Any = decoding.bias  # type: ignore[attr-defined]
 
@@ -92,7 +92,7 @@ def _counter(held: HeldOut, decoding: Decoding) -> Callable[[Mapping[str, float]
 
 
 def _search(held: HeldOut, decoding: Decoding, beta: float) -> dict[str, float]:
-    """Return the biases that a coordinate search ends at. Of equally good ones the first wins, so 0 before others."""
+    """Return the biases that a coordinate search ends at. Among equally good ones the first wins, so 0 is preferred."""
     count = _counter(held, decoding)
     has_ends = any(split_tag(label)[0] == "E" for label in held.labels)
     names = FITTED if has_ends else FITTED[:3]

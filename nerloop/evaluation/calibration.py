@@ -1,4 +1,4 @@
-"""Fit confidences and operating points on validation, and measure what another split delivers of them."""
+"""Fit confidences and operating points on validation, and measure them on another split."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from nerloop.evaluation.held_out import HeldOut, Judged
 from nerloop.evaluation.report.reliability import calibration as calibration_error
 
 LEAST_SPANS = 100
-"""With fewer gold spans on validation nothing is fitted: what fits them would be luck."""
+"""With fewer gold spans on validation, nothing is fitted: the fit would be mostly noise."""
 MOST_SCORES = 4_000_000
-"""Temperature and curves are fitted on about as many scores of labels, and biases on a tenth, evenly drawn: seconds."""
+"""Temperature and curves are fitted on about this many label scores, evenly drawn, and biases on a tenth of them, so
+that fitting takes seconds."""
 TARGETS = {"precision": (0.9, 0.95, 0.99), "recall": (0.8, 0.9, 0.95)}
-"""What `measure` looks at."""
+"""The targets that `measure` evaluates."""
 
 
 def fit(held: HeldOut, decoding: Decoding) -> Calibration:
-    """Return temperature and operating points fitted on the validation split; nothing fitted if it is too small.
+    """Return the temperature and operating points fitted on the validation split; nothing is fitted if it is too small.
 
-    A decoding that has no probabilities gets no temperature and no operating points, one that takes no biases only the
-    operating point "default".
+    A decoding without probabilities gets neither a temperature nor operating points. One that takes no biases gets only
+    the operating point "default".
     """
     has_probabilities = hasattr(decoding, "span_probabilities") and hasattr(decoding, "sequence_logs")
     if not has_probabilities or held.num_gold.total() < LEAST_SPANS:
@@ -65,11 +66,11 @@ def fit_temperature(held: HeldOut, decoding: Decoding) -> float:
 
 
 def measure(held: HeldOut, decoding: Decoding, calibration: Calibration) -> dict[str, Any]:
-    """Return what the operating points and targets chosen on validation deliver on another split.
+    """Return the results on another split of the operating points and targets chosen on validation.
 
     {"calibration": {"ece", "ece_uncalibrated", "bins"}, "operating_points": {name: scores}, "targets": {"precision":
-    {"0.95": scores}, ...}}, where scores are precision, recall and f1, and for a target the threshold and what
-    validation promised.
+    {"0.95": scores}, ...}}, where scores are precision, recall and f1; for a target also the threshold and the value on
+    validation.
     """
     if not calibration.points:
         return {}
@@ -86,7 +87,7 @@ def measure(held: HeldOut, decoding: Decoding, calibration: Calibration) -> dict
 
 
 def _targets(calibration: Calibration, judged: Judged, num_gold: Counter[str]) -> dict[str, dict[str, Any]]:
-    """Return what the threshold of each target delivers; targets that validation did not reach are left out."""
+    """Return the scores at the threshold of each target; targets that validation did not reach are left out."""
     promised, delivered = calibration.points[DEFAULT].curves["all"], judged.curves(num_gold)["all"]
     found: dict[str, dict[str, Any]] = {}
     for target, values in TARGETS.items():
@@ -104,7 +105,7 @@ def _targets(calibration: Calibration, judged: Judged, num_gold: Counter[str]) -
 
 
 def _curves(held: HeldOut, decoding: Decoding, temperature: float, biases: Mapping[str, float]) -> dict[str, Curve]:
-    """Return the curves of the spans found with some biases. The decoding is left without biases."""
+    """Return the curves of the spans found with these biases. Afterwards the decoding has no biases."""
     bias: Any = getattr(decoding, "bias", lambda values: None)
     bias(biases)
     judged = Judged.of(held, decoding, temperature)
@@ -119,7 +120,7 @@ def _scores(curve: Curve, at: int) -> dict[str, float]:
 
 
 def with_test(calibration: Calibration, measured: Mapping[str, Any]) -> Calibration:
-    """Return the calibration with what the test split delivered, without the bins of the reliability diagram."""
+    """Return the calibration with the results on the test split, without the bins of the reliability diagram."""
     whole = {k: dict(v) for k, v in measured.items()}
     whole.get("calibration", {}).pop("bins", None)
     return replace(calibration, test=whole)

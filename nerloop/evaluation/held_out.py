@@ -1,4 +1,4 @@
-"""Gold spans and a model's scores of held-out sentences: what calibration is fitted on and measured with."""
+"""Gold spans and model scores of held-out sentences, on which calibration is fitted and measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nerloop.types import Example, Span
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Some sentences: their gold spans, and their log-probabilities from a model, (tokens, labels) each."""
+    """Held-out sentences: their gold spans, and the log-probabilities of a model, (tokens, labels) each."""
 
     labels: Sequence[str]
     examples: Sequence[Example]
@@ -30,7 +30,7 @@ class HeldOut:
 
     @property
     def num_gold(self) -> Counter[str]:
-        """The number of gold spans by type, those included that tags can't express."""
+        """The number of gold spans by type, including those that tags can't express."""
         return Counter(
             span.type for e, gold in zip(self.examples, self.gold, strict=True) for span in (*gold, *e.missed)
         )
@@ -40,7 +40,7 @@ class HeldOut:
         return HeldOut(self.labels, [self.examples[i] for i in which], [self.scores[i] for i in which])
 
     def within(self, num_values: int) -> HeldOut:
-        """Return every k-th sentence, so that about this many scores are left; all, if they are not more."""
+        """Return every k-th sentence, so that about `num_values` scores remain; all sentences if there are no more."""
         total = sum(len(s) for s in self.scores) * len(self.labels)
         every = -(-total // num_values)
         return self if every <= 1 else self.part(range(0, len(self.examples), every))
@@ -66,7 +66,7 @@ class Judged:
 
     @staticmethod
     def of(held: HeldOut, decoding: Decoding, temperature: float) -> Judged:
-        """Return the spans that a decoding finds, with its probabilities of them."""
+        """Return the spans that a decoding finds, with the probabilities that it gives them."""
         spans = held.predicted(decoding)
         find: Callable[..., Any] = decoding.span_probabilities  # type: ignore[attr-defined]
         confidences = find(held.scores, spans, temperature)

@@ -1,4 +1,4 @@
-"""Apply what the flags of a command ask for: an operating point, and thresholds of confidence."""
+"""Apply the flags of a command that set an operating point and confidence thresholds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 def at_operating_point(
     predictor: Predictor, calibration: Calibration, scheme: Scheme, arguments: argparse.Namespace
 ) -> Predictor:
-    """Return the predictor as --operating_point, --min_confidence, --target_precision or --target_recall ask for it.
+    """Return the predictor set up by --operating_point, --min_confidence, --target_precision or --target_recall.
 
-    Raises ConfigError where the model can't be used so.
+    Raises ConfigError if the model does not support what the flags ask for.
     """
     name = arguments.operating_point
     decoding: Any = predictor.decodings[predictor.main_decoding]

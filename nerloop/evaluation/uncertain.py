@@ -1,4 +1,4 @@
-"""Choose the sentences that are most worth annotating, and write them as tasks of annotation tools."""
+"""Choose the sentences that are most worth annotating, and write them as tasks for annotation tools."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from nerloop.evaluation.predictor import Prediction, Predictor
 from nerloop.types import Example
 
 TASKS = {"label_studio": task_lines, "prodigy": prodigy_lines}
-"""What writes tasks, by format."""
+"""The function that writes tasks, by format."""
 SPARE = 10
-"""Candidates kept for each sentence that is wanted; the others' texts are forgotten, so that memory has a bound."""
+"""Candidates kept for each wanted sentence. All others are dropped, so that memory is bounded."""
 MOST_SHARED = 0.5
 """Of two sentences that share more than this part of their words, only the more uncertain one is chosen."""
 
 
 class Candidate(NamedTuple):
-    """A sentence, its prediction, and how uncertain that is: minus the log-probability of its tags, per token."""
+    """A sentence, its prediction, and its uncertainty: minus the log-probability of the tags, per token."""
 
     uncertainty: float
-    order: int  # minus the sentence's number, so that of equally uncertain ones the first is chosen
+    order: int  # minus the sentence's number, so that the first of equally uncertain ones is chosen
     example: Example
     prediction: Prediction
 
 
 class Uncertain:
-    """Looks at predictions with scores; `chosen` are the most uncertain ones, without near repetitions.
+    """Collects predictions with scores; `chosen` returns the most uncertain ones, without near repetitions.
 
     Uncertainty is the length-normalised log-probability of the best sequence (MNLP; Shen et al., Deep active learning
     for named entity recognition, 2018), under the legal transitions and at the fitted temperature.
@@ -53,7 +53,7 @@ class Uncertain:
         self._kept: list[tuple[float, int, Candidate]] = []  # a heap, the least uncertain first
 
     def look_at(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-        """Look at some sentences and their predictions."""
+        """Add some sentences and their predictions to the candidates."""
         rows = [p.scores if p.scores is not None else np.zeros((0, len(self._ids))) for p in predictions]
         paths = [np.array([self._ids[tag] for tag in p.tags[self._name]], dtype=np.int64) for p in predictions]
         logs = self._decoding.sequence_logs(rows, paths, self._temperature)  # type: ignore[attr-defined]
@@ -66,7 +66,7 @@ class Uncertain:
                     heapq.heappop(self._kept)
 
     def chosen(self) -> list[Candidate]:
-        """Return the chosen sentences, the most uncertain first. Repetitions are taken only where others run out."""
+        """Return the chosen sentences, the most uncertain first. Repetitions are taken only if no others are left."""
         ordered = [candidate for *_, candidate in sorted(self._kept, reverse=True)]
         chosen: list[Candidate] = []
         words: list[frozenset[str]] = []
@@ -86,7 +86,7 @@ class Uncertain:
 def task_texts(chosen: Iterable[Candidate], decoding: str, form: str) -> Iterator[TextRecord]:
     """Yield each sentence as a text with its predicted spans, for the writers in TASKS.
 
-    The task's `meta` has the location and the uncertainty. Prodigy's tasks have the tokens.
+    The task's `meta` has the location and the uncertainty. Prodigy's tasks also have the tokens.
     """
     for candidate in chosen:
         example = candidate.example

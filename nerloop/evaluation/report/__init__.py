@@ -1,1 +1,1 @@
-"""Say where a model errs: intervals, partial matches, kinds of errors, breakdowns; as text, JSON, page."""
+"""Report where a model errs: intervals, partial matches, kinds of errors, breakdowns; as text, JSON, and a page."""

@@ -1,4 +1,4 @@
-"""Gather what there is to say about predictions, sentence by sentence, and return it as plain values for JSON."""
+"""Analyse predictions sentence by sentence, and return the result as plain values for JSON."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Triple = list[int]  # correct, predicted, gold
 
 
 class Analysis:
-    """Adds up sentences; `to_json` returns the result. Memory grows with the sentences that have an error."""
+    """Collects sentences; `to_json` returns the result. Memory grows only with the sentences that have an error."""
 
     def __init__(self, names: TrainingNames | None = None) -> None:
-        """Take the names in the training data, for the breakdowns that need them."""
+        """Set the names in the training data, for the breakdowns that need them."""
         self._names = names
         self._whole = Tally()
         self._tallies: dict[tuple[str, str], Tally] = {}  # by ("type", type) and by (breakdown, bucket)
@@ -39,7 +39,7 @@ class Analysis:
     ) -> None:
         """Add a sentence with gold tags: its example, and the `spans` and `missed` of its line in a predictions file.
 
-        Raises KeyError, IndexError, TypeError or ValueError where they are not what nerloop writes.
+        Raises KeyError, IndexError, TypeError or ValueError if nerloop did not write them.
         """
         sentence = ScoredSentence.of(example, list(predicted), missed)
         self._count(sentence)
@@ -116,9 +116,9 @@ def _has_other_type(sentence: ScoredSentence, error: SpanError) -> bool:
 
 
 def _mistakes(sentence: ScoredSentence, errors: Iterable[SpanError]) -> dict[str, Any]:
-    """Return a sentence with its errors. The confidence of an error is the highest of its predicted spans.
+    """Return a sentence with its errors. The confidence of an error is the highest one of its predicted spans.
 
-    That of a missed span is how sure the model was of the tags that it gave instead; None where it is not known.
+    The confidence of a missed span is that of the tags that the model gave instead; None if it is not known.
     """
 
     def confidence_of(error: SpanError) -> float | None:

@@ -1,7 +1,7 @@
-"""Write an evaluation as one self-contained page of HTML: no scripts, no fonts, no network.
+"""Write an evaluation as one self-contained HTML page: no scripts, no fonts, no network.
 
-The filters are form controls that CSS reads (`:has`), so they work with the keyboard and without scripts. The page has
-the worst errors of each kind and type, so its size does not grow with the data.
+The filters are form controls that CSS selects on (`:has`), so they work with the keyboard and without scripts. The page
+has only the worst errors of each kind and type, so its size does not grow with the data.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nerloop.inspection.finding import count_of
 from nerloop.inspection.page import cards, hues_of, page, section, table
 
 MOST_OF_KIND = 60
-"""Errors shown of each kind; and of each type at least:"""
+"""Errors shown for each kind. The next constant: errors shown at least for each kind and type."""
 MOST_OF_TYPE = 8
 CONTEXT = 25
-"""Tokens shown before and after an error."""
+"""Number of tokens shown before and after an error."""
 MOST_TOKENS = 120
 MOST_LETTERS = 80
-"""Letters shown of a token."""
+"""Most characters shown of a token."""
 MOST_TYPES = 30
-"""Types shown in the confusion."""
+"""Most types shown in the confusion table."""
 MEANING = {
     "missed": "A gold span that no predicted span overlaps. Confidence: how sure the model was of the tags it gave.",
     "spurious": "A predicted span that no gold span overlaps.",
@@ -193,7 +193,7 @@ def _breakdowns(by: dict[str, Any]) -> str:
 
 
 def _calibration(found: dict[str, Any]) -> str:
-    """Return the reliability curve: bars of how often the model is right, lines of how sure it was."""
+    """Return the reliability curve: bars for how often the model is right, lines for its mean confidence."""
     height, base = 170, 146
     parts = [f'<line class="axis" x1="0" x2="100%" y1="{base}" y2="{base}"/>']
     for one in found["bins"]:
@@ -245,7 +245,7 @@ def _sentences(found: dict[str, Any], shown: Sequence[Shown], types: Sequence[st
 
 
 def filters(legend: str, chips: Sequence[str], types: Sequence[str]) -> str:
-    """Return the choices of a kind and of a type."""
+    """Return the form controls that choose a kind and a type."""
     options = "".join(f'<option value="{i}">{text(type_)}</option>' for i, type_ in enumerate(types))
     return (
         f"<fieldset><legend>{legend}</legend>{''.join(chips)}</fieldset>"
@@ -261,7 +261,7 @@ def type_rules(types: Sequence[str]) -> list[str]:
 
 
 def chip(kind: str, name: str, number: int, *, checked: bool = False) -> str:
-    """Return a choice of the filter by kind, with its number."""
+    """Return one choice of the filter by kind, with the number of its items."""
     return (
         f'<label class="chip"><input type="radio" name="kind" id="kind-{kind}"{" checked" if checked else ""}>{name} '
         f"<b>{number:,}</b></label>"
@@ -276,9 +276,9 @@ def item(
     names: tuple[str, str] = ("gold", "model"),
     classes: str = "",
 ) -> str:
-    """Return an error with its sentence, gold above predicted; of a long sentence what is around the error.
+    """Return an error with its sentence, gold above predicted; of a long sentence only the part around the error.
 
-    `names` are what the two sides are called. `classes` are further ones of the element, for filters.
+    `names` are the names of the two sides. `classes` are additional classes of the element, for filters.
     """
     classes = " ".join([*(f"t{numbers[type_]}" for type_ in types_in(sentence, error)), *classes.split()])
     spans = [sentence[side][i] for side in ("gold", "predicted") for i in error[side]]

@@ -1,6 +1,6 @@
-"""Sort spans into buckets: known names or new ones, short or long, in short or long sentences, of rare or common types.
+"""Sort spans into buckets: known or new names, short or long, in short or long sentences, of rare or common types.
 
-Names that occur in the training data can be remembered; how many of the others a model finds tells what it has learned.
+A model can memorise the names in the training data. The recall on other names shows how well it generalises.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TrainingNames:
 
 
 def buckets(sentence: ScoredSentence, span: Span, names: TrainingNames | None) -> Iterator[tuple[str, str]]:
-    """Yield the breakdowns and the bucket of a span in each. Without the training data two of them are not known."""
+    """Yield each breakdown with the span's bucket. Without the training data, two of the breakdowns are left out."""
     if names is not None:
         yield "surface", names.seen(sentence.text(span), span.type)
     yield "entity_length", bucket(span.end - span.start, ENTITY_LENGTHS)
@@ -59,7 +59,9 @@ def buckets(sentence: ScoredSentence, span: Span, names: TrainingNames | None) -
 
 
 def bucket(number: int, ends: tuple[int, ...]) -> str:
-    """Return the bucket of a number of at least `ends[0]`, or 1; `ends` are the last numbers of the buckets.
+    """Return the name of a number's bucket; `ends` are the last numbers of the buckets.
+
+    Numbers start at 1, or at `ends[0]` if that is lower.
 
     bucket(4, (1, 2, 3, 5)) -> "4-5"; bucket(9, (1, 2, 3, 5)) -> "6+"
     """

@@ -1,7 +1,7 @@
 """Sort the errors of a sentence into kinds, so that each wrong span belongs to exactly one error.
 
-Correct spans are set aside. Of the others, gold and predicted spans that overlap, directly or through others, form one
-error. Its kind depends on how many of each there are and on their borders; see `Kind`.
+Correct spans are left out. The remaining gold and predicted spans that overlap, directly or through other spans, form
+one error. Its kind depends on the number of spans on each side and on their borders; see `Kind`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def errors_of(gold: Sequence[Span], predicted: Sequence[Span]) -> list[SpanError
     """Return the errors of a sentence, left to right. Both sides are in order, without overlaps within one side.
 
     Several gold spans may overlap several predicted ones in a chain. Then they are paired left to right, as SemEval
-    pairs them; each pair is an error, and a span that is left over is missed or spurious.
+    pairs them. Each pair is an error, and a leftover span is missed or spurious.
     """
     correct = set(gold) & set(predicted)
     spans = [(span, 0, i) for i, span in enumerate(gold) if span not in correct]
@@ -60,7 +60,7 @@ def errors_of(gold: Sequence[Span], predicted: Sequence[Span]) -> list[SpanError
 def _errors_in(
     gold: Sequence[Span], predicted: Sequence[Span], of_gold: Sequence[int], of_predicted: Sequence[int]
 ) -> list[SpanError]:
-    """Return the errors of spans that overlap, none for no spans."""
+    """Return the errors of a group of overlapping spans; an empty group has none."""
     if len(of_gold) > 1 and len(of_predicted) > 1:
         paired = pairs([gold[i] for i in of_gold], [predicted[i] for i in of_predicted])
         found = [(of_gold[a : a + 1], of_predicted[b : b + 1]) for a, b in paired]

@@ -1,8 +1,8 @@
 """95% intervals of precision, recall and F1: what other sentences of the same kind might have given.
 
-The bootstrap draws as many sentences as there are, with replacement, and scores them; 2,000 times. Its percentiles
-alone are too optimistic where few spans are wrong, so they are corrected for bias and skewness (BCa; Efron 1987). Of
-600 made-up data sets of 250 sentences with an F1 of 0.97, percentiles cover the truth in 92%, BCa in 94%.
+The bootstrap draws as many sentences as there are, with replacement, and scores them; it does so 2,000 times. Plain
+percentiles are too optimistic where few spans are wrong, so they are corrected for bias and skewness (BCa; Efron 1987).
+Of 600 made-up data sets of 250 sentences with an F1 of 0.97, percentiles cover the truth in 92%, BCa in 94%.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ NAMES = ("precision", "recall", "f1")
 
 @dataclass
 class Tally:
-    """Spans of some kind in each sentence: how many sentences have (correct, predicted, gold) of them.
+    """How many sentences have each triple (correct, predicted, gold) of numbers of spans of some kind.
 
-    Sentences with the same three numbers count the same, so the bootstrap draws how many of each there are instead of
-    the sentences themselves. This is the same distribution, and 50,000 sentences take as long as their few dozen
-    different triples.
+    Sentences with the same triple are interchangeable. So the bootstrap draws the number of sentences with each triple,
+    not the sentences themselves. The distribution is the same, and the time depends only on the number of different
+    triples: a few dozen in 50,000 sentences.
     """
 
     sentences: Counter[tuple[int, int, int]] = field(default_factory=Counter)
@@ -42,18 +42,18 @@ class Tally:
         return correct, predicted, gold
 
     def scores(self) -> dict[str, float]:
-        """Return gold, predicted and correct spans, and precision, recall and F1, 0 if undefined."""
+        """Return the numbers of gold, predicted and correct spans, and precision, recall and F1 (0 if undefined)."""
         correct, predicted, gold = self.totals()
         return {"gold": gold, "predicted": predicted, "correct": correct, **scores(correct, gold, predicted)}
 
     def interval(self, num_sentences: int, *, draws: int = DRAWS) -> dict[str, list[float]]:
         """Return the 95% intervals [low, high] of precision, recall and F1.
 
-        `num_sentences` counts also those that were not added because they have no such span.
+        `num_sentences` also counts the sentences that were not added because they have no such span.
         """
         counts = self.sentences.copy()
         counts[0, 0, 0] += num_sentences - counts.total()
-        rows = sorted((+counts).items())  # so that the draws depend on no order
+        rows = sorted((+counts).items())  # so that the draws don't depend on the order of the sentences
         triples = np.array([triple for triple, _ in rows], dtype=np.float64).reshape(-1, 3)
         numbers = np.array([number for _, number in rows], dtype=np.int64)
         if not triples.any():
@@ -79,9 +79,10 @@ def _scores(spans: np.ndarray) -> np.ndarray:
 
 
 def _wilson(score: float, spans: float) -> list[float]:
-    """Return the interval of Wilson (1927) of a score of 0 or 1.
+    """Return the interval of Wilson (1927) for a score of 0 or 1.
 
-    Draws of sentences that are all alike don't vary, as if that were certain; this takes the spans for independent.
+    If all sentences are alike, so are all draws, and the bootstrap interval would have no width. Wilson's interval
+    treats the spans as independent instead.
     """
     z_squared = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2
     return [spans / (spans + z_squared), 1.0] if score else [0.0, z_squared / (spans + z_squared)]
@@ -101,7 +102,7 @@ def _bca(drawn: np.ndarray, score: float, without: np.ndarray, numbers: np.ndarr
         bias = normal.inv_cdf(below)
         skewness = float((numbers * shift**3).sum()) / (6 * spread**1.5)
         ends = [bias + normal.inv_cdf(float(level)) for level in levels]
-        # Beyond this the correction has no meaning; it takes a handful of sentences to get there.
+        # Beyond this the correction has no meaning; that happens only with a handful of sentences.
         if all(1 - skewness * end > 0.1 for end in ends):
             levels = np.array([normal.cdf(bias + end / (1 - skewness * end)) for end in ends])
     low, high = np.quantile(drawn, levels)

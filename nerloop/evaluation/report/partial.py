@@ -6,8 +6,8 @@ partial  correct: same borders; half correct: an overlap
 type     correct: an overlap and the same type
 
 Each gold span is matched with at most one predicted span. Every other overlap is incorrect (`partial`: half correct);
-a gold span without a match is missed, a predicted one spurious. Where spans overlap in chains, the choice among several
-matches is that of the library nervaluate, with which a test compares.
+a gold span without a match is missed, a predicted one spurious. Where spans overlap in chains, matches are chosen as
+the library nervaluate chooses them; a test compares with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMES = ("strict", "exact", "partial", "type")
 OUTCOMES = ("correct", "incorrect", "partial", "missed", "spurious")
 
 PartialCounts = Counter[tuple[str, str]]
-"""Spans by scheme and outcome. Those of two sentences add up."""
+"""Numbers of spans by scheme and outcome. The counts of several sentences can be added."""
 
 
 def pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[int, int]]:
@@ -33,7 +33,7 @@ def pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[int, in
     """
     found, at = [], 0
     for i, span in enumerate(predicted):
-        # A gold span that is passed here ends before this predicted span, so no later one overlaps it either.
+        # A gold span skipped here ends before this predicted span, so no later predicted span overlaps it either.
         while at < len(gold) and gold[at].end <= span.start:
             at += 1
         if at < len(gold) and gold[at].start < span.end:

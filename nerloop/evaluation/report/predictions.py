@@ -1,4 +1,4 @@
-"""Analyse the predictions file of a run, or any that nerloop wrote with gold tags."""
+"""Analyse the predictions file of a run, or any predictions file of nerloop that has gold tags."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_predictions(path: str, names: TrainingNames | None) -> tuple[Analysis, 
 def each_prediction(path: str, use: Callable[[Example, dict[str, Any]], None]) -> None:
     """Call a function with the example and the record of each line of a predictions file with gold tags.
 
-    Raises DataError with file:line where a line is not what nerloop writes, also if that is only seen in `use`.
+    Raises DataError with file:line for a line that nerloop did not write, also if only `use` detects that.
     """
     is_empty = True
     for where, record in read_values(path):

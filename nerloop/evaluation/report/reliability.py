@@ -1,4 +1,4 @@
-"""How well confidences tell how often the model is right."""
+"""Measure how well confidences match how often the model is right."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ def calibration(confidences: ArrayLike, is_correct: ArrayLike, uncalibrated: Arr
     """Return the expected calibration error of predicted spans and the reliability curve: {"ece", ..., "bins"}.
 
     The error is the mean over the spans of |share of correct spans - mean confidence| of their bin, with 10 bins of
-    equal width (Naeini et al., 2015). `ece_uncalibrated` is that of the confidences before calibration, None if they
-    are not known.
-    `bins` has those that are not empty: {"low", "high", "spans", "confidence", "correct"}.
+    equal width (Naeini et al., 2015). `ece_uncalibrated` is the error of the confidences before calibration, None if
+    they are not known. `bins` has the bins that are not empty: {"low", "high", "spans", "confidence", "correct"}.
     """
     correct = np.asarray(is_correct, dtype=float)
     bins = _bins(np.asarray(confidences, dtype=float), correct)

@@ -17,15 +17,15 @@ from nerloop.types import Example, Span
 class ScoredSentence:
     """A sentence with its gold and predicted spans, each left to right and without overlaps within one side.
 
-    A gold span that starts or ends inside a token cuts that token in two, so that all spans are spans of `tokens`.
+    If a gold span starts or ends inside a token, `tokens` has that token in two parts, so that every span fits.
     """
 
     tokens: Sequence[str]
     gold: Sequence[Span]
     predicted: Sequence[Span]
-    confidences: Sequence[float]  # one a predicted span
-    uncalibrated: Sequence[float] | None  # the same before calibration, if it is known
-    missed: Mapping[Span, float]  # of gold spans that no prediction overlaps: how sure the model was of its tags there
+    confidences: Sequence[float]  # one per predicted span
+    uncalibrated: Sequence[float] | None  # the same before calibration, if they are known
+    missed: Mapping[Span, float]  # gold spans that no prediction overlaps: the confidence of the model's tags there
     location: str
     num_tokens: int  # of the sentence as it was read
 
@@ -33,9 +33,9 @@ class ScoredSentence:
     def of(
         example: Example, predicted: Sequence[Mapping[str, Any]], missed: Iterable[Mapping[str, Any]] = ()
     ) -> ScoredSentence:
-        """Return the sentence of an example, and of the `spans` and `missed` of its line in a predictions file.
+        """Return the sentence from an example, and from the `spans` and `missed` of its line in a predictions file.
 
-        Raises KeyError, IndexError, TypeError or ValueError where they are not what nerloop writes.
+        Raises KeyError, IndexError, TypeError or ValueError if nerloop did not write them.
         """
         tokens: Sequence[str] = example.tokens
         gold: Sequence[Span] = _spans_of(example.tags)
@@ -98,7 +98,7 @@ def _cut(example: Example) -> tuple[list[str], list[int], list[Span]]:
 def example_of(record: Mapping[str, Any], location: str) -> Example:
     """Return the example of a line of a predictions file with gold tags.
 
-    Raises KeyError, IndexError, TypeError or ValueError where it is not what nerloop writes.
+    Raises KeyError, IndexError, TypeError or ValueError if nerloop did not write it.
     """
     tokens, tags = tuple(map(str, record["tokens"])), tuple(map(str, record["gold"]))
     if not len(tokens) == len(tags) == len(record["tags"]):

@@ -16,10 +16,10 @@ from nerloop.run.folder import CONFIG, ENVIRONMENT
 
 
 def names_of_run(model: str, tokenizer: str) -> tuple[TrainingNames | None, str]:
-    """Return the names in the training data of a model's run, and a line that says where they are from or why not.
+    """Return the names in the training data of a model's run, and a line that says their source or why there are none.
 
-    The run's folder is the one around the model's. Its files are read with `tokenizer`, not with the one that
-    config.yaml names: a folder must not choose code.
+    The run's folder is the parent of the model's folder. Its files are read with `tokenizer`, not with the tokenizer
+    that config.yaml names, because a folder must not choose which code runs.
     """
     run = Path(model).resolve().parent
     try:

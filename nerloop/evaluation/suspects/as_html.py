@@ -1,4 +1,4 @@
-"""Write suspects as one self-contained page, in the order of suspicion, with filters by kind and type."""
+"""Write suspects as one self-contained page, the most suspicious first, with filters by kind and type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME_OF = {
     "missed": "not an entity?", "spurious": "entity missing?", "wrong_type": "other type?", "too_short": "too long?",
     "too_long": "too short?", "shifted": "shifted?", "split": "several in one?", "merged": "one cut in several?",
 }  # fmt: skip
-"""What may be wrong with the label in the file, by the kind of the model's error if it were right."""
+"""What may be wrong with the label in the file, by the kind of error that the model made if the label is right."""
 
 
 def as_html(found: Mapping[str, Any], title: str, number: int) -> str:

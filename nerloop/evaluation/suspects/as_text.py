@@ -24,7 +24,7 @@ def as_text(found: Mapping[str, Any], number: int) -> str:
 
 
 def summary(found: Mapping[str, Any], shown: int) -> str:
-    """Return one sentence on how many suspects there are, and on what the model's labels come from."""
+    """Return one sentence with the number of suspects and the source of the model's labels."""
     total = len(found["suspects"])
     part = f"; the {shown:,} most suspicious ones" if shown < total else ""
     return (

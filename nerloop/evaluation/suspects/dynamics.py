@@ -1,4 +1,4 @@
-"""Suspects of training data, from what the training saw of each token in each epoch."""
+"""Find suspects in training data, from what a training recorded of each token in each epoch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from nerloop.tags import OUTSIDE, to_spans
 
 
 def suspects_of_run(run: str, files: Sequence[str], tokenizer: str | None) -> Suspects:
-    """Return the suspects of a run's training data, those of config.yaml or `files`, if these are the same data.
+    """Return the suspects in a run's training data: the files of config.yaml, or `files` with the same contents.
 
-    Raises NerloopError where the data have changed since, or can't be found, or where the run recorded no tokens.
+    Raises NerloopError if the data have changed since the run, can't be found, or if the run recorded no tokens.
     """
     dataset, has_lines = _training_data(Path(run), files, tokenizer)
     examples = dataset.splits["train"]
@@ -54,11 +54,12 @@ def suspects_of_run(run: str, files: Sequence[str], tokenizer: str | None) -> Su
 
 
 def weighted(records: Sequence[TokenRecord], is_entity: np.ndarray) -> tuple[Sequence[TokenRecord], np.ndarray]:
-    """Return the records of the epochs to judge by, and the weight of each.
+    """Return the records of the epochs to use, and the weight of each.
 
-    The first epoch is left out: it sees the tokens of its first steps with a model that knows nothing yet. An epoch
-    that knows the labels by heart tells nothing of them. So the weight is the mean probability that the model does not
-    give to the labels of the file, over the tokens of its entities: `is_entity` is (tokens,).
+    The first epoch is left out, because its first steps use a model that has not learned anything yet. An epoch in
+    which the model has memorised the labels says nothing about them. So the weight of an epoch is the mean, over the
+    tokens of the file's entities, of the probability that the model does not give to the file's label. `is_entity` is
+    (tokens,).
     """
     used = records[1:] or records
     losses = [record.loss[is_entity].astype(np.float64) for record in used]
@@ -71,13 +72,13 @@ def mean_probabilities(
 ) -> np.ndarray:
     """Return the weighted mean over epochs of the probabilities of some tokens, (tokens, labels).
 
-    A record has the probabilities of the file's label and of its rival; what is left is divided among the other labels.
-    A token that was not trained on is given equal probabilities.
+    A record has the probabilities of the file's label and of its rival. The rest is divided equally among the other
+    labels. A token that was not trained on gets equal probabilities.
 
     Args:
-        records: one an epoch
-        weights: one an epoch
-        tokens: which ones
+        records: one per epoch
+        weights: one per epoch
+        tokens: the indices of the tokens
         file: the ids of their labels in the file, (tokens,)
     """
     num_labels, rows = len(records[0].labels), np.arange(len(file))
@@ -97,7 +98,7 @@ def mean_probabilities(
 
 
 def _training_data(run: Path, files: Sequence[str], tokenizer: str | None) -> tuple[Dataset, bool]:
-    """Return the training split of a run, alone, and whether each of its tokens has a line of its own."""
+    """Return only the training split of a run, and whether each of its tokens has a line of its own."""
     try:
         settings, _ = read_yaml(str(run / CONFIG), "--run")
         named: dict[str, Any] = {k: v for k, v in settings["data"].items() if k in _DATA}
@@ -126,7 +127,7 @@ _DATA = {setting.name for setting in SETTINGS} | {"dataset", "dataset_config", "
 
 
 def _safe_tokenizer(of_run: str, given: str | None) -> str:
-    """Return the rule that cuts texts. One that is code of somebody's must be named on the command line."""
+    """Return the rule that cuts texts into tokens. A rule in custom code must be named on the command line."""
     if given is not None or of_run in RULES:
         return given or of_run
     raise ConfigError(f"--tokenizer: not given, but the run used {of_run!r}, which is code; expected the same here")

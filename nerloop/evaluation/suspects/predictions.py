@@ -1,4 +1,4 @@
-"""Suspects from a predictions file of nerloop, such as the predictions.out_of_fold.jsonl of a cross-validation."""
+"""Find suspects in a predictions file of nerloop, such as the predictions.out_of_fold.jsonl of a cross-validation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nerloop.evaluation.suspects.suspects import Suspects
 from nerloop.types import Example, Span
 
 Predicted = tuple[list[Span], dict[Span, float]]
-"""The predicted spans of a sentence; and how sure the model was of them, and of nothing where it missed a span."""
+"""The predicted spans of a sentence, and the model's confidences: of these spans, and of no entity at missed spans."""
 
 
 def suspects_of_predictions(path: str, examples: Sequence[Example] | None, *, has_line_per_token: bool) -> Suspects:
     """Return the suspects among the gold tags of a predictions file (.jsonl), by the confidence of its predictions.
 
-    `examples` are the sentences of the files that it was made from, if known: places are then those in these files.
+    `examples` are the sentences of the files that it was made from, if known; locations then refer to these files.
     Raises DataError with file:line.
     """
     suspects = Suspects(f"the predictions in {path}", has_line_per_token=has_line_per_token and examples is not None)
@@ -32,7 +32,7 @@ def suspects_of_predictions(path: str, examples: Sequence[Example] | None, *, ha
 
 
 class PredictionsOf:
-    """The predictions in a file, found by their sentences, since folds put sentences into another order."""
+    """The predictions in a file, looked up by sentence, because folds change the order of the sentences."""
 
     def __init__(self, path: str) -> None:
         """Read the file. Raises DataError with file:line."""
@@ -41,7 +41,7 @@ class PredictionsOf:
         each_prediction(path, self._add)
 
     def take(self, example: Example) -> Predicted:
-        """Return the predictions for a sentence; of equal sentences each gets its own. Raises DataError for none."""
+        """Return the predictions for a sentence; each of several equal ones gets its own. Raises DataError for none."""
         queue = self._found[example.tokens, example.tags]
         if not queue:
             raise DataError(

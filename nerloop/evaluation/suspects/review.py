@@ -1,4 +1,4 @@
-"""Write suspects as tasks of Label Studio, for a second look."""
+"""Write suspects as tasks for a review in Label Studio."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nerloop.types import Span
 
 
 def tasks(found: Mapping[str, Any], number: int) -> Iterator[str]:
-    """Yield the lines of a file of tasks, one for each sentence with a suspect among the first ones.
+    """Yield the lines of a file of tasks, one for each sentence with one of the first `number` suspects.
 
-    The labels of the file are the annotations. The predictions are the same, but for the suspects, where they are those
-    of the model. `data` has the place in the file, and what is suspicious there. The text is the tokens with spaces
-    between them.
+    The annotations are the labels of the file. The predictions are the same, except that suspects are replaced by the
+    spans of the model. `data` has the location in the file, and what is suspicious there. The text is the tokens joined
+    with spaces.
     """
     by_sentence: dict[str, list[Mapping[str, Any]]] = {}
     for suspect in found["suspects"][:number]:
@@ -35,7 +35,8 @@ def _texts(suspects: Sequence[Mapping[str, Any]]) -> tuple[TextRecord, TextRecor
         confidences = tuple(placed.values()) if is_predicted else None
         return TextRecord(text, tuple(placed), location, location, confidences=confidences)
 
-    # What nobody contradicts counts as sure. No other span overlaps a suspect, so its spans can be exchanged.
+    # Spans that the model does not contradict get confidence 1. No other span overlaps a suspect, so its spans can be
+    # exchanged.
     file = {_span(s): 1.0 for s in sentence["file"]}
     model = {span: 1.0 for span in file if all(span != _span(s) for x in suspects for s in x["file"])}
     model |= {_span(s): x["confidence"] for x in suspects for s in x["model"]}

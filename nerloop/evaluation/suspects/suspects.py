@@ -1,8 +1,8 @@
 """Collect the places where a model contradicts a file's labels, and rank them.
 
-A suspect is a span of the file, of the model, or several that overlap: what `nerloop.evaluation.report.errors` calls an
-error, with the model taken to be right. Spans are ranked rather than tokens, since people check spans, and one wrong
-token more or less doesn't make a label more suspicious.
+A suspect is a span of the file, a span of the model, or several that overlap: an error in the sense of
+`nerloop.evaluation.report.errors`. Spans are ranked rather than tokens, because people check spans, and one wrong token
+more or less doesn't make a label more suspicious.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from nerloop.tags import split_tag, to_spans
 from nerloop.types import Example, Span
 
 LEAST = 1e-6
-"""Probabilities below are taken as this much, so that one token can't outweigh all others of a span."""
+"""Lower probabilities are raised to this value, so that one token can't outweigh all others of a span."""
 
 
 class Suspects:
     """Collects suspects sentence by sentence; `to_json` ranks them."""
 
     def __init__(self, source: str, *, has_line_per_token: bool = False) -> None:
-        """Take what the model's labels come from, in words, and whether each token has a line of its own."""
+        """Set the source of the model's labels, in words, and whether each token has a line of its own."""
         self._source, self._has_lines = source, has_line_per_token
         self._num_sentences = self._num_spans = 0
         self._found: list[tuple[dict[str, Any], Evidence]] = []
@@ -36,8 +36,8 @@ class Suspects:
         Args:
             example: the sentence
             model: the spans of the model, left to right
-            doubts: the model's probabilities; or, where only these are known, how sure it is of its own spans, and of
-                nothing being where a span of the file is
+            doubts: the model's probabilities; or, if only these are known, its confidences in its own spans, and in no
+                entity being where the file has a span
         """
         file = to_spans(example.tags)
         self._num_sentences += 1
@@ -63,7 +63,7 @@ class Suspects:
             self._found.append((suspect, evidence))
 
     def to_json(self) -> dict[str, Any]:
-        """Return all suspects, the most suspicious first; of equal ones the first in the file."""
+        """Return all suspects, the most suspicious first; equal ones in the order of the file."""
         total, count = np.asarray(self._agreement).reshape(2, -1) if np.ndim(self._agreement) else np.ones((2, 1))
         usual = np.log(np.maximum(np.where(count > 0, total / np.maximum(count, 1), 1.0), LEAST))
         ranked = [{**suspect, "confidence": evidence.confidence(usual)} for suspect, evidence in self._found]
@@ -78,19 +78,19 @@ class Suspects:
 
 
 class Evidence(NamedTuple):
-    """What speaks for the model's spans at one place, and against the file's."""
+    """The evidence for the model's spans and against the file's at one place."""
 
     log_odds: float  # of the model's types against the file's: the mean over the tokens whose types differ
     types: np.ndarray  # (types,) of these tokens: the share to which the model gives a type, minus the file's
 
     @staticmethod
     def of(confidence: float) -> Evidence:
-        """Return the evidence of a model that says how sure it is, from 0 to 1."""
+        """Return the evidence from a model's confidence, from 0 to 1."""
         sure = min(max(confidence, LEAST), 1 - LEAST)
         return Evidence(float(np.log(sure / (1 - sure))), np.zeros(1))
 
     def confidence(self, usual: np.ndarray) -> float:
-        """Return from 0 to 1 how sure the model is, given the log-probability that it usually gives to each type.
+        """Return the model's confidence, from 0 to 1, given the log-probability that it usually gives to each type.
 
         A model that gives a type 0.4 on average where the file has it does not contradict the file when it gives 0.4.
         Source: confident learning (Northcutt, Jiang and Chuang, 2021), which compares probabilities with the mean of
@@ -103,8 +103,8 @@ class Evidence(NamedTuple):
 class Doubts:
     """How much more probable a model finds its own types than those of a file, for a sentence.
 
-    Types rather than labels are compared: that an entity starts one token later changes the type of one token, but the
-    labels of two. So files in another scheme than the model's are judged alike.
+    Types are compared, not labels: if an entity starts one token later, one token has another type, but two tokens have
+    another label. This also makes the result independent of the scheme of the file.
     """
 
     def __init__(self, labels: Sequence[str], probabilities: np.ndarray) -> None:
@@ -115,7 +115,7 @@ class Doubts:
         self._probabilities = probabilities @ of_type  # (tokens, types)
 
     def agreement(self, file: Sequence[Span]) -> np.ndarray:
-        """Return for each type of the file the summed probability of its tokens, and their number: (2, types)."""
+        """Return, for each type in the file, the summed probability over its tokens, and their number: (2, types)."""
         types = self._types(file, 0, len(self._probabilities))
         total, count = np.zeros((2, len(self._ids)))
         np.add.at(total, types, self._probabilities[np.arange(len(types)), types])
@@ -123,9 +123,9 @@ class Doubts:
         return np.stack([total, count])
 
     def evidence(self, file: Sequence[Span], model: Sequence[Span]) -> Evidence:
-        """Return what speaks for spans of the model that overlap, and against those of the file in the same place.
+        """Return the evidence for spans of the model, and against the spans of the file that overlap them.
 
-        Nothing does where no type differs, as of two neighbouring spans of one type that the model takes for one.
+        It is 0 if no token differs in type, as when the model joins two neighbouring spans of one type.
         """
         low = min(span.start for span in (*file, *model))
         high = max(span.end for span in (*file, *model))
