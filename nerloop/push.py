@@ -1,6 +1,6 @@
 """Upload a saved model to the hub, with its card: `python -m nerloop.push --model runs/x/model me/my-model`.
 
-Nothing is sent before this command. Exit codes: 0 done, 2 bad input or a hub that refuses (one line on stderr), 130
+No other command uploads a model. Exit codes: 0 done, 2 bad input or a hub that refuses (one line on stderr), 130
 stopped by Ctrl-C.
 """
 
@@ -76,7 +76,7 @@ def push(arguments: argparse.Namespace) -> None:
 
 
 def _card(folder: Path, arguments: argparse.Namespace) -> ModelCard:
-    """Return the card of a model with what the flags add to its metadata. Raises ModelError or ConfigError."""
+    """Return the card of a model, with the metadata that the flags add. Raises ModelError or ConfigError."""
     from huggingface_hub import ModelCard
 
     try:
@@ -103,7 +103,7 @@ def _card(folder: Path, arguments: argparse.Namespace) -> ModelCard:
 
 @contextlib.contextmanager
 def _told(name: str, endpoint: str) -> Iterator[None]:
-    """Raise ConfigError, in one line, for whatever the hub or the network refuses."""
+    """Turn errors of the hub and the network into a ConfigError of one line."""
     from huggingface_hub import errors
 
     no_network: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library it uses

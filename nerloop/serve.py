@@ -1,7 +1,7 @@
 """Serve a saved model over HTTP: `python -m nerloop.serve --model runs/x/model`. Needs the extra `serve`.
 
-Exit codes: 0 stopped by SIGTERM, 2 bad input (one line on stderr), 130 stopped by Ctrl-C; both stop when the requests
-in flight are answered.
+Exit codes: 0 stopped by SIGTERM, 2 bad input (one line on stderr), 130 stopped by Ctrl-C. After either signal, the
+requests in flight are still answered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMITS = {
     "wait_ms": (0, 2.0, "milliseconds that an idle model waits for more requests to share a batch"),
     "max_waiting_tokens": (1, 500_000, "tokens that may wait; beyond it requests are told to come back (503)"),
 }
-"""Flags by name: the least value, the default, the meaning."""
+"""Flags by name: the lowest value, the default, the meaning."""
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def serve(arguments: argparse.Namespace) -> None:
         wait_ms=arguments.wait_ms,
         max_waiting_tokens=arguments.max_waiting_tokens,
     )
-    with bind(arguments.host, arguments.port) as listener:  # a port that is taken is told before the model is loaded
+    with bind(arguments.host, arguments.port) as listener:  # first, so that a taken port is an error before loading
         import nerloop
         from nerloop.run.logging import release_log, set_up_logging
 

@@ -16,14 +16,14 @@ from nerloop.evaluators import Evaluator, count_examples
 from nerloop.types import Example, Span
 
 ROUNDING = 1e-3
-"""Largest difference between logits of an exact format, relative to the largest logit. Rounding gives about 1e-6."""
+"""Largest allowed difference between logits of an exact format, relative to the largest. Rounding gives about 1e-6."""
 
 MOST = 256
-"""Features whose logits are compared; the entities are those of all sentences."""
+"""Number of features whose logits are compared; the entities of all sentences are compared."""
 
 
 class Tagging(NamedTuple):
-    """A model, and what tags with it."""
+    """A model, and the objects that tag with it."""
 
     predictor: Predictor
     model: Any
@@ -31,28 +31,28 @@ class Tagging(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How an export differs from the original, on the same sentences."""
+    """The differences between an export and the original on the same sentences."""
 
     sentences: int
     tokens: int
-    logit_difference: float  # the largest
+    logit_difference: float  # the largest one
     largest_logit: float  # of the original
-    entities: int  # that the original finds
+    entities: int  # found by the original
     same_entities: int
-    other_entities: int  # that only the export finds
-    confidence_difference: float  # the largest, of entities that both find
+    other_entities: int  # found only by the export
+    confidence_difference: float  # the largest one among entities that both find
     metric: str  # the evaluator's main metric
-    gold: str  # what the metric is measured against: "file", or "original" where the sentences have no gold tags
+    gold: str  # source of the gold tags for the metric: "file", or "original" if the sentences have none
     before: float
     after: float
     loss: float  # how much worse the metric is
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as it is saved in export.json."""
+        """Return the comparison as it is saved in export.json."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return it as it is printed."""
+        """Return the comparison as it is printed."""
         gold = "gold tags" if self.gold == "file" else "the original's entities as gold"
         return [
             f"compared     {self.sentences} sentences, {self.tokens} tokens",
@@ -63,9 +63,9 @@ class Comparison:
         ]
 
     def check(self, *, is_exact: bool, max_loss: float) -> None:
-        """Raise ModelError where the export is not the same model, or loses more than `max_loss`."""
+        """Raise ModelError if an exact export has other logits, or if the metric loses more than `max_loss`."""
         apart = self.logit_difference / self.largest_logit
-        if is_exact and not apart <= ROUNDING:  # so written that NaN is refused
+        if is_exact and not apart <= ROUNDING:  # not `>`, so that NaN is refused
             raise ModelError(
                 f"the exported model computes something else: logits differ by {self.logit_difference:.1e} (the "
                 f"largest is {self.largest_logit:.1e}), expected rounding; nothing is written"
@@ -78,7 +78,7 @@ class Comparison:
 
 
 def generated_sentences() -> list[Example]:
-    """Return sentences of the demo without tags, a single token, and a sentence longer than any window."""
+    """Return sentences of the demo without tags, one sentence of a single token, and one longer than any window."""
     corpus = demo.splits()
     sentences = [replace(example, tags=()) for name in ("validation", "test") for example in corpus[name]]
     long = tuple(token for example in sentences[:100] for token in example.tokens)
@@ -86,7 +86,7 @@ def generated_sentences() -> list[Example]:
 
 
 def compare(original: Tagging, exported: Tagging, examples: Sequence[Example], evaluator: Evaluator) -> Comparison:
-    """Return how the exported model differs from the original on these sentences."""
+    """Return the differences between the exported model and the original on these sentences."""
     apart, largest = logit_difference(original, exported, examples)
     predicted = [_predict(tagging, examples) for tagging in (original, exported)]
     main = original.predictor.main_decoding

@@ -1,4 +1,4 @@
-"""Export a saved model: write the graph, what nerloop tags with beside it, and how much it differs."""
+"""Export a saved model: write the graph, the files that nerloop needs to tag with it, and the comparison."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def export(
     max_loss: float = 0.01,
     plugins: Mapping[str, str | None] | None = None,
 ) -> Comparison:
-    """Write a saved model in another format into the new folder `out`; return how it differs from the original.
+    """Write a saved model in another format into the new folder `out`; return its comparison with the original.
 
     Args:
         folder: a model that nerloop saved
@@ -63,7 +63,7 @@ def export(
     if original.is_exported:
         raise ModelError(f"--model {folder}: is an export to {original.backend}, expected the trained model")
     examples = read_examples(check, original.read_options) if check else generated_sentences()
-    original = replace(original, precision="no")  # what is exported are the float32 weights
+    original = replace(original, precision="no")  # the export has the float32 weights
     with write_errors(out), replacing(Path(out)) as beside:
         beside.mkdir(parents=True)
         _write(folder, original, FORMATS[to], beside)
@@ -107,7 +107,7 @@ def _write(folder: str, original: SavedModel, chosen: Format, beside: Path) -> N
 def _compare(
     folder: str, original: SavedModel, chosen: Format, beside: Path, examples: Sequence[Example]
 ) -> Comparison:
-    """Return how the export in `beside` differs from the model in `folder`, each as nerloop reads it."""
+    """Return the comparison of the export in `beside` with the model in `folder`, each as nerloop reads it."""
     one_process = SingleProcess.on_cpu()
     predictor, model, evaluator = load_predictor(folder, original, one_process, "no")
     saved = replace(original, backend=chosen.backend)

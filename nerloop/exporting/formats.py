@@ -1,4 +1,4 @@
-"""Write the graph of a model: ONNX by transformers' exporter, and from it int8, OpenVINO and TensorFlow."""
+"""Write the graph of a model: ONNX by transformers' exporter, and from ONNX the other formats."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from nerloop.model.runtimes import ONNX_FILE, OPENVINO_FILE
 class Format:
     """One value of `--to`."""
 
-    backend: str  # as nerloop.json names it
-    packages: tuple[str, ...]  # what has to be installed
+    backend: str  # its name in nerloop.json
+    packages: tuple[str, ...]  # that have to be installed
     write: Callable[[Path, Path], None]  # from the ONNX file, into the folder of the export
-    is_exact: bool  # whether its logits are the original's but for rounding
+    is_exact: bool  # whether its logits equal the original's except for rounding
 
 
 def check_installed(name: str) -> None:
-    """Raise ConfigError where a package that a format needs is missing."""
+    """Raise ConfigError if a package that a format needs is missing."""
     if name not in FORMATS:
         raise ConfigError(
             f"--to {name}: found no converter that is exact at any length with torch 2.13 (nerloop/exporting/README.md "
@@ -42,13 +42,13 @@ def check_installed(name: str) -> None:
 def write_onnx(model: Any, file: Path) -> None:
     """Write a model in evaluation mode as ONNX, for any number of rows and any width. Raises ModelError.
 
-    Weights go to a file beside it, so that models beyond 2 GB can be written.
+    Weights go to a separate file next to it, because an ONNX file can't exceed 2 GB.
     """
     import torch
     from torch.export import Dim
     from transformers.exporters import OnnxConfig, OnnxExporter
 
-    # Two rows of different lengths: the exporter would take sizes of 0 and 1 for constants.
+    # Two rows of different lengths, because the exporter would treat sizes of 0 and 1 as constants.
     mask = torch.ones(2, 12, dtype=torch.long)
     mask[1, 7:] = 0
     inputs = {"input_ids": torch.full((2, 12), 3), "attention_mask": mask}
@@ -69,7 +69,7 @@ def _copy(onnx_file: Path, folder: Path) -> None:
 
 
 def _to_int8(onnx_file: Path, folder: Path) -> None:
-    """Quantize the weights of the matrix products; activations are quantized as they come, without calibration."""
+    """Quantize the weights of the matrix products; activations are quantized dynamically, without calibration."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(onnx_file, folder / ONNX_FILE, weight_type=QuantType.QInt8, per_channel=True)
@@ -92,7 +92,7 @@ def _line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Discard what torch's exporter prints and logs about its progress and about functions that are not used here."""
+    """Discard torch's messages about the progress of the export and about functions that are not used here."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What the pages of nerloop share: one self-contained file of HTML without scripts, fonts or network."""
+"""Write the parts that nerloop's pages share: self-contained HTML files without scripts, fonts or network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import resources
 
 
 def page(title: str, heading: str, sections: Iterable[str], *, style: str = "") -> str:
-    """Return a whole page. `heading` and `sections` are HTML, `title` is plain text of ours, `style` adds CSS."""
+    """Return a whole page. `heading` and `sections` are HTML, `title` is our own plain text, `style` adds CSS."""
     shared = resources.files("nerloop.inspection").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -24,7 +24,7 @@ def section(title: str, body: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table: the first column to the left, the others, numbers, to the right. Cells are HTML."""
+    """Return a table: the first column is left-aligned; the others, numbers, right-aligned. Cells are HTML."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(f"<{tag}{'' if i == 0 else ' class=n'}>{cell}</{tag}>" for i, cell in enumerate(cells))

@@ -17,7 +17,7 @@ ONNX_FILE, OPENVINO_FILE = "model.onnx", "openvino_model.xml"
 
 
 def open_exported(folder: str | Path, backend: str, *, threads: int) -> Logits:
-    """Return the exported model in a folder, on the CPU. Raises ModelError where it can't be opened."""
+    """Return the exported model in a folder, on the CPU. Raises ModelError if it can't be opened."""
     file, package, start, _ = RUNTIMES[backend]
     path = Path(folder, file)
     if not path.is_file():
@@ -37,8 +37,8 @@ def _start_onnx(path: str, threads: int) -> Logits:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads  # its own default counts the cores of the machine, not of the process
-    options.log_severity_level = 3  # errors, which are raised as well
+    options.intra_op_num_threads = threads  # the default counts the cores of the machine, not of the process
+    options.log_severity_level = 3  # only errors, which are also raised
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
 
@@ -54,7 +54,7 @@ def _start_openvino(path: str, threads: int) -> Logits:
 
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",  # by default it computes in bf16 where the CPU can
+        "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 if the CPU supports it
     }
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     names = [port.get_any_name() for port in compiled.inputs]
@@ -62,18 +62,18 @@ def _start_openvino(path: str, threads: int) -> Logits:
 
     def logits(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         found: np.ndarray = request.infer({name: inputs[name] for name in names})[0]
-        return found.copy()  # the next call writes to the same memory
+        return found.copy()  # the next call overwrites this memory
 
     return logits
 
 
 class Runtime(NamedTuple):
-    """How a kind of export is used."""
+    """How to open and run one kind of export."""
 
     file: str  # in its folder
     package: str  # that opens it
     start: Callable[[str, int], Logits]  # takes the path and the number of threads
-    max_subwords: int  # of a forward
+    max_subwords: int  # per forward
 
 
 # Rows of 1,024 subwords stay in the CPU's cache. int8: a single row, since activations are quantized with one scale
@@ -83,4 +83,4 @@ RUNTIMES: Mapping[str, Runtime] = {
     "onnx-int8": Runtime(ONNX_FILE, "onnxruntime", _start_onnx, 1),
     "openvino": Runtime(OPENVINO_FILE, "openvino", _start_openvino, 1024),
 }
-"""By backend, as nerloop.json names it."""
+"""The runtimes by backend, as nerloop.json names it."""

@@ -13,10 +13,10 @@ class Distill:
 
     With p the teacher's probabilities of a subword's labels, and s those of the model, both at temperature T, a subword
     costs weight * T^2 * KL(p || s) + (1 - weight) * cross entropy. A subword without a label, as in `data.unlabelled`,
-    costs T^2 * KL(p || s), one without a target its cross entropy. T^2 keeps the gradient's size, which falls with its
-    inverse. Every subword that has a label or a target counts 1 in the mean over a step.
+    costs T^2 * KL(p || s), one without a target its cross entropy. The gradient of KL shrinks as 1 / T^2, which the
+    factor T^2 compensates. Every subword that has a label or a target counts 1 in the mean over a step.
 
-    Several teachers are one: the mean of their probabilities, before the temperature is applied.
+    With several teachers, p is the mean of their probabilities, to which the temperature is then applied.
 
     Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network (2015). They minimise the cross
     entropy with p; KL has the same gradient, and is 0 where the model agrees with the teacher.
@@ -36,7 +36,7 @@ class Distill:
             labels: the label names by id
             teacher: folder of a saved model, or a list of several
             temperature: above 1, small probabilities of the teacher count more
-            weight: share of the teacher on sentences with labels, from 0 to 1; the labels have the rest
+            weight: weight of the teacher on sentences with labels, from 0 to 1; the labels have the rest
         """
         self.teachers = [teacher] if isinstance(teacher, str) else list(teacher or [])
         if not self.teachers or not all(isinstance(folder, str) and folder for folder in self.teachers):
@@ -66,7 +66,7 @@ class Distill:
         targets = batch.targets.flatten(0, 1).to(logits.dtype)
         has_target = targets.sum(-1) > 0
         if temperature != 1:
-            # Relative to the largest, since a power of small numbers could be 0 for all labels.
+            # Relative to the largest one, because otherwise all powers could underflow to 0.
             targets = (targets / targets.amax(-1, keepdim=True).where(has_target[:, None], 1)) ** (1 / temperature)
             targets = targets / targets.sum(-1, keepdim=True).where(has_target[:, None], 1)
         scores = (logits / temperature).log_softmax(-1)

@@ -1,7 +1,7 @@
-"""Record what a training saw of each token in each epoch: its loss, its margin, and the label that came closest.
+"""Record the loss and margin of each token in each epoch of a training, and the most probable other label.
 
-The run's folder gets `tokens/epoch-<n>.safetensors`, which numpy and torch read without pickle. `nerloop.evaluate
---suspects --run` finds wrong labels in it.
+The records are `tokens/epoch-<n>.safetensors` in the run's folder, which numpy and torch read without pickle.
+`nerloop.evaluate --suspects --run` uses them to find wrong labels.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ KINDS = {"loss": np.float16, "margin": np.float16, "rival": np.int16}
 
 @dataclass(frozen=True, eq=False)
 class TokenRecord:
-    """What one epoch saw of the tokens of the training split, in the order of its sentences; each is (tokens,).
+    """The values of one epoch for the tokens of the training split, in the order of its sentences; each is (tokens,).
 
-    The values are those of the forward that trained on the token, so with dropout. A token of several subwords has
-    those of the subword that decides it.
+    The values come from the forward that trained on the token, so dropout is on. A token of several subwords has the
+    values of the subword that decides it.
     """
 
     labels: Sequence[str]  # the label names by id
     loss: np.ndarray  # float16: minus the log-probability of the token's label; NaN for a token that was not trained on
     margin: np.ndarray  # float16: its log-probability minus the highest one of another label
-    rival: np.ndarray  # int16: the id of that other label, -1 where not trained on
+    rival: np.ndarray  # int16: the id of that other label, -1 for a token that was not trained on
 
     @staticmethod
     def empty(labels: Sequence[str], num_tokens: int) -> TokenRecord:
-        """Return a record of no token yet."""
+        """Return a record without values."""
         nothing = np.full(num_tokens, np.nan, dtype=np.float16)
         return TokenRecord(labels, nothing, nothing.copy(), np.full(num_tokens, -1, dtype=np.int16))
 
     @staticmethod
     def read(path: Path, num_tokens: int | None = None) -> TokenRecord:
-        """Return what `write` wrote. Raises DataError where the file is another one, or of other tokens."""
+        """Return the record that `write` wrote. Raises DataError for another kind of file, or one of other tokens."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -66,7 +66,7 @@ class TokenRecord:
         return TokenRecord(labels, **values)
 
     def write(self, path: Path) -> None:
-        """Write a file, whole or not at all."""
+        """Write the record atomically."""
         from safetensors.numpy import save
 
         path.parent.mkdir(exist_ok=True)
@@ -88,21 +88,21 @@ def read_records(run: Path, num_tokens: int) -> list[TokenRecord]:
 
 
 class TokenRecorder:
-    """Collects the values of one epoch on the device, without waiting for it, and writes them when it is told to.
+    """Collects the values of one epoch on the device, without synchronising, until `write` saves them.
 
-    Each token is trained on once in an epoch, and a resumed run repeats exactly the steps after its checkpoint. So a
-    record that is at least as new as the checkpoint is completed by the resumed run, whichever tokens it already has.
+    Each token is trained on once per epoch, and a resumed run repeats exactly the steps after its checkpoint. So the
+    resumed run completes any record that is at least as new as the checkpoint, whichever tokens the record has.
     """
 
     def __init__(self, accelerator: Any, labels: Sequence[str], lengths: np.ndarray) -> None:
-        """Take the label names by id, and the number of tokens of each sentence that has labels."""
+        """Set the label names by id, and the number of tokens of each sentence that has labels."""
         self._accelerator, self._labels = accelerator, labels
         self._starts = np.concatenate([[0], np.cumsum(lengths)])  # by sentence: the number of its first token
         self._epoch = -1
         self._path = Path()
 
     def begin(self, epoch: int, run: Path) -> None:
-        """Say which epoch the next step belongs to; the record of another one is written. Call it on all processes."""
+        """Set the epoch of the next step; the record of another epoch is written first. Call it on all processes."""
         import torch
 
         if epoch == self._epoch:
@@ -132,7 +132,7 @@ class TokenRecorder:
         self._rival[token] = rival.to(self._rival.dtype)
 
     def write(self) -> None:
-        """Write what all processes have recorded of the epoch. Call it on all processes."""
+        """Write the values that all processes have recorded in the epoch. Call it on all processes."""
         loss = self._loss.cpu().numpy()
         tokens = np.flatnonzero(~np.isnan(loss))
         values = (loss, self._margin.cpu().numpy(), self._rival.cpu().numpy())

@@ -1,7 +1,7 @@
 """Send the figures of a run to trackers besides TensorBoard: MLflow, Weights & Biases, trackio, and others.
 
-accelerate's trackers do the sending. Here is what a training needs besides: a resumed run goes on in the tracker's same
-run, and a tracker that fails never ends a training.
+accelerate's trackers send the figures. This module adds two things: a resumed run continues the same run in the
+tracker, and a tracker that fails never ends a training.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TENSORBOARD = "tensorboard"
 FILE = "trackers.json"
 PROJECT = "nerloop"
 MOST_FAILURES = 3
-"""In a row, after which a tracker is not called again."""
+"""Failures in a row after which a tracker is not called again."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def _begin_trackio(kept: str | None, folder: Path) -> dict[str, Any]:
 
 def _begin_mlflow(kept: str | None, folder: Path) -> dict[str, Any]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow would report its use to its makers
-    # The other processes wait for this one: by default it would try for minutes to reach a server that is down.
+    # The other processes wait for this one. By default, MLflow tries for minutes to reach a server that is down.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return {"experiment_name": PROJECT, "run_name": folder.name, "run_id": kept}
@@ -57,7 +57,7 @@ OTHERS = ("aim", "clearml", "comet_ml", "dvclive", "swanlab")
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise ConfigError for a name of `run.trackers` that accelerate does not have, or whose package is missing."""
+    """Raise ConfigError for a tracker in `run.trackers` that accelerate does not have, or whose package is missing."""
     known = [TENSORBOARD, *sorted([*RESUMABLE, *OTHERS])]
     for name in names:
         if name not in known:
@@ -85,7 +85,7 @@ class Trackers:
             self._write()
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Send figures of a step. What was sent before the run was resumed is not sent again: it is the same."""
+        """Send figures of a step. Figures sent before the run was resumed are not sent again: they are the same."""
         if not self._open:
             return
         values = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in scalars.items()}  # what MLflow accepts
@@ -126,7 +126,7 @@ class Trackers:
 
     @contextlib.contextmanager
     def _guarded(self, name: str) -> Iterator[None]:
-        """Turn any error of a tracker into a warning: a network that is down must not end a training."""
+        """Turn any error of a tracker into a warning, because a network that is down must not end a training."""
         try:
             yield
             self._failures[name] = 0

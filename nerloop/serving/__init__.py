@@ -1,1 +1,1 @@
-"""An HTTP service around a tagger: `queue` batches, `guard` limits, `app` has the routes, `server` runs it."""
+"""An HTTP service for a tagger: `queue` forms batches, `guard` has the limits, `app` the routes, `server` runs it."""

@@ -1,4 +1,4 @@
-"""The routes of the service, as an ASGI application around a tagger."""
+"""The routes of the service, as an ASGI application that uses a tagger."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ from nerloop.serving.queue import BatchQueue, Entity, QueueFull
 from nerloop.types import Example
 
 SHORT = 5_000
-"""Characters that are cut into sentences at once; more are cut in a thread, so that other requests go on."""
+"""Texts up to this many characters are cut into sentences directly; longer ones in a thread, so as not to block other
+requests."""
 MOST_OF_NAME = 200
-"""Characters of an error that may quote the request."""
+"""Most characters of the request that an error may quote."""
 
 
 class Tagger(Protocol):
-    """What the service needs of a tagger; `nerloop.load` returns one."""
+    """The methods of a tagger that the service uses; `nerloop.load` returns a tagger."""
 
     @property
     def types(self) -> Sequence[str]:
@@ -41,14 +42,14 @@ class Tagger(Protocol):
 
     @property
     def curves(self) -> Mapping[str, Curve | None]:
-        """By operating point, what each confidence delivered on validation, if that is known."""
+        """The precision and recall of each confidence on validation, if known, by operating point."""
 
     @property
     def thresholds(self) -> Sequence[float]:
-        """The confidences that the curves speak of."""
+        """The confidences at which the curves have values."""
 
     def parts(self, text: str | Sequence[str], name: str) -> list[list[Example]]:
-        """Return what can be tagged apart from each other."""
+        """Return the parts of a text that can be tagged independently."""
 
     def tag_sentences(self, sentences: Sequence[Example], operating_point: str) -> list[list[Entity]]:
         """Return the entities of each sentence."""
@@ -56,13 +57,13 @@ class Tagger(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for, and how much waits."""
+    """Limits of a request and of the queue."""
 
     max_bytes: int = 1_000_000  # of a body
     seconds: float = 30.0  # from the headers of a request to the end of its answer
-    max_sentence_tokens: int = 5_000  # the model can do nothing else meanwhile
+    max_sentence_tokens: int = 5_000  # a long sentence blocks the model for all others
     batch_tokens: int = 2_048
-    wait_ms: float = 2.0  # an idle model waits for company
+    wait_ms: float = 2.0  # how long an idle model waits for requests to share a batch
     max_waiting_tokens: int = 500_000
 
 
@@ -146,7 +147,7 @@ class Service:
     """The handlers of the routes, and what they share."""
 
     def __init__(self, tagger: Tagger, name: str, limits: Limits) -> None:
-        """Set the tagger, the name of the model that /model tells, and the limits."""
+        """Set the tagger, the name of the model that /model returns, and the limits."""
         self._tagger, self._name, self._limits = tagger, name, limits
         self._names = itertools.count()
         self.metrics = Metrics()
@@ -188,7 +189,7 @@ class Service:
         return JSONResponse({"entities": entities})
 
     def _cut(self, texts: Sequence[str | Sequence[str]]) -> list[list[list[Example]]]:
-        """Return the parts of each text. Raises HTTPException for one that would keep the model for too long."""
+        """Return the parts of each text. Raises HTTPException for one that would block the model for too long."""
         parts = [self._tagger.parts(text, str(next(self._names))) for text in texts]
         most = self._limits.max_sentence_tokens
         for number, of_text in enumerate(parts):
@@ -221,11 +222,11 @@ class Service:
 
 
 def create_app(tagger: Tagger, name: str, limits: Limits | None = None, *, log_requests: bool = False) -> App:
-    """Return the service around a tagger, as an ASGI application. Its lifespan starts and ends the model's thread.
+    """Return the service for a tagger, as an ASGI application. Its lifespan starts and ends the model's thread.
 
     Args:
-        tagger: what tags
-        name: of the model, for people
+        tagger: tags the texts
+        name: of the model, to show to users
         limits: of requests
         log_requests: log a line for each request, without its text
     """
@@ -285,7 +286,7 @@ def _static(text: str, media_type: str) -> Any:
 
 
 async def _result(future: Future[list[list[Entity]]], request: Request) -> list[list[Entity]]:
-    """Return a result of the queue. If the client leaves or the time runs out first, what waits leaves the queue."""
+    """Return a result of the queue. If the client disconnects or the time runs out first, the request is cancelled."""
 
     async def disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -326,7 +327,7 @@ async def _told(request: Request, error: Any) -> Response:
 
 
 async def _invalid(request: Request, error: Any) -> Response:
-    """Return the first thing that is wrong with a body, in one line, without the values that it has."""
+    """Return the first error in a body, in one line, without the values in the body."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
@@ -344,7 +345,7 @@ async def _invalid(request: Request, error: Any) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Return that something of ours went wrong. `Guard` logs it."""
+    """Return an internal server error. `Guard` logs its cause."""
     return Response(
         error_body("the service failed on this request; its log says where"), 500, media_type="application/json"
     )

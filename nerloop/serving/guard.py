@@ -1,4 +1,4 @@
-"""ASGI middleware around the whole service: limits of size and time, one-line errors, metrics, a log without texts."""
+"""ASGI middleware for the whole service: limits of size and time, one-line errors, metrics, a log without texts."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LINGER_SECONDS = 1.0
-"""How long the rest of a refused body is read and thrown away."""
+"""How long the rest of a refused body is read and discarded."""
 NO_ANSWER = 499
-"""The code under which requests are counted whose clients did not wait for an answer (nginx's)."""
+"""The code that counts requests whose client did not wait for the answer (nginx uses the same)."""
 
 
 class _TooLargeError(Exception):
@@ -33,12 +33,12 @@ class _TooLargeError(Exception):
 
 @dataclass
 class _Exchange:
-    """How far a request and its answer have come."""
+    """The state of a request and its answer."""
 
     max_bytes: int
     receive: Receive
     send: Send
-    is_whole: bool = False  # all of the request was read
+    is_whole: bool = False  # whether all of the request was read
     is_too_large: bool = False
     num_bytes: int = 0
     code: int = 0  # of the answer, 0 before it begins
@@ -55,7 +55,7 @@ class _Exchange:
 
     async def watched_send(self, message: Message) -> None:
         if self.is_too_large and not self.code:
-            return  # whatever the application makes of it; the answer is ours
+            return  # the guard answers that the body is too large, so the application's answer is dropped
         if message["type"] == "http.response.start":
             self.code = message["status"]
             if not self.is_whole:
@@ -78,7 +78,7 @@ class _Exchange:
         await self.watched_send({"type": "http.response.body", "body": body})
 
     async def _linger(self) -> None:
-        """Read on for a moment: closing a connection with unread bytes resets it, and the client loses the answer."""
+        """Read on for a moment. Closing a connection with unread bytes resets it, and the client loses the answer."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 while (message := await self.receive())["type"] == "http.request" and message.get("more_body"):
@@ -86,12 +86,12 @@ class _Exchange:
 
 
 class Guard:
-    """An application with limits. `max_bytes` of a body and `seconds` from the headers to the end of the answer."""
+    """An application with limits: `max_bytes` for a body, `seconds` from the headers to the end of the answer."""
 
     def __init__(
         self, app: App, *, max_bytes: int, seconds: float, paths: Collection[str], metrics: Metrics, log_requests: bool
     ) -> None:
-        """Set the application, its limits, and the paths that are told apart in metrics and log."""
+        """Set the application, its limits, and the paths that metrics and log distinguish."""
         self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
         self._paths, self._metrics, self._log_requests = paths, metrics, log_requests
 
@@ -108,7 +108,7 @@ class Guard:
         try:
             await self._answer(scope, exchange, int(headers.get(b"content-length", b"0")))
         except Exception as error:
-            # The message of an error may hold a client's text; its type and its place do not.
+            # The message of an error may contain a client's text; its type and location do not.
             log.error("error: %s %s: %s at %s", scope["method"], path, type(error).__name__, _places(error))
             await exchange.answer(500, "the service failed on this request; its log says where")
         finally:
@@ -144,6 +144,6 @@ def error_body(message: str) -> bytes:
 
 
 def _places(error: BaseException) -> str:
-    """Return where an error was raised, the innermost first."""
+    """Return the code locations of an error, the innermost first."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     return ", ".join(f"{'/'.join(frame.filename.split('/')[-3:])}:{frame.lineno}" for frame in reversed(frames))

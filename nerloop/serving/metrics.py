@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests, their time, and what the model was given."""
+"""Metrics for Prometheus: requests, their time, and the batches of the model."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Metrics:
         self._batch_seconds = Histogram("nerloop_batch_seconds", "Time that a batch took.", buckets=SECONDS, **of)
 
     def watch(self, name: str, meaning: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is asked for when it is read."""
+        """Add a gauge whose value is computed when it is read."""
         Gauge(name, meaning, registry=self._registry).set_function(value)
 
     def add_batch(self, batch: Batch) -> None:
-        """Count what the model was given at once."""
+        """Count a batch."""
         self._sentences.inc(batch.num_sentences)
         self._tokens.inc(batch.num_tokens)
         self._batch.observe(batch.num_sentences)
         self._batch_seconds.observe(batch.seconds)
 
     def add_request(self, path: str, code: int, seconds: float) -> None:
-        """Count a request that was answered; `path` is a route, since a path may hold a client's text."""
+        """Count a request that was answered; `path` is a route, because a raw path may contain a client's text."""
         self.requests.labels(path, code).inc()
         self.latency.labels(path).observe(seconds)
 

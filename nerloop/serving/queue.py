@@ -1,4 +1,4 @@
-"""Tag the parts of many requests together: one thread owns the model and takes what fits into a batch."""
+"""Tag the parts of several requests together: one thread runs the model and takes parts that fit into a batch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nerloop.types import Example
 
 Entity = dict[str, Any]
 Tag = Callable[[Sequence[Example], str], list[list[Entity]]]
-"""Sentences and an operating point -> the entities of each sentence, as `Tagger.tag_sentences` does."""
+"""Takes sentences and an operating point; returns the entities of each sentence, as `Tagger.tag_sentences` does."""
 
 
 class QueueFull(Exception):  # noqa: N818 (nobody's mistake)
-    """More waits than the queue takes; the request can be sent again later."""
+    """The queue has no room for the request; it can be sent again later."""
 
 
 class Batch(NamedTuple):
-    """What the model was given at once, for the metrics."""
+    """The figures of one batch, for the metrics."""
 
     num_sentences: int
     num_tokens: int
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 @dataclass(eq=False)
 class _Job:
-    """A request: its parts become entities one batch after the other."""
+    """A request, whose parts may be tagged in different batches."""
 
     operating_point: str
     found: list[list[Entity]]  # by part
@@ -51,27 +51,27 @@ class _Part:
 
 
 _Entry = tuple[int, int, _Part]
-"""The place of a part in line, a number that makes entries comparable, and the part."""
+"""The clock value that orders a part in the queue, a number that breaks ties, and the part."""
 
 
 class BatchQueue:
-    """Parts of requests wait here for the thread that owns the model. All methods may be called from any thread.
+    """Parts of requests wait here for the thread that runs the model. All methods may be called from any thread.
 
-    The order is fair by tokens (self-clocked fair queueing, Golestani, 1994): each request has a clock of its own that
-    counts its tokens from where the line stood when it came, and the smallest clock is next. A short request overtakes
-    the rest of a long one, and none waits for ever.
+    The order is fair by tokens (self-clocked fair queueing, Golestani, 1994). Each request has its own clock, which
+    starts at the queue's clock when the request comes and counts its tokens. The part with the smallest clock is next.
+    A short request overtakes the rest of a long one, and no request waits forever.
     """
 
     def __init__(
         self, tag: Tag, *, batch_tokens: int, wait_seconds: float, most_tokens: int, on_batch: Callable[[Batch], None]
     ) -> None:
-        """Set what tags, and the limits.
+        """Set the tagging function and the limits.
 
         Args:
-            tag: called by one thread alone
-            batch_tokens: tokens of a batch; a longer part is a batch of its own
+            tag: called from one thread only
+            batch_tokens: most tokens of a batch; a longer part is a batch of its own
             wait_seconds: how long an idle model waits for requests that can share a batch
-            most_tokens: tokens that may wait
+            most_tokens: most tokens that may wait
             on_batch: called after each batch
         """
         self._tag, self._on_batch = tag, on_batch
@@ -80,16 +80,16 @@ class BatchQueue:
         self._line: list[_Entry] = []
         self._numbers = itertools.count()
         self._clock = 0  # of the last part that was taken
-        self._num_tokens = 0  # in line
+        self._num_tokens = 0  # in the queue
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="nerloop-model", daemon=True)
 
     def start(self) -> None:
-        """Start the thread that owns the model."""
+        """Start the thread that runs the model."""
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more requests, tag those in line, and end the thread."""
+        """Take no more requests, tag those in the queue, and end the thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -98,22 +98,22 @@ class BatchQueue:
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a thread that tags."""
+        """Whether the thread that runs the model is alive."""
         return self._thread.is_alive()
 
     @property
     def num_sentences(self) -> int:
-        """The sentences in line."""
+        """The number of sentences in the queue."""
         with self._changed:
             return sum(len(part.sentences) for _, _, part in self._line)
 
     @property
     def num_tokens(self) -> int:
-        """The tokens in line."""
+        """The number of tokens in the queue."""
         return self._num_tokens
 
     def submit(self, parts: Sequence[Sequence[Example]], operating_point: str) -> Future[list[list[Entity]]]:
-        """Return the entities of each part, later. Cancel the future, and what waits of it leaves the line.
+        """Return a future of the entities of each part. If it is cancelled, its waiting parts leave the queue.
 
         Raises QueueFull.
         """
@@ -124,7 +124,7 @@ class BatchQueue:
             job.future.set_result([])
             return job.future
         with self._changed:
-            # A request that is longer than the line is still taken when nothing waits: other limits decide about it.
+            # An empty queue takes a request of any length; other limits bound its size.
             if self._is_closed or (self._num_tokens and self._num_tokens + num_tokens > self._most_tokens):
                 raise QueueFull
             clock = self._clock
@@ -150,12 +150,12 @@ class BatchQueue:
                 self._tag_parts(list(of_point))
 
     def _next_batch(self) -> list[_Part] | None:
-        """Return the parts that come next, none if all were cancelled meanwhile; None at the end."""
+        """Return the next parts, [] if all were cancelled meanwhile; None after the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._line or self._is_closed)
             if not self._line:
                 return None
-            # Clients that were answered together ask again within moments of each other.
+            # Clients that were answered together send their next requests at nearly the same time.
             self._changed.wait_for(
                 lambda: self._num_tokens >= self._batch_tokens or self._is_closed, self._wait_seconds
             )
@@ -169,7 +169,7 @@ class BatchQueue:
             return batch
 
     def _tag_parts(self, parts: Sequence[_Part]) -> None:
-        """Tag parts of one operating point at once. If that fails, tag each request by itself: only one may be bad."""
+        """Tag parts of one operating point at once. If that fails, tag each request separately: only one may be bad."""
         sentences = [sentence for part in parts for sentence in part.sentences]
         start = time.perf_counter()
         try:

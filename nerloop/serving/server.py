@@ -1,4 +1,4 @@
-"""Run the service: one listening socket, one process, an orderly end."""
+"""Run the service with one listening socket in one process, until an orderly shutdown."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nerloop.serving.guard import LINGER_SECONDS, App
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 1000
-"""More are refused at once (503)."""
+"""Most open connections; more are refused at once (503)."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket with an address, which does not listen yet. Raises ConfigError."""
+    """Return a socket that is bound to an address and does not listen yet. Raises ConfigError."""
     listener = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -41,11 +41,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def run(app: App, listener: socket.socket, *, seconds: float) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; then take no more, and answer those in flight."""
+    """Answer requests until SIGTERM or Ctrl-C; then take no more and answer the ones in flight."""
     config = uvicorn.Config(
         app,
         lifespan="on",
-        access_log=False,  # its lines have whole URLs
+        access_log=False,  # its lines would have whole URLs
         log_config=None,
         log_level="error",
         server_header=False,
@@ -57,19 +57,19 @@ def run(app: App, listener: socket.socket, *, seconds: float) -> None:
     if not ipaddress.ip_address(host).is_loopback:
         log.warning("warning: %s can be reached from other machines, and there is no login", host)
     server: Any = _Server(config, f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    # uvicorn sends itself the signal again when it has ended; for SIGTERM that is an orderly end.
+    # uvicorn raises the signal again after its shutdown; for SIGTERM that is an orderly end.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
-    """uvicorn's server, which says where it listens once it does."""
+    """uvicorn's server, which logs its address once it listens."""
 
     def __init__(self, config: Any, url: str) -> None:
         super().__init__(config)
         self._url = url
 
     async def startup(self, sockets: Any = None) -> None:
-        """Listen, then say so."""
+        """Listen, then log the address."""
         await super().startup(sockets=sockets)
         log.info("%s: the page; POST /tag; Ctrl-C stops", self._url)

@@ -1,4 +1,4 @@
-"""Teachers: saved models whose probabilities for the training sentences a new model learns."""
+"""Ask teachers, saved models, for the probabilities of the training sentences, which a new model learns."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ SCORED_BY = (
     "evaluation/predictor.py",
     "training/teachers.py",
 )
-"""The code that decides what a teacher says."""
+"""The code that affects a teacher's probabilities."""
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """What is learned besides the labels: how many teachers were asked, and about how many unlabelled sentences."""
+    """The teachers of a training, and the unlabelled sentences that they were asked about."""
 
     num_teachers: int
     num_unlabelled: int
@@ -51,12 +51,12 @@ class Distillation:
     fingerprints: Mapping[str, str]  # of the teachers, and of the unlabelled sentences
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what results.json tells of it."""
+        """Return the values for results.json."""
         return {"teachers": self.num_teachers, "unlabelled_sentences": self.num_unlabelled}
 
 
 def check_targets(config: Config, objective: Objective, alignment: Alignment) -> None:
-    """Raise an error if unlabelled text has no teacher, or the alignment can't place what a teacher says."""
+    """Raise an error if unlabelled text has no teacher, or the alignment can't spread a teacher's probabilities."""
     has_teachers = bool(getattr(objective, "teachers", ()))
     if config.data.unlabelled and not has_teachers:
         raise ConfigError(
@@ -78,7 +78,7 @@ def add_targets(
     accelerator: Accelerator,
     cache: Cache,
 ) -> tuple[Sequence[Feature], Distillation | None]:
-    """Return the training features with what the objective's teachers say, if it has any, and what that was.
+    """Return the training features with the probabilities of the objective's teachers, if any, and what was learned.
 
     On each machine one process asks the teachers; the others map its cache.
     """
@@ -104,7 +104,7 @@ class Teacher:
 
     folder: str
     saved: SavedModel
-    order: list[int]  # of its labels, the place of each label of the training
+    order: list[int]  # for each label of the training, its index among the teacher's labels
     digest: str  # of its files
 
     @staticmethod
@@ -128,8 +128,8 @@ class Teacher:
     def probabilities(self, examples: Sequence[Example], device: Any) -> Iterator[np.ndarray]:
         """Yield the probabilities of the tags of each sentence's tokens, (tokens, labels), in the training's order.
 
-        They are the model's own: what decoding adds, such as learned transitions, does not count. A sentence of any
-        length has all its tokens. A token without subwords gets zeros.
+        They are the model's own, without what decoding adds, such as learned transitions. A sentence of any length has
+        all its tokens. A token without subwords gets zeros.
         """
         precision = precision_here(self.saved.precision, device)
         predictor, model, _ = load_predictor(
@@ -141,7 +141,7 @@ class Teacher:
             for scores in predictor.scores(model, split):
                 found.update(scores)
             for i in range(len(chunk)):
-                is_decided = (found[i] != 0).any(axis=1)  # `join` leaves zeros, which no log-probabilities are
+                is_decided = (found[i] != 0).any(axis=1)  # `join` leaves all zeros, which can't be log-probabilities
                 yield softmax(found[i].astype(np.float64))[:, self.order] * np.reshape(is_decided, (-1, 1))
 
 
