@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from nerloop import demo
 from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
@@ -35,6 +36,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # The same examples in each run, so that a failure is somebody's change; nothing is left in the working tree.
 settings.register_profile("nerloop", derandomize=True, database=None, deadline=None)
 settings.load_profile("nerloop")
+if hasattr(providers, "_get_local_constants"):
+    # It would also draw constants of the modules that are loaded, so the examples would differ with the tests before.
+    providers._get_local_constants = providers.Constants  # type: ignore[attr-defined]
 
 
 MAX_WORKERS = 8  # each takes about 0.5 GB of memory and some seconds of imports

@@ -84,7 +84,7 @@ def test_every_token_is_decided_once_and_scored(feed, share, tokenizers, tokens)
     outcomes = feed(COUNTS["sentences"], st.tuples(st.lists(sentences, max_size=3), options), one)
     for kind in tokenizers:
         for name in ALIGNMENTS:
-            least = 5 if share == 1 else 0  # Hypothesis also draws constants of the modules that happen to be loaded
+            least = 20 if share == 1 else 0
             assert outcomes[f"{kind}, {name}"] > least
             assert outcomes[f"{kind}, {name}, windows"] > least
 
@@ -110,7 +110,7 @@ def test_options_are_used_or_refused(feed, attempt, wordpiece):
 
     numbers = st.sampled_from((-(10**30), -1, 0, 1, 2, 3, 4, 511, 512, 513, 10**30)) | st.integers(-5, 600)
     outcomes = feed(COUNTS["options"], st.tuples(numbers, numbers), one)
-    assert min(outcomes[True], outcomes[False]) > 5
+    assert min(outcomes[True], outcomes[False]) > 20
 
 
 @pytest.mark.timeout(60)
