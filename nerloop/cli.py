@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS, ReadOptions
 from nerloop.decoding.operating_points import DEFAULT, POINTS
-from nerloop.errors import STOPPED, Interrupted, NerloopError
+from nerloop.errors import STOPPED, ConfigError, Interrupted, NerloopError
 
 
 def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = False) -> None:
@@ -38,6 +38,9 @@ def read_options(arguments: argparse.Namespace, saved: ReadOptions, *, for_predi
     return ReadOptions(**{**given, **kept}, for_prediction=for_prediction)
 
 
+OPERATING_FLAGS = ("min_confidence", "target_precision", "target_recall", "per_type", "operating_point")
+
+
 def add_operating_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose which spans are found and kept; see `nerloop.evaluation.operating`."""
     parser.add_argument("--operating_point", default=DEFAULT, choices=(DEFAULT, *POINTS), help="precision: find fewer "
@@ -47,6 +50,15 @@ def add_operating_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--target_{target}", type=float, metavar="X", help="keep only spans with the confidence "
                             f"that reached this {target} on the validation split of the training")  # fmt: skip
     parser.add_argument("--per_type", action="store_true", help="for a target: a threshold for each type")
+
+
+def refuse_flags(
+    arguments: argparse.Namespace, flags: Sequence[str], beside: str, reason: str = "which has no use for it"
+) -> None:
+    """Raise ConfigError for the first of these flags that is given, since it would do nothing beside `beside`."""
+    for flag in flags:
+        if getattr(arguments, flag) not in (None, False, [], DEFAULT):
+            raise ConfigError(f"--{flag}: found with {beside}, {reason}")
 
 
 def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:

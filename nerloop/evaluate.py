@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from nerloop import cli
 from nerloop.data import ReadOptions, read_files
-from nerloop.decoding.operating_points import DEFAULT
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.source import Source
 from nerloop.evaluators import Counts
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from nerloop.evaluation.predictor import Predictor
     from nerloop.evaluation.report.breakdown import TrainingNames
     from nerloop.evaluation.suspects.suspects import Suspects
-
-OPERATING = ("min_confidence", "target_precision", "target_recall", "per_type", "operating_point")
 
 log = logging.getLogger("nerloop.evaluate")  # not __name__: this file is run as __main__
 
@@ -91,7 +88,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if is_of_file == (arguments.model is not None) or is_of_file == bool(arguments.files):
         raise ConfigError("expected --model and annotated files, or --predictions alone")
     if is_of_file:
-        _refuse(arguments, (*OPERATING, *KINDS), "--predictions")
+        cli.refuse_flags(arguments, (*cli.OPERATING_FLAGS, *KINDS), "--predictions")
     inputs = [arguments.predictions] if is_of_file else [*arguments.files]
     _check_outputs(arguments, [*inputs, *arguments.train])
     found = _of_predictions(arguments) if is_of_file else _of_model(arguments)
@@ -114,9 +111,9 @@ def _suspects(arguments: argparse.Namespace) -> None:
     from nerloop.evaluation.suspects.review import tasks
     from nerloop.inspection.parts import is_line_per_token
 
-    _refuse(arguments, ("train", *OPERATING), "--suspects")
+    cli.refuse_flags(arguments, ("train", *cli.OPERATING_FLAGS), "--suspects")
     if arguments.model is None:
-        _refuse(arguments, KINDS, "--suspects without --model")
+        cli.refuse_flags(arguments, KINDS, "--suspects without --model")
     number = arguments.suspects
     if number < 1:
         raise ConfigError(f"--suspects: found {number}, expected 1 or more")
@@ -149,13 +146,6 @@ def _suspects(arguments: argparse.Namespace) -> None:
         if (target := getattr(arguments, name)) is not None:
             with writing(target) as write_lines:
                 write_lines(lines())
-
-
-def _refuse(arguments: argparse.Namespace, flags: Sequence[str], beside: str) -> None:
-    """Raise ConfigError for a flag that is given although it would do nothing."""
-    for flag in flags:
-        if getattr(arguments, flag) not in (None, False, [], DEFAULT):
-            raise ConfigError(f"--{flag}: found with {beside}, which has no use for it")
 
 
 def _check_outputs(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:

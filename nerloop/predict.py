@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from nerloop import cli
 from nerloop.alignment.document import describe_lone_sentences
-from nerloop.decoding.operating_points import DEFAULT
 from nerloop.errors import ConfigError
 from nerloop.evaluation.source import Source
 from nerloop.evaluators import Counts
@@ -157,11 +156,10 @@ def _check_uncertain(arguments: argparse.Namespace) -> None:
     number, form = arguments.uncertain, arguments.output_format
     if number is not None and not 1 <= number <= MOST_UNCERTAIN:
         raise ConfigError(f"--uncertain: found {number}, expected 1 to {MOST_UNCERTAIN}")
-    asked = ("min_confidence", "target_precision", "target_recall", "per_type", "operating_point")
-    if number is not None and (
-        given := [flag for flag in asked if getattr(arguments, flag) not in (None, False, DEFAULT)]
-    ):
-        raise ConfigError(f"--{given[0]}: found with --uncertain, which looks at what the model itself finds; drop one")
+    if number is not None:
+        cli.refuse_flags(
+            arguments, cli.OPERATING_FLAGS, "--uncertain", "which looks at what the model itself finds; drop one"
+        )
     if number is None and form in ("label_studio", "prodigy"):
         raise ConfigError(
             f"--output_format {form}: expected --uncertain N with it; for all sentences, write jsonl and run "

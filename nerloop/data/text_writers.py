@@ -83,8 +83,8 @@ def task_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 def review_lines(texts: Iterable[tuple[TextRecord, TextRecord, Mapping[str, Any]]]) -> Iterator[str]:
     """Yield the lines of an array of Label Studio tasks for a second look at labels.
 
-    Each text comes with its gold spans, which become its `annotations`, again with predicted ones, its `predictions`,
-    and with what else is to stand in its `data`, to be shown or filtered by.
+    Each item has the text with its gold spans (written as `annotations`), the text with the predicted spans (written as
+    `predictions`), and further fields for `data`, which Label Studio can show and filter by.
     """
     names = dict(_LABELS)
 

@@ -138,6 +138,24 @@ class Lattice:
         return np.asarray(np.where(is_last, logsumexp(inside + self.end), leaving) - totals)
 
 
+class LatticeProbabilities:
+    """The probabilities that a decoding with a lattice has: those of its spans and of label sequences."""
+
+    _lattice: Lattice
+
+    def span_probabilities(
+        self, scores: Sequence[np.ndarray], spans: Sequence[Sequence[Span]], temperature: float = 1.0
+    ) -> list[np.ndarray]:
+        """Return the probabilities of spans; see `Lattice.span_probabilities`."""
+        return self._lattice.span_probabilities(scores, spans, temperature)
+
+    def sequence_logs(
+        self, scores: Sequence[np.ndarray], paths: Sequence[np.ndarray], temperature: float = 1.0
+    ) -> np.ndarray:
+        """Return the log-probabilities of label sequences; see `Lattice.sequence_logs`."""
+        return self._lattice.sequence_logs(scores, paths, temperature)
+
+
 def in_buckets(scores: Sequence[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Yield the sentences that have tokens, in buckets: their indices, scores and lengths, longest first.
 

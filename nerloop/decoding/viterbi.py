@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nerloop.decoding.lattice import Lattice, in_buckets
+from nerloop.decoding.lattice import Lattice, LatticeProbabilities, in_buckets
 from nerloop.errors import PluginError
 from nerloop.tags import OUTSIDE, Scheme, is_legal, split_tag
-from nerloop.types import Span
 
 BIASES = (
     "background_stay", "background_to_start", "end_to_background", "end_to_start", "inside_to_continue", "inside_to_end"
@@ -17,7 +16,7 @@ BIASES = (
 """Kinds of transitions. The border of a sentence counts as background, as "O" does. Names: openai/privacy-filter."""
 
 
-class Viterbi:
+class Viterbi(LatticeProbabilities):
     """The best legal label sequence of each sentence. Legal transitions score 0 unless the objective learned scores.
 
     Of equally good sequences, the one with the lowest id at the last token wins, then at the token before, and so on.
@@ -72,21 +71,6 @@ class Viterbi:
         transitions = np.where(outside[:, None], after_background, after_span)
         before_border = np.where(outside, kinds["background_stay"], kinds["end_to_background"])
         self._biases = transitions, after_background, before_border
-
-    def span_probabilities(
-        self, scores: Sequence[np.ndarray], spans: Sequence[Sequence[Span]], temperature: float = 1.0
-    ) -> list[np.ndarray]:
-        """Return the probabilities of spans under the model, the learned scores and the legal transitions.
-
-        See `Lattice.span_probabilities`.
-        """
-        return self._lattice.span_probabilities(scores, spans, temperature)
-
-    def sequence_logs(
-        self, scores: Sequence[np.ndarray], paths: Sequence[np.ndarray], temperature: float = 1.0
-    ) -> np.ndarray:
-        """Return the log-probabilities of label sequences; see `Lattice.sequence_logs`."""
-        return self._lattice.sequence_logs(scores, paths, temperature)
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the label ids, (tokens,) a sentence."""

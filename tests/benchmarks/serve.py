@@ -1,4 +1,4 @@
-"""How fast is `nerloop.serve`, and does it lose requests? Against transformers' `pipeline` behind the same service.
+"""Measure the speed of `nerloop.serve` against transformers' `pipeline` in the same service, and count lost requests.
 
 Both sides are the application of `nerloop.serve` in a process of its own; only the tagger differs. Each client sends
 one sentence a request over a connection that stays open, and the next when it has the answer. The sides run in turn. In

@@ -1,4 +1,4 @@
-"""nerloop.push, against a server on this machine that stands in for the hub."""
+"""nerloop.push uploads to a local server that answers like the hub."""
 
 import base64
 import json

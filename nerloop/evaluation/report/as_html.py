@@ -297,7 +297,7 @@ def item(
 
 
 def _marked(sentence: dict[str, Any], side: str, hits: Sequence[int], low: int, high: int, hues: dict[str, int]) -> str:
-    """Return tokens `low` to `high` with the spans of one side marked; those of the error, `hits`, stand out."""
+    """Return tokens `low` to `high` with the spans of one side marked. The spans in `hits` are the error's own."""
     tokens = sentence["tokens"]
     parts, at = ["…"] if low else [], low
     for i, span in enumerate(sentence[side]):
