@@ -57,8 +57,10 @@ _JOINT = rf"""(?:
 )"""
 _TOKEN = regex.compile(
     rf"""(?V1)(?x:
+      # Most words. The rest would find the same, but takes twice as long.
+      [A-Za-z]++(?=[ ])
       # Letters with full stops, the last one included: U.S., Ph.D.
-      (?:{_LETTER}{_MARKS}){{1,2}}+(?:[.](?:{_LETTER}{_MARKS}){{1,2}}+)++[.](?!{_UNIT})
+    | (?:{_LETTER}{_MARKS}){{1,2}}+(?:[.](?:{_LETTER}{_MARKS}){{1,2}}+)++[.](?!{_UNIT})
       # The part before an apostrophe and a name (l'Italie, dell'Europa) ...
     | (?:[LDld]|{_SMALL}|\p{{Lu}}{_MARKS}{_SMALL}){_APOSTROPHE}(?=\p{{Lu}})
       # ... and a name before an apostrophe, and what follows it (Obama's, Ankara'da).

@@ -31,23 +31,15 @@ static inline float normal_cdf(float x, float *density)
     return x < 0.0f ? upper_tail : 1.0f - upper_tail;
 }
 
-/* y = GELU(x) = x * cdf(x). slope (may be null) gets the derivative, cdf(x) + x * density(x): the backward multiplies
- * by it, which is cheaper than computing both exponentials again. */
+/* y = GELU(x) = x * cdf(x), and slope, its derivative: cdf(x) + x * density(x). The backward multiplies by it, which is
+ * cheaper than computing both exponentials again. */
 void gelu(const T *restrict x, T *restrict y, T *restrict slope, int64_t n, int64_t threads)
 {
-    if (slope) {
 #pragma omp parallel for simd num_threads(threads)
-        for (int64_t i = 0; i < n; i++) {
-            float value = load(x[i]), density, cdf = normal_cdf(value, &density);
-            y[i] = store(value * cdf);
-            slope[i] = store(cdf + value * density);
-        }
-    } else {
-#pragma omp parallel for simd num_threads(threads)
-        for (int64_t i = 0; i < n; i++) {
-            float value = load(x[i]), density;
-            y[i] = store(value * normal_cdf(value, &density));
-        }
+    for (int64_t i = 0; i < n; i++) {
+        float value = load(x[i]), density, cdf = normal_cdf(value, &density);
+        y[i] = store(value * cdf);
+        slope[i] = store(cdf + value * density);
     }
 }
 

@@ -46,11 +46,15 @@ typedef struct {
 static void load_rows(float *restrict out, Heads x, int64_t head, int64_t first, int64_t n, int64_t width, float factor)
 {
     int64_t row = round_up(width, LANES);
-    for (int64_t i = 0; i < round_up(n, LANES); i++) {
+    for (int64_t i = 0; i < n; i++) {
         const T *in = x.data + head * x.head_stride + (first + i) * x.subword_stride;
-        for (int64_t c = 0; c < row; c++)
-            out[i * row + c] = i < n && c < width ? load(in[c]) * factor : 0.0f;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++)
+            out[i * row + c] = load(in[c]) * factor;
+        for (int64_t c = width; c < row; c++)
+            out[i * row + c] = 0.0f;
     }
+    memset(out + n * row, 0, (round_up(n, LANES) - n) * row * sizeof(float));
 }
 /* The reverse: copy n rows, times factor, back into a head. */
 static void store_rows(Heads x, const float *restrict in, int64_t head, int64_t first, int64_t n, int64_t width,

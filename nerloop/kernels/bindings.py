@@ -100,10 +100,9 @@ def dropout(x: Tensor, spec: DropoutSpec) -> Tensor:
     return y
 
 
-def gelu(x: Tensor, *, with_slope: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the exact GELU of x (Hendrycks and Gimpel, 2016) and, if asked for, its derivative."""
-    x, y = x.contiguous(), x.new_empty(x.shape)
-    slope = x.new_empty(x.shape) if with_slope else None
+def gelu(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the exact GELU of x (Hendrycks and Gimpel, 2016) and its derivative."""
+    x, y, slope = x.contiguous(), x.new_empty(x.shape), x.new_empty(x.shape)
     _run("gelu", x, x, y, slope, x.numel(), *_last_arguments())
     return y, slope
 

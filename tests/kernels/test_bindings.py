@@ -53,7 +53,7 @@ def test_which_tensors_there_are_kernels_for(dtype):
 def test_gelu_of_every_bf16_number_is_the_nearest_or_next_to_it():
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
     every = every[every.isfinite()]
-    found, slope = kernels.gelu(every, with_slope=True)
+    found, slope = kernels.gelu(every)
     x = every.double().requires_grad_()
     wanted = functional.gelu(x)
     (wanted_slope,) = torch.autograd.grad(wanted.sum(), x)
@@ -65,14 +65,12 @@ def test_gelu_of_every_bf16_number_is_the_nearest_or_next_to_it():
 
 def test_gelu_in_float32_and_its_slope():
     x = torch.linspace(-9, 9, 10_001)
-    found, slope = kernels.gelu(x, with_slope=True)
+    found, slope = kernels.gelu(x)
     wide = x.double().requires_grad_()
     wanted = functional.gelu(wide)
     (wanted_slope,) = torch.autograd.grad(wanted.sum(), wide)
     assert float((found - wanted).detach().abs().max()) < 1e-6
     assert float((slope - wanted_slope).abs().max()) < 1e-6
-    assert kernels.gelu(x, with_slope=False)[1] is None
-    assert torch.equal(kernels.gelu(x, with_slope=False)[0], found)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -269,7 +267,7 @@ def test_the_number_of_threads_changes_nothing_but_sums_over_rows(threads):
         y, total, statistics = kernels.add_and_norm(x, of_y, weight, bias, 1e-5, spec)
         of_x, of_residual, of_weight, of_bias = kernels.add_and_norm_backward(of_y, total, statistics, weight, spec)
         alike = [output, *task.backward(q, k, v, of_scores, of_output), y, total, of_x, of_residual]
-        alike += [kernels.dropout(x, spec), *kernels.gelu(x, with_slope=True)]
+        alike += [kernels.dropout(x, spec), *kernels.gelu(x)]
         found.append((alike, of_weight, of_bias))
     for alike, of_weight, of_bias in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(alike, found[0][0], strict=True))
@@ -294,7 +292,7 @@ def test_what_is_not_finite_stays_so(bad, dtype):
     y, _, _ = kernels.add_and_norm(x, torch.zeros_like(x), ones, ones, 1e-5, NOTHING)
     assert y[1].isnan().all()
     assert y[[0, 2, 3]].isfinite().all()
-    assert not kernels.gelu(x, with_slope=False)[0][1, 3].isfinite()
+    assert not kernels.gelu(x)[0][1, 3].isfinite()
     assert not kernels.dropout(x, NOTHING)[1, 3].isfinite()
     for number in range(3):
         heads = heads_of([4, 6], 16, dtype)[:3]

@@ -164,17 +164,18 @@ def test_of_activations_the_exact_gelu_is_replaced(activation, expected):
 
 
 @pytest.mark.usefixtures("with_kernels")
-def test_without_a_gradient_nothing_is_kept_for_it(monkeypatch):
+def test_without_a_gradient_pytorchs_own_gelu_is_used(monkeypatch):
     asked = []
     real = kernels.gelu
-    monkeypatch.setattr(
-        kernels, "gelu", lambda x, *, with_slope: (asked.append(with_slope), real(x, with_slope=with_slope))[1]
-    )
+    monkeypatch.setattr(kernels, "gelu", lambda x: (asked.append(torch.is_grad_enabled()), real(x))[1])
+    model = nn.Sequential(nn.GELU())
+    replace_with_fused(model)
     x = torch.randn(5, requires_grad=True)
     with torch.no_grad():
-        fusion.gelu(x)
-    fusion.gelu(x)
-    assert asked == [False, True]
+        found = model(x)
+    assert asked == []
+    assert torch.allclose(model(x), found, atol=1e-6)
+    assert len(asked) == 1
 
 
 def test_a_packed_product_is_the_plain_one_and_follows_the_weights():

@@ -29,8 +29,9 @@ def records_of(lines: Iterable[str], name: str, *, with_source: bool = False) ->
     held: TextRecord | None = None  # until the blank lines after it are known
     around: list[str] = []  # the lines of `held` and the blank ones around it
 
+    place = {"folder": str(Path(name).parent), "name": Path(name).name}
+
     def finished(record: TextRecord) -> TextRecord:
-        place = {"folder": str(Path(name).parent), "name": Path(name).name}
         source = {"format": "text", **place, "start": start, "text": "".join(around)}
         return replace(record, source=source) if with_source else record
 
