@@ -67,6 +67,10 @@ def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(argv[:at]), list(argv[at + 1 :])
 
 
+NOT_FOR_EXPORTS = ("torch", "accelerate", "datasets")
+"""Packages that may be left out where only exported models are used."""
+
+
 def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], bool] = lambda: True) -> None:
     """Run a command; leave with its exit code unless that is 0 or None.
 
@@ -79,6 +83,13 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
         sys.stdout.flush()
     except NerloopError as error:
         message, code = error_lines(error), error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name not in NOT_FOR_EXPORTS:
+            raise
+        missing = ConfigError(
+            f"{error.name} is not installed; only exported models work without it: pip install {error.name}"
+        )
+        message, code = error_lines(missing), missing.exit_code
     except KeyboardInterrupt:
         message, code = STOPPED, Interrupted.exit_code
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does

@@ -65,12 +65,13 @@ class Calibration:
 
     def point(self, name: str) -> OperatingPoint:
         """Return an operating point by name. Raises ConfigError if the model does not have it."""
+        if not self.points:
+            raise ConfigError(
+                "the model has no thresholds and no operating points: its training had no validation split with enough "
+                "entities, or an older version of nerloop trained it; --min_confidence works without"
+            )
         if name not in self.points:
-            known = f"expected one of {', '.join(self.points)}" if self.points else (
-                "but the model has none: its training had no validation split with enough entities, "
-                "or an older version of nerloop trained it"
-            )  # fmt: skip
-            raise ConfigError(f"operating point: found {name!r}, {known}")
+            raise ConfigError(f"operating point: found {name!r}, expected one of {', '.join(self.points)}")
         return self.points[name]
 
     def threshold_for(self, name: str, target: str, value: float, type_: str = "all") -> float:

@@ -13,7 +13,9 @@ STYLE = """
 .runs line { stroke: var(--ink); stroke-width: 2; }
 .runs line.zero { stroke: var(--line); stroke-width: 1; }
 .runs line.clear { stroke: var(--accent); stroke-width: 3; }
+.runs { margin-bottom: 14px; }
 .runs .name { font-size: 13px; font-weight: 500; }
+.note { color: var(--soft); font-size: 14px; }
 """
 ROW, TOP = 46, 16  # pixels
 
@@ -62,7 +64,8 @@ def _scores(configurations: list[dict[str, Any]]) -> str:
         for decoding, by_split in one["decodings"].items()
         for split, scored in by_split.items()
     ]
-    return _table(rows, ["configuration", "split", "decoding", *metrics])
+    note = '<p class="note">x 100: mean ± standard deviation over the seeds (lowest to highest)</p>'
+    return _table(rows, ["configuration", "split", "decoding", *metrics]) + note
 
 
 def _intervals(pairs: list[dict[str, Any]]) -> str:
@@ -112,7 +115,7 @@ def _runs(configurations: list[dict[str, Any]], split: str) -> str:
         f'<text x="0%" y="{height - 4}">{100 * low:.1f}</text>'
         f'<text x="100%" y="{height - 4}" text-anchor="end">{100 * high:.1f}</text>'
     )
-    caption = f"{configurations[0]['metric']} x 100, a dot a seed, a line the mean"
+    caption = f"{configurations[0]['metric']} x 100: a dot for each seed, a line for the mean"
     return (
         f'<figure class="runs"><figcaption>{text(caption)}</figcaption>'
         f'<svg width="100%" height="{height}" role="img" aria-label="scores of the runs">'

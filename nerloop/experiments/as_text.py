@@ -46,8 +46,8 @@ def verdict(pair: dict[str, Any]) -> str:
         return f"{text}, of these two models; other seeds may differ"
     needed = pair["seeds_for_half_a_point"]
     if needed is None:
-        return f"{text}; with this many sentences no number of seeds finds half a point"
-    return f"{text}; {needed} seeds find half a point in 4 of 5 cases"
+        return f"{text}; with so few sentences, no number of seeds would detect half a point"
+    return f"{text}; {needed} seeds would detect half a point in 4 of 5 cases"
 
 
 def p_value(value: float) -> str:

@@ -54,7 +54,7 @@ def write_onnx(model: Any, file: Path) -> None:
     inputs = {"input_ids": torch.full((2, 12), 3), "attention_mask": mask}
     free = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in inputs}
     try:
-        with _quiet():
+        with _quiet("torch.onnx"):
             program = OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True, dynamic_shapes=free)).program
             OnnxExporter.save_program(program, file)
     except Exception as error:  # tracing runs the model's own code, which may raise anything
@@ -72,7 +72,8 @@ def _to_int8(onnx_file: Path, folder: Path) -> None:
     """Quantize the weights of the matrix products; activations are quantized dynamically, without calibration."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(onnx_file, folder / ONNX_FILE, weight_type=QuantType.QInt8, per_channel=True)
+    with _quiet(None):
+        quantize_dynamic(onnx_file, folder / ONNX_FILE, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def _to_openvino(onnx_file: Path, folder: Path) -> None:
@@ -91,9 +92,9 @@ def _line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Discard torch's messages about the progress of the export and about functions that are not used here."""
-    logger = logging.getLogger("torch.onnx")
+def _quiet(name: str | None) -> Iterator[None]:
+    """Discard messages about progress and advice for other uses, logged (None: by the root logger) or printed."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

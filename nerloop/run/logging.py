@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -93,6 +94,7 @@ def set_up_logging(level: str, *, is_main: bool) -> None:
 
 def quiet_libraries() -> None:
     """Make transformers and the hub's client log nothing but errors."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # advice to install torch, given at its import
     import transformers
     from huggingface_hub.utils import logging as hub_logging
 

@@ -332,7 +332,7 @@ async def _invalid(request: Request, error: Any) -> Response:
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
         return Response(
-            error_body(f"body: not JSON: {reason} at character {first['loc'][-1]}"), 400, media_type="application/json"
+            error_body(f"body: not JSON at character {first['loc'][-1]}: {reason}"), 400, media_type="application/json"
         )
     where = ".".join(map(str, first["loc"][1:]))
     if not where:

@@ -173,7 +173,7 @@ def test_a_target_out_of_reach_says_what_is_in_reach():
     )
     with pytest.raises(ConfigError, match="operating point: found 'recall', expected one of default"):
         CALIBRATION.point("recall")
-    with pytest.raises(ConfigError, match="but the model has none"):
+    with pytest.raises(ConfigError, match="the model has no thresholds and no operating points: its training"):
         Calibration().point("default")
 
 

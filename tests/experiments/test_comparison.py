@@ -97,11 +97,13 @@ def test_a_pair_is_put_into_words():
     }  # fmt: skip
     assert verdict(pair) == (
         "test: y - x = +1.23 points of f1, 95% interval +0.40 to +2.00 (bootstrap +0.50 to +1.90), p 0.004 by "
-        "approximate randomization, 0.008 after Holm's correction, 10 seeds: y is better; 24 seeds find half a point "
-        "in 4 of 5 cases"
+        "approximate randomization, 0.008 after Holm's correction, 10 seeds: y is better; 24 seeds would detect half "
+        "a point in 4 of 5 cases"
     )
     assert "no difference shown" in verdict(pair | {"p_value_holm": 0.2})
-    assert "no number of seeds finds half a point" in verdict(pair | {"seeds_for_half_a_point": None})
+    assert "with so few sentences, no number of seeds would detect half a point" in verdict(
+        pair | {"seeds_for_half_a_point": None}
+    )
 
 
 def test_the_page_is_self_contained_and_escaped(runs):

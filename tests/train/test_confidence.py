@@ -91,7 +91,7 @@ def test_a_model_without_calibration_has_temperature_1_and_no_points(model, monk
     monkeypatch.setattr(sys, "stdin", None)
     capsys.readouterr()
     assert run_predict(monkeypatch, "--model", folder, __file__, "--format", "text", "--target_precision", "0.5") == 2
-    assert "nerloop: error: operating point: found 'default', but the model has none" in capsys.readouterr().err
+    assert "nerloop: error: the model has no thresholds and no operating points" in capsys.readouterr().err
     path.write_text(json.dumps(values | {"calibration": {"temperature": -1}}))
     assert run_predict(monkeypatch, "--model", folder, __file__) == 2
     assert "nerloop.json: not what nerloop writes" in capsys.readouterr().err

@@ -80,6 +80,10 @@ class SpanReader:
             warnings.add(
                 "records are answers about a single span (Prodigy's binary view) and may have more entities", where
             )
+        if options.with_tags and "answer" not in value and _has_scored_span(value.get("spans")):
+            warnings.add(
+                "records have spans with a score and no answer: if a model predicted them, they are not gold", where
+            )
         if isinstance(value.get("relations"), list) and value["relations"]:
             warnings.lose("records with relations", where)
         tokens = [] if has_ubiai_spans(value) else _tokens_of(value, where)
@@ -134,6 +138,10 @@ def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: Re
         else:
             stated.append(as_span(span, f"{where}: span {i + 1}", warnings))
     return stated
+
+
+def _has_scored_span(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(span, dict) and "score" in span for span in value)
 
 
 def _has_spans(value: Any) -> bool:

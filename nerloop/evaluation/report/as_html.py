@@ -164,7 +164,9 @@ def _confusion(confusion: dict[str, dict[str, int]]) -> str:
         lines.append(f"<tr><th>{text(gold) or '(no such span)'}</th>{''.join(cells)}</tr>")
     return (
         f'{note}<div class="scroll"><table><thead><tr><th>gold \\ predicted</th>{head}</tr></thead>'
-        f'<tbody>{"".join(lines)}</tbody></table></div><p class="note">Spans with equal borders.</p>'
+        f'<tbody>{"".join(lines)}</tbody></table></div><p class="note">Only spans with equal '
+        "borders are paired here. A span that the model found with other borders is in the last row, its gold span in "
+        "the last column.</p>"
     )
 
 

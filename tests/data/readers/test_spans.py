@@ -81,6 +81,17 @@ def test_rejected_and_ignored_records_are_not_gold_and_counted(caplog):
     ]
 
 
+def test_scored_spans_that_nobody_answered_are_told(caplog):
+    """Tasks of `predict --uncertain` hold predictions: unannotated, they teach a model its own errors."""
+    predicted = {"text": "Anna left.", "spans": [{"start": 0, "end": 4, "label": "PER", "score": 0.4}]}
+    found = read(predicted, predicted | {"answer": "accept"})
+    assert [example.tags for example in found] == [("B-PER", "O", "O")] * 2
+    assert (
+        "warning: x.jsonl: 1 records have spans with a score and no answer: if a model predicted them, they are not "
+        "gold: x.jsonl:1"
+    ) in caplog.text
+
+
 def test_an_accepted_record_without_spans_has_none():
     assert pairs(read({"text": "Nobody.", "answer": "accept"}, SHAPES["prodigy"])) == ["Nobody/O ./O", *GOLD]
 
