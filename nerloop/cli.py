@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -77,6 +79,7 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
     A NerloopError becomes one line on standard error and its exit code, Ctrl-C becomes one line and 130. Where
     `is_speaker` is false, as on other processes of a launch, nothing is printed.
     """
+    end_without_collecting()
     message = ""
     try:
         code = command() or 0
@@ -99,6 +102,11 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
         print(message, file=sys.stderr)
     if code:
         sys.exit(code)
+
+
+def end_without_collecting() -> None:
+    """Let the interpreter end without searching for garbage, which takes a second once torch is imported."""
+    atexit.register(gc.freeze)
 
 
 def error_lines(error: NerloopError) -> str:

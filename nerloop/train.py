@@ -181,6 +181,7 @@ def main() -> None:
 
     signals.end_at_once_on_signals()
     signals.follow_launcher()
+    cli.end_without_collecting()
     try:
         config = parse.parse(sys.argv[1:])
         results = _train_as_command(config)

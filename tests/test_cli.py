@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from nerloop.cli import run_command
@@ -23,3 +26,14 @@ def test_a_package_that_was_left_out_is_named_in_one_line(capsys):
 def test_a_module_that_nobody_leaves_out_keeps_its_traceback():
     with pytest.raises(ModuleNotFoundError):
         run_command(lambda: without("my_module"))
+
+
+def test_a_command_ends_without_a_last_search_for_garbage():
+    script = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"  # the first registered is the last to run
+        "from nerloop import cli\n"
+        "cli.run_command(lambda: print(gc.get_freeze_count()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True"]

@@ -191,19 +191,28 @@ def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
     """Return the Arrow columns of a batch of features."""
     import pyarrow as pa
 
-    columns = []
+    columns: list[pa.Array] = []
     for name in LISTS:
         values = [getattr(f, name) for f in features]
-        offsets = np.fromiter(itertools.accumulate(map(len, values), initial=0), dtype=np.int32, count=len(values) + 1)
+        offsets = np.fromiter(itertools.accumulate(map(len, values), initial=0), dtype=np.int64, count=len(values) + 1)
         flat = np.concatenate([np.asarray(v, dtype=np.int64) for v in values])
-        columns.append(pa.ListArray.from_arrays(offsets, pa.array(flat, pa.int32())))  # raises for values beyond int32
+        columns.append(pa.ListArray.from_arrays(_int32_column(offsets), _int32_column(flat)))
     numbers = {
         "atom": [f.atom for f in features],
         "num_examples": [len(f.examples) for f in features],
         "length": [len(f) for f in features],
         "num_labelled": [int(np.count_nonzero(f.labels != IGNORE)) for f in features],
     }
-    return columns + [pa.array(numbers[name], pa.int32()) for name in NUMBERS]
+    return columns + [_int32_column(np.array(numbers[name], dtype=np.int64)) for name in NUMBERS]
+
+
+def _int32_column(values: np.ndarray) -> pa.Array:
+    """Return an Arrow column of int64 values. `pa.array` would import pandas. Raises OverflowError beyond int32."""
+    import pyarrow as pa
+
+    if values.size and not -(2**31) <= values.min() <= values.max() < 2**31:
+        raise OverflowError("a feature holds a number that doesn't fit into 32 bits")
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values.astype(np.int32))])
 
 
 def _views(batch: pa.RecordBatch) -> dict[str, np.ndarray]:

@@ -262,7 +262,7 @@ FLAG_MISTAKES = [
     (["--train.epochs", "null"], "train.epochs: found 'None', expected a whole number"),
     (["--train.learning_rate", "fast"], "train.learning_rate: found 'fast', expected a number or null"),
     (["--train.deterministic", "maybe"], "train.deterministic: found 'maybe', expected true or false"),
-    (["--data.labels", "O"], "data.labels: found 'O', expected a list or null"),
+    (["--data.labels", "O"], "data.labels: found 'O', expected a list such as '[a, b]' or null"),
     (
         ["--train.schedule", "lineer"],
         "train.schedule: found 'lineer', expected one of linear, constant; did you mean 'linear'?",
@@ -280,7 +280,7 @@ FLAG_MISTAKES = [
     (["-x"], "-x: no such setting; see --help"),
     (["--train.epochs"], "--train.epochs: found no value, expected one after it"),
     (["--train.epochs="], "train.epochs: found '', expected a whole number"),
-    (["--data.labels= "], "data.labels: found '', expected a list or null"),
+    (["--data.labels= "], "data.labels: found '', expected a list such as '[a, b]' or null"),
     (["--a\nb"], r"--a\nb: no such setting; see --help"),
     (["--" + "x" * 200], f"--{'x' * 98}...: no such setting; see --help"),
     (["--config", "a\0b"], r"--config a\x00b: can't be read: no file can have this name"),

@@ -232,7 +232,7 @@ def test_what_is_no_file_of_settings_is_told_in_one_line(message, text, expected
         (["--train.epochs", "1" * 5000], "train.epochs: found '1111"),
         (["--train.epochs", '"\\UFFFFFFFF"'], "train.epochs: found '\"\\\\UFFFFFFFF\"', expected a whole number"),
         (["--train.epochs="], "train.epochs: found '', expected a whole number"),
-        (["--data.labels="], "data.labels: found '', expected a list or null"),
+        (["--data.labels="], "data.labels: found '', expected a list such as '[a, b]' or null"),
         (["--train.weight_decay", "1" * 400], "found a number that is too large for its setting"),
         (["--train.epochs", "argument --" * 10_000], "train.epochs: found 'argument --argument"),
         (["--data.train", "caf\udce9"], r"data.train: found 'caf\udce9', expected text that UTF-8 can hold"),
