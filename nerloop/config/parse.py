@@ -292,8 +292,14 @@ def _explain(message: str, sources: dict[str, str]) -> str:
 
 
 def _in_words(kind: str) -> str:
-    words = {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false",
-             "<class 'str'>": "text", "<class 'list'>": "a list such as '[a, b]'", "<class 'NoneType'>": "null"}  # fmt: skip
+    words = {
+        "<class 'int'>": "a whole number",
+        "<class 'float'>": "a number",
+        "<class 'bool'>": "true or false",
+        "<class 'str'>": "text",
+        "<class 'list'>": "a list such as '[a, b]'",
+        "<class 'NoneType'>": "null",
+    }
     if kind in words:
         return words[kind]
     if choices := re.findall(r"'([^']*)'", kind) if "Literal" in kind else []:
