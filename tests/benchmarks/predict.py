@@ -92,7 +92,8 @@ def measure(arguments: Any, folder: Path) -> dict[str, Any]:
     for name, side in found.items():
         side["median"] = statistics.median(side["seconds"])
         side["f1"] = of_pipeline
-        if (model := models.get(", ".join(name.split(", ")[:2]))) is not None:
+        if "pipeline" not in name:
+            model = models.get(", ".join(name.split(", ")[:2]), models["`predict`, fp32"])
             metrics = folder / "metrics.json"
             command = [*launched, "--model", str(model), test, "--output", str(folder / "o"), "--metrics", str(metrics)]
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL)

@@ -145,6 +145,15 @@ def test_an_export_to_onnx_finds_the_same_entities_at_any_length(original, expor
 
 
 @pytest.mark.extras
+def test_an_export_to_openvino_finds_the_same_entities_at_any_length(original, tmp_path):
+    pytest.importorskip("openvino")
+    expected, found = (nerloop.load(folder).tag(TEXTS) for folder in (original, run(original, "openvino", tmp_path)))
+    assert sum(map(len, expected)) > 10
+    for before, after in zip(expected, found, strict=True):
+        assert after == [{**entity, "confidence": pytest.approx(entity["confidence"], abs=1e-4)} for entity in before]
+
+
+@pytest.mark.extras
 def test_an_export_says_how_it_differs(exported):
     found = json.loads((exported / "export.json").read_text())
     assert found["format"] == "onnx"
