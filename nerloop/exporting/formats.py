@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.errors import ConfigError, ModelError
-from nerloop.model.runtimes import ONNX_FILE, OPENVINO_FILE
+from nerloop.model.runtimes import ONNX_FILE, OPENVINO_FILE, import_openvino
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def _to_int8(onnx_file: Path, folder: Path) -> None:
 
 
 def _to_openvino(onnx_file: Path, folder: Path) -> None:
-    import openvino
-
+    openvino = import_openvino()
     model = openvino.convert_model(onnx_file)
     openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
 

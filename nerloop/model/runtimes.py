@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ def open_exported(folder: str | Path, backend: str, *, threads: int) -> Logits:
 def _start_onnx(path: str, threads: int) -> Logits:
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # only builds for Windows have any
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # the default counts the cores of the machine, not of the process
     options.log_severity_level = 3  # only errors, which are also raised
@@ -49,9 +51,19 @@ def _start_onnx(path: str, threads: int) -> Logits:
     return logits
 
 
-def _start_openvino(path: str, threads: int) -> Logits:
+def import_openvino() -> Any:
+    """Import and return OpenVINO, and keep it from reporting each import and conversion to Intel.
+
+    It does so by openvino_telemetry unless that can't be imported. Raises ModuleNotFoundError without OpenVINO.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
     import openvino
 
+    return openvino
+
+
+def _start_openvino(path: str, threads: int) -> Logits:
+    openvino = import_openvino()
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",  # the default is bf16 if the CPU supports it

@@ -144,13 +144,32 @@ def test_an_export_to_onnx_finds_the_same_entities_at_any_length(original, expor
         assert after == [{**entity, "confidence": pytest.approx(entity["confidence"], abs=1e-4)} for entity in before]
 
 
+# Not pytest.importorskip: it would import OpenVINO with its reports to Intel.
+with_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+
+@with_openvino
 @pytest.mark.extras
 def test_an_export_to_openvino_finds_the_same_entities_at_any_length(original, tmp_path):
-    pytest.importorskip("openvino")
     expected, found = (nerloop.load(folder).tag(TEXTS) for folder in (original, run(original, "openvino", tmp_path)))
     assert sum(map(len, expected)) > 10
     for before, after in zip(expected, found, strict=True):
         assert after == [{**entity, "confidence": pytest.approx(entity["confidence"], abs=1e-4)} for entity in before]
+
+
+@with_openvino
+@pytest.mark.extras
+def test_openvino_reports_nothing_to_its_makers(tmp_path):
+    script = (
+        "import sys\nfrom nerloop.model.runtimes import import_openvino\n"
+        "import_openvino()\nfrom openvino.tools.ovc import convert_impl, main, telemetry_utils\n"
+        "print({module.tm.__name__ for module in (convert_impl, telemetry_utils)})\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={"HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "{'openvino.tools.ovc.telemetry_stub'}" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.extras
