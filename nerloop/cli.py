@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,7 +71,7 @@ def split_settings(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(argv[:at]), list(argv[at + 1 :])
 
 
-NOT_FOR_EXPORTS = ("torch", "accelerate", "datasets")
+NOT_NEEDED_BY_EXPORTS = ("torch", "accelerate", "datasets")
 """Packages that may be left out where only exported models are used."""
 
 
@@ -87,11 +89,7 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
     except NerloopError as error:
         message, code = error_lines(error), error.exit_code
     except ModuleNotFoundError as error:
-        if error.name not in NOT_FOR_EXPORTS:
-            raise
-        missing = ConfigError(
-            f"{error.name} is not installed; only exported models work without it: pip install {error.name}"
-        )
+        missing = missing_package(error)
         message, code = error_lines(missing), missing.exit_code
     except KeyboardInterrupt:
         message, code = STOPPED, Interrupted.exit_code
@@ -104,9 +102,27 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
         sys.exit(code)
 
 
+def missing_package(error: ModuleNotFoundError) -> ConfigError:
+    """Return what to say of a package that was left out for exports. Raises the error if it is about another one."""
+    if error.name not in NOT_NEEDED_BY_EXPORTS:
+        raise error
+    return ConfigError(
+        f"{error.name} is not installed, and this needs it (exported models don't): pip install {error.name}"
+    )
+
+
 def end_without_collecting() -> None:
     """Let the interpreter end without searching for garbage, which takes a second once torch is imported."""
-    atexit.register(gc.freeze)
+    atexit.register(_flush_and_freeze)
+
+
+def _flush_and_freeze() -> None:
+    # The last search for garbage would also close, and so flush, files that a plugin has left open.
+    for found in gc.get_objects():
+        if type(found) in (io.TextIOWrapper, io.BufferedWriter) and not found.closed:
+            with contextlib.suppress(OSError, ValueError):
+                found.flush()
+    gc.freeze()
 
 
 def error_lines(error: NerloopError) -> str:

@@ -197,10 +197,11 @@ def main() -> None:
             print(f"nerloop: {stop}", file=sys.stderr)
         collectives.destroy_process_group()
         sys.exit(stop.exit_code)
-    except NerloopError as error:
+    except (NerloopError, ModuleNotFoundError) as error:
+        told = error if isinstance(error, NerloopError) else cli.missing_package(error)
         if collectives.is_local_main():
-            print(cli.error_lines(error), file=sys.stderr)
-        sys.exit(error.exit_code)
+            print(cli.error_lines(told), file=sys.stderr)
+        sys.exit(told.exit_code)
     except RuntimeError as error:
         if not collectives.is_lost_peer(error):
             raise

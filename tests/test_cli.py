@@ -19,7 +19,7 @@ def test_a_package_that_was_left_out_is_named_in_one_line(capsys):
         run_command(lambda: without("torch"))
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "nerloop: error: torch is not installed; only exported models work without it: pip install torch\n"
+        "nerloop: error: torch is not installed, and this needs it (exported models don't): pip install torch\n"
     )
 
 
@@ -37,3 +37,10 @@ def test_a_command_ends_without_a_last_search_for_garbage():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "True"]
+
+
+def test_a_file_that_a_plugin_leaves_open_is_written(tmp_path):
+    (tmp_path / "mine.py").write_text("file = open('log.txt', 'w')\nfile.write('kept')\ndef use(): return file\n")
+    script = "from nerloop import cli\nimport mine\ncli.run_command(lambda: None)"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert (tmp_path / "log.txt").read_text() == "kept"

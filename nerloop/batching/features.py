@@ -207,11 +207,10 @@ def _arrays(features: Sequence[Feature]) -> list[pa.Array]:
 
 
 def _int32_column(values: np.ndarray) -> pa.Array:
-    """Return an Arrow column of int64 values. `pa.array` would import pandas. Raises OverflowError beyond int32."""
+    """Return int64 values as an Arrow column of 32 bits. `pa.array` would import pandas, which takes 0.4 s."""
     import pyarrow as pa
 
-    if values.size and not -(2**31) <= values.min() <= values.max() < 2**31:
-        raise OverflowError("a feature holds a number that doesn't fit into 32 bits")
+    assert not values.size or -(2**31) <= values.min() <= values.max() < 2**31, "32 bits hold no such number"
     return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values.astype(np.int32))])
 
 

@@ -57,7 +57,7 @@ _JOINT = rf"""(?:
 )"""
 _TOKEN = regex.compile(
     rf"""(?V1)(?x:
-      # Most words. The rest would find the same, but takes twice as long.
+      # Most words. The rest would find the same; with this, all takes two thirds of the time.
       [A-Za-z]++(?=[ ])
       # Letters with full stops, the last one included: U.S., Ph.D.
     | (?:{_LETTER}{_MARKS}){{1,2}}+(?:[.](?:{_LETTER}{_MARKS}){{1,2}}+)++[.](?!{_UNIT})

@@ -68,7 +68,7 @@ class Calibration:
         if not self.points:
             raise ConfigError(
                 "the model has no thresholds and no operating points: its training had no validation split with enough "
-                "entities, or an older version of nerloop trained it; --min_confidence works without"
+                "entities, or an older version of nerloop trained it. --min_confidence works without them"
             )
         if name not in self.points:
             raise ConfigError(f"operating point: found {name!r}, expected one of {', '.join(self.points)}")

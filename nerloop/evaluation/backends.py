@@ -113,14 +113,12 @@ def run_torch(model: Any, batch: MicroBatch, accelerator: Any) -> list[np.ndarra
 
     model = accelerator.unwrap_model(model)
     was_training = model.training
-    if was_training:  # to set each module takes as long as some forwards of one sentence
-        model.eval()
+    model.eval()
     try:
         with torch.inference_mode(), accelerator.autocast():
             logits = feature_logits(model, batch)
     finally:
-        if was_training:
-            model.train()
+        model.train(was_training)
     joined = torch.cat(logits)  # so that all features take a single transfer from the device
     joined = joined if joined.dtype.itemsize >= 4 else joined.float()  # NumPy has no bf16; fp16 is too coarse
     flat = joined.log_softmax(dim=-1).cpu().numpy()

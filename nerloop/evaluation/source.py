@@ -68,13 +68,10 @@ class Source:
         """
         warnings: list[str] = []
         without_tags = replace(self.options, with_tags=False)
-        looked_at = self
         if self.is_plain():
             self.options = without_tags
-            if self.options.has_built_in_tokenizer:  # which can't fail, so the cheapest one is enough here
-                looked_at = replace(self, options=replace(without_tags, tokenizer="whitespace"))
         try:
-            found = TagCounts.of(looked_at.read(warnings))
+            found = TagCounts.of(self.read(warnings))
             if self.options.with_tags and any(FORMATS[format_of(p, self.options)].has_texts for p in self.paths):
                 # Reading with tags leaves out records that nobody annotated, but they are to be tagged as well.
                 warnings_of_all: list[str] = []

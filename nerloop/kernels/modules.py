@@ -163,7 +163,7 @@ class PackedLinear(nn.Linear):
 
 
 class FusedGelu:
-    """Mixin: GELU by the kernel."""
+    """Mixin: GELU by the kernel where a gradient is computed."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the GELU of x."""

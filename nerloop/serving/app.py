@@ -330,10 +330,9 @@ async def _invalid(request: Request, error: Any) -> Response:
     """Return the first error in a body, in one line, without the values in the body."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "")
-        return Response(
-            error_body(f"body: not JSON at character {first['loc'][-1]}: {reason}"), 400, media_type="application/json"
-        )
+        reason = first.get("ctx", {}).get("error", "").removesuffix(" at")
+        message = f"body: not JSON: {reason} at character {first['loc'][-1]}"
+        return Response(error_body(message), 400, media_type="application/json")
     where = ".".join(map(str, first["loc"][1:]))
     if not where:
         message = "body: expected a JSON object with texts or tokens, sent as application/json"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -173,3 +176,18 @@ def test_the_ids_that_are_used_are_those_of_all_batches(wordpiece, monkeypatch):
     write_in_batches(monkeypatch, 1)
     found = build_features([Example((word,)) for word in ("York", "Anna", "New")], First(wordpiece, LABELS))
     assert found.used_ids.tolist() == [2, 3, 7, 8, 13]  # [CLS], [SEP], New, York, Anna
+
+
+def test_columns_are_made_without_pandas():
+    script = (
+        "import sys, numpy\nfrom nerloop.batching.features import _int32_column\n"
+        "assert _int32_column(numpy.array([-3, 2**31 - 1])).to_pylist() == [-3, 2**31 - 1]\n"
+        "assert 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1])
+def test_a_number_of_more_than_32_bits_is_not_cut(number):
+    with pytest.raises(AssertionError, match="32 bits"):
+        module._int32_column(np.array([1, number]))

@@ -37,8 +37,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(arguments, Path(folder))
-    fastest = min((name for name in figures if name.startswith("`pipeline")), key=lambda name: figures[name]["median"])
-    print("| side | F1 x 100 | seconds | fastest `pipeline`'s time / its time | memory, MiB |")
+    pipelines = [name for name in figures if name.startswith("`pipeline")] or list(figures)
+    fastest = min(pipelines, key=lambda name: figures[name]["median"])
+    print("| side | F1 x 100 | seconds | fastest `pipeline`'s time / its time | memory of a process, MiB |")
     print("|---|---:|---:|---:|---:|")
     for name, side in figures.items():
         ratios = [a / b for a, b in zip(figures[fastest]["seconds"], side["seconds"], strict=True)]
@@ -76,6 +77,8 @@ def measure(arguments: Any, folder: Path) -> dict[str, Any]:
         sides[f"`pipeline`, batch size {size}"] = [
             *own, arguments.model, "--worker", "pipeline", "--batch_size", str(size), "--text", str(text)
         ]  # fmt: skip
+    if unknown := set(arguments.sides or ()) - sides.keys():
+        sys.exit(f"--sides: found {', '.join(unknown)}, expected some of {', '.join(sides)}")
     sides = {name: command for name, command in sides.items() if arguments.sides is None or name in arguments.sides}
 
     found: dict[str, Any] = {name: {"seconds": [], "memory": 0.0} for name in sides}
@@ -116,8 +119,10 @@ def timed(command: list[str]) -> tuple[float, float]:
 MEASURE = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 seconds = time.perf_counter() - start
+if done.returncode:
+    sys.exit(done.stderr)
 print(json.dumps({"seconds": seconds, "memory": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024}))
 """
 

@@ -66,6 +66,13 @@ def test_tokenize_gives_no_token_with_white_space(text):
     assert [t for t in tokenize(text) if not t or t.split() != [t]] == []
 
 
+@given(st.text(st.one_of(st.sampled_from("abZ .'’-1\u0301\u200d\xad"), st.characters()), max_size=40))
+def test_the_short_pattern_of_most_words_changes_no_token(text):
+    """It needs a plain space after the word, so with other spaces only the long pattern is used."""
+    text = text.replace("\xa0", "")
+    assert list(words(text)) == list(words(text.replace(" ", "\xa0")))
+
+
 SENTENCES = [
     ("Mr. Li left. OK", ["Mr. Li left.", "OK"]),
     ("One.\nTwo\r\n\r\nThree", ["One.", "Two", "Three"]),

@@ -167,7 +167,7 @@ def test_of_activations_the_exact_gelu_is_replaced(activation, expected):
 def test_without_a_gradient_pytorchs_own_gelu_is_used(monkeypatch):
     asked = []
     real = kernels.gelu
-    monkeypatch.setattr(kernels, "gelu", lambda x: (asked.append(torch.is_grad_enabled()), real(x))[1])
+    monkeypatch.setattr(kernels, "gelu", lambda x: asked.append(x) or real(x))
     model = nn.Sequential(nn.GELU())
     replace_with_fused(model)
     x = torch.randn(5, requires_grad=True)

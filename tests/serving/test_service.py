@@ -94,8 +94,8 @@ def test_the_page_may_load_nothing_from_elsewhere(service):
 @pytest.mark.parametrize(
     ("body", "code", "message"),
     [
-        (b'{"texts": [', 400, "body: not JSON at character 11: Expecting value"),
-        (b'{"texts": ["Anna', 400, "body: not JSON at character 11: Unterminated string starting at"),
+        (b'{"texts": [', 400, "body: not JSON: Expecting value at character 11"),
+        (b'{"texts": ["Anna', 400, "body: not JSON: Unterminated string starting at character 11"),
         (b'"\xff"', 400, "There was an error parsing the body"),
         (b"[" * 9_000, 400, "There was an error parsing the body"),
         (b"", 422, "body: expected a JSON object with texts or tokens, sent as application/json"),

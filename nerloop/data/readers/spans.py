@@ -81,9 +81,7 @@ class SpanReader:
                 "records are answers about a single span (Prodigy's binary view) and may have more entities", where
             )
         if options.with_tags and "answer" not in value and _has_scored_span(value.get("spans")):
-            warnings.add(
-                "records have spans with a score and no answer: if a model predicted them, they are not gold", where
-            )
+            warnings.add("records with a score and no answer are read as gold; leave out what a model predicted", where)
         if isinstance(value.get("relations"), list) and value["relations"]:
             warnings.lose("records with relations", where)
         tokens = [] if has_ubiai_spans(value) else _tokens_of(value, where)

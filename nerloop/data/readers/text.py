@@ -28,7 +28,6 @@ def records_of(lines: Iterable[str], name: str, *, with_source: bool = False) ->
     document, at, start = "", 0, 0
     held: TextRecord | None = None  # until the blank lines after it are known
     around: list[str] = []  # the lines of `held` and the blank ones around it
-
     place = {"folder": str(Path(name).parent), "name": Path(name).name}
 
     def finished(record: TextRecord) -> TextRecord:

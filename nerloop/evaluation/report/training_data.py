@@ -29,7 +29,7 @@ def names_of_run(model: str, tokenizer: str) -> tuple[TrainingNames | None, str]
         if not files and data.get("dataset") is None:
             return TrainingNames.of(
                 demo.splits()["train"]
-            ), "known names are the names of the embedded demo's training data"
+            ), "known names are those of the embedded demo's training data"
         if not files:
             return None, _unknown(f"{run / CONFIG} names no files, but a data set")
         given = {setting.name: data[setting.name] for setting in SETTINGS if setting.name in data}
@@ -37,7 +37,7 @@ def names_of_run(model: str, tokenizer: str) -> tuple[TrainingNames | None, str]
     except (ConfigError, DataError, KeyError, TypeError, ValueError) as error:
         return None, _unknown(f"the training data can't be found: {error}")
     changed = "" if digest == _fingerprint(run) else ", which has changed since the training"
-    return TrainingNames.of(examples), f"known names are the names of the training data in {', '.join(files)}{changed}"
+    return TrainingNames.of(examples), f"known names are those of the training data in {', '.join(files)}{changed}"
 
 
 def _unknown(reason: str) -> str:

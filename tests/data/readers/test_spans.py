@@ -87,8 +87,8 @@ def test_scored_spans_that_nobody_answered_are_told(caplog):
     found = read(predicted, predicted | {"answer": "accept"})
     assert [example.tags for example in found] == [("B-PER", "O", "O")] * 2
     assert (
-        "warning: x.jsonl: 1 records have spans with a score and no answer: if a model predicted them, they are not "
-        "gold: x.jsonl:1"
+        "warning: x.jsonl: 1 records with a score and no answer are read as gold; leave out what a model predicted: "
+        "x.jsonl:1"
     ) in caplog.text
 
 
