@@ -71,6 +71,11 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--uncertain", type=int, metavar="N", help="write only the N sentences most worth annotating, "
                         "as tasks of label_studio or prodigy with the predictions")  # fmt: skip
     cli.add_operating_flags(parser)
+    parser.add_argument(
+        "--mixed_precision",
+        choices=("auto", "no", "bf16"),
+        help="precision to tag in; auto: bf16 where the hardware has it (none: that of the training)",
+    )
     parser.add_argument("--metrics", metavar="FILE", help="write the metrics of files with gold tags as JSON")
     for kind in KINDS:
         parser.add_argument(
@@ -93,7 +98,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from nerloop.run.logging import release_log, set_up_logging
 
     chosen = {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")}
-    saved = SavedModel.read(arguments.model, chosen)
+    saved = _in_precision(SavedModel.read(arguments.model, chosen), arguments.mixed_precision)
     accelerator, precision = accelerator_of(saved)
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
@@ -149,6 +154,19 @@ def predict(arguments: argparse.Namespace) -> None:
             if arguments.metrics:
                 with writing(arguments.metrics) as write_lines:
                     write_lines([json.dumps(metrics, indent=1) + "\n"])
+
+
+def _in_precision(saved: SavedModel, asked: str | None) -> SavedModel:
+    """Return the model with the precision that --mixed_precision asks for. Raises ConfigError."""
+    if asked is None:
+        return saved
+    if saved.is_exported:
+        raise ConfigError(f"--mixed_precision: found {asked}, but an export computes as it was exported; drop the flag")
+    from nerloop.distributed.precision import has_bf16
+
+    if asked == "bf16" and not has_bf16():
+        raise ConfigError("--mixed_precision: found bf16, which this hardware does not multiply; expected auto or no")
+    return replace(saved, precision="bf16" if asked != "no" and has_bf16() else "no")
 
 
 def _check_uncertain(arguments: argparse.Namespace) -> None:

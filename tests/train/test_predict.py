@@ -15,6 +15,7 @@ from nerloop.alignment.document import Document
 from nerloop.config import Config, DataSettings, Plugin
 from nerloop.data import ReadOptions
 from nerloop.data.segmentation import rule_of
+from nerloop.errors import ConfigError
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Predictor
 from nerloop.evaluation.tagger import load
@@ -478,3 +479,22 @@ def test_the_folder_of_a_run_is_told_where_its_model_is(model, config, monkeypat
     capsys.readouterr()
     assert run_predict(monkeypatch, "--model", config.run.dir, str(config.data.validation)) == 2
     assert capsys.readouterr().err.endswith(f"can't be read; expected a model folder, such as {folder}\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_bf16", "expected"),
+    [(None, True, "no"), ("auto", True, "bf16"), ("auto", False, "no"), ("bf16", True, "bf16"), ("no", True, "no")],
+)
+def test_the_precision_can_be_chosen(model, monkeypatch, asked, has_bf16, expected):
+    saved = replace(SavedModel.read(model[0]), precision="no")
+    monkeypatch.setattr("nerloop.distributed.precision.has_bf16", lambda: has_bf16)
+    assert predict_module._in_precision(saved, asked).precision == expected
+
+
+def test_a_precision_that_can_not_be_had_is_refused(model, monkeypatch, capsys):
+    monkeypatch.setattr("nerloop.distributed.precision.has_bf16", lambda: False)
+    folder, _ = model
+    assert run_predict(monkeypatch, "--model", folder, "--mixed_precision", "bf16") == 2
+    assert "found bf16, which this hardware does not multiply; expected auto or no" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="an export computes as it was exported"):
+        predict_module._in_precision(replace(SavedModel.read(folder), backend="onnx"), "auto")
