@@ -13,7 +13,6 @@ run on one sentence, which is nearly all imports.
 import importlib.util
 import itertools
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -54,38 +53,34 @@ def measure(arguments: Any, folder: Path) -> dict[str, Any]:
     write_text(arguments.data, text, arguments.sentences)
     write_text(arguments.data, one, 1)
     own = [sys.executable, __file__, "--data", arguments.data, "--model"]
-    models = {"`predict`, fp32": with_precision(arguments.model, folder / "fp32", "no")}
-    models["`predict`, bf16"] = with_precision(arguments.model, folder / "bf16", "bf16")
+    command = [sys.executable, "-m", "nerloop.predict"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(arguments.processes)]
+    fp32, bf16 = (["--model", arguments.model, "--mixed_precision", precision] for precision in ("no", "bf16"))
+    models = {"`predict`, fp32": fp32, "`predict`, bf16": bf16}
     if importlib.util.find_spec("onnxruntime"):
-        models["`predict`, int8"] = folder / "int8"
-        exporting = ["--to", "onnx-int8", str(folder / "int8"), "--max_loss", "1"]
-        command = [sys.executable, "-m", "nerloop.export", "--model", arguments.model, *exporting]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    launched = [sys.executable, "-m", "nerloop.predict"]
-    sides = {
-        name: [*launched, "--model", str(model), str(text), "--output", str(folder / "out.conll")]
-        for name, model in models.items()
-    }
+        int8 = str(folder / "int8")
+        models["`predict`, int8"] = ["--model", int8]
+        exporting = [sys.executable, "-m", "nerloop.export", "--model", arguments.model, "--to", "onnx-int8", int8]
+        subprocess.run([*exporting, "--max_loss", "1"], check=True, stdout=subprocess.DEVNULL)
+    to_file = ["--output", str(folder / "out.conll")]
+    sides = {name: [*command, *flags, str(text), *to_file] for name, flags in models.items()}
     if arguments.processes:
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes",
-                  str(arguments.processes), "-m", "nerloop.predict"]  # fmt: skip
         name = f"`predict`, fp32, {arguments.processes} processes"
-        sides[name] = [*launch, *sides["`predict`, fp32"][len(launched) :]]
-    sides["one sentence, fp32"] = [*launched, "--model", str(models["`predict`, fp32"]), str(one),
-                                   "--output", str(folder / "out.conll")]  # fmt: skip
+        sides[name] = [*launch, *command[1:], *fp32, str(text), *to_file]
+    sides["one sentence, fp32"] = [*command, *fp32, str(one), *to_file]
     for size in PIPELINE_SIZES:
         sides[f"`pipeline`, batch size {size}"] = [
             *own, arguments.model, "--worker", "pipeline", "--batch_size", str(size), "--text", str(text)
         ]  # fmt: skip
     if unknown := set(arguments.sides or ()) - sides.keys():
         sys.exit(f"--sides: found {', '.join(unknown)}, expected some of {', '.join(sides)}")
-    sides = {name: command for name, command in sides.items() if arguments.sides is None or name in arguments.sides}
+    sides = {name: side for name, side in sides.items() if arguments.sides is None or name in arguments.sides}
 
     found: dict[str, Any] = {name: {"seconds": [], "memory": 0.0} for name in sides}
     products = []
     for number in range(arguments.rounds):
-        for name, command in sides.items():
-            seconds, memory = timed(command)
+        for name, side in sides.items():
+            seconds, memory = timed(side)
             found[name]["seconds"].append(seconds)
             found[name]["memory"] = max(found[name]["memory"], memory)
             print(f"  {number + 1}/{arguments.rounds} {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
@@ -96,10 +91,10 @@ def measure(arguments: Any, folder: Path) -> dict[str, Any]:
         side["median"] = statistics.median(side["seconds"])
         side["f1"] = of_pipeline
         if "pipeline" not in name:
-            model = models.get(", ".join(name.split(", ")[:2]), models["`predict`, fp32"])
+            flags = models.get(name, fp32)
             metrics = folder / "metrics.json"
-            command = [*launched, "--model", str(model), test, "--output", str(folder / "o"), "--metrics", str(metrics)]
-            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+            scoring = [*command, *flags, test, "--output", str(folder / "test.conll"), "--metrics", str(metrics)]
+            subprocess.run(scoring, check=True, stderr=subprocess.DEVNULL)
             side["f1"] = next(iter(json.loads(metrics.read_text()).values()))["f1"]
     if {"`predict`, fp32", "one sentence, fp32"} <= set(sides):
         start = found["one sentence, fp32"]["seconds"]
@@ -134,14 +129,6 @@ def write_text(data: str, file: Path, number: int) -> None:
     lines = [" ".join(e.tokens) for split in SPLITS.values() for e in read_files([str(Path(data, split))])[0]]
     lines = list(itertools.islice(itertools.cycle(lines), number))
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def with_precision(model: str, folder: Path, precision: str) -> Path:
-    """Copy a model; its nerloop.json says that it was trained in this precision."""
-    shutil.copytree(model, folder)
-    facts = json.loads((folder / "nerloop.json").read_text())
-    (folder / "nerloop.json").write_text(json.dumps(facts | {"mixed_precision": precision}))
-    return folder
 
 
 def run_pipeline(arguments: Any) -> dict[str, float]:
