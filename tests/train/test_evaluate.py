@@ -37,7 +37,7 @@ def test_the_model_its_predictions_and_its_run_agree(run, monkeypatch, tmp_path,
     flags = ("--json", str(by_model), "--html", str(tmp_path / "page.html"))
     assert run_evaluate(monkeypatch, "--model", str(folder / "model"), config.data.test, *flags) == 0
     shown = capsys.readouterr()
-    assert f"names of the training data in {config.data.train}\n" in shown.err
+    assert f"known names are those of the training data in {config.data.train}\n" in shown.err
     assert "changed" not in shown.err
     assert "name in the training data" in shown.out
     found = json.loads(by_model.read_text())
@@ -153,4 +153,7 @@ def test_training_files_that_have_changed_are_told_and_code_of_the_run_is_not_ru
     shutil.copy(folder / "environment.json", tmp_path)
     capsys.readouterr()
     assert run_evaluate(monkeypatch, "--model", str(tmp_path / "model"), config.data.test) == 0
-    assert f"names of the training data in {other}, which has changed since the training\n" in capsys.readouterr().err
+    assert (
+        f"known names are those of the training data in {other}, which has changed since the training\n"
+        in capsys.readouterr().err
+    )
