@@ -40,7 +40,6 @@ class Loaded(NamedTuple):
 def accelerator_of(saved: SavedModel) -> tuple[Any, str]:
     """Return the accelerator of this launch, and the precision to tag in. One process needs no torch for an export."""
     if saved.is_exported and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # its advice to install torch
         return SingleProcess(None, "no"), "no"
     import torch
 

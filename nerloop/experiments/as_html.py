@@ -15,7 +15,6 @@ STYLE = """
 .runs line.clear { stroke: var(--accent); stroke-width: 3; }
 .runs { margin-bottom: 14px; }
 .runs .name { font-size: 13px; font-weight: 500; }
-.note { color: var(--soft); font-size: 14px; }
 """
 ROW, TOP = 46, 16  # pixels
 

@@ -72,7 +72,7 @@ def _to_int8(onnx_file: Path, folder: Path) -> None:
     """Quantize the weights of the matrix products; activations are quantized dynamically, without calibration."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _quiet(None):
+    with _quiet(None):  # onnxruntime logs advice by the root logger
         quantize_dynamic(onnx_file, folder / ONNX_FILE, weight_type=QuantType.QInt8, per_channel=True)
 
 
@@ -92,7 +92,7 @@ def _line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet(name: str | None) -> Iterator[None]:
-    """Discard messages about progress and advice for other uses, logged (None: by the root logger) or printed."""
+    """Discard warnings, what is printed, and what the logger `name` (None: the root) logs below an error."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -63,7 +63,7 @@ def read_train(folder: str) -> list[Example]:
 
 
 def write_if_new(path: Path, sentences: list[Any]) -> str:
-    """Write sentences as CoNLL columns if the file does not exist yet; return its name."""
+    """Write sentences as CoNLL columns unless the file has them already; return its name."""
     content = "".join(conll_lines(sentences, document=None))
     if not path.exists() or path.read_text(encoding="utf-8") != content:
         write_text(path, content)

@@ -27,9 +27,8 @@ def names_of_run(model: str, tokenizer: str) -> tuple[TrainingNames | None, str]
         data = dict(settings["data"])
         files = [data["train"]] if isinstance(data["train"], str) else list(data["train"] or [])
         if not files and data.get("dataset") is None:
-            return TrainingNames.of(
-                demo.splits()["train"]
-            ), "known names are those of the embedded demo's training data"
+            names = TrainingNames.of(demo.splits()["train"])
+            return names, "known names are those of the embedded demo's training data"
         if not files:
             return None, _unknown(f"{run / CONFIG} names no files, but a data set")
         given = {setting.name: data[setting.name] for setting in SETTINGS if setting.name in data}
