@@ -74,7 +74,7 @@ class PrunedEmbedding(nn.Embedding):
         rest = (self.rest[ids] * (1 - self.decayed)).to(rows.dtype)
         return torch.where((place < 0)[..., None], rest, rows)
 
-    def decay(self, fraction: float, is_skipped: Tensor | None = None) -> None:
+    def decay(self, fraction: float | Tensor, is_skipped: Tensor | None = None) -> None:
         """Decay the unused rows by a fraction, unless the step was skipped, which only the device knows.
 
         The decayed fraction is summed up, not the remaining one: near 1 the small changes would be rounded away.
@@ -139,10 +139,18 @@ def decay_unused_rows(model: nn.Module, optimizer: torch.optim.Optimizer) -> Non
         for module in modules:
             # Looked up each time, since accelerate replaces the groups that the optimizer was built with.
             group = next(g for g in stepped.param_groups if any(p is module.used for p in g["params"]))
-            module.decay(group["lr"] * group["weight_decay"], getattr(stepped, "found_inf", None))
+            module.decay(_fraction(group["lr"], group["weight_decay"]), getattr(stepped, "found_inf", None))
 
     if modules:
         optimizer.register_step_post_hook(after_step)
+
+
+def _fraction(lr: float | Tensor, weight_decay: float) -> float | Tensor:
+    """Return the fraction that a step decays. With CUDA graphs the rate is a tensor, and the result has the same bits.
+
+    A number is multiplied in double precision and rounded to float32 once, so the tensor has to be, too.
+    """
+    return (lr.double() * weight_decay).float() if isinstance(lr, torch.Tensor) else lr * weight_decay
 
 
 def is_prunable(

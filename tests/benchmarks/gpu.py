@@ -21,13 +21,15 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from harness import (
     benchmark_parser,
-    compare,
+    compare_sides,
+    compared,
     compared_cells,
     report,
     run_plain,
@@ -174,17 +176,25 @@ def train_ours(
 
 
 def compare_speed(model: str, data: str, few: str, rounds: int) -> list[dict[str, Any]]:
+    """Train in bf16 as by default, and with the plain loop in fp32 and bf16, in turn."""
+
     def ours() -> dict[str, float]:
         timings, run = train_ours(model, data, 32)
         return {"samples_per_second": samples_per_second(timings), "threads": threads_of(run)}
 
+    arguments = ["--model", model, "--train", f"{data}/train.conll", "--validation", few, "--random"]
+    arguments += ["--batch_size", "32", "--steps", str(STEPS), "--warmup", str(WARMUP)]
+    sides: dict[str, Callable[[], Mapping[str, float]]] = {
+        "nerloop": ours,
+        "fp32": lambda: run_plain(arguments),
+        "bf16": lambda: run_plain([*arguments, "--bf16"]),
+    }
+    found = compare_sides(sides, "samples_per_second", rounds)
     rows = []
-    for name, flags in (("fp32", []), ("bf16", ["--bf16"])):
-        arguments = ["--model", model, "--train", f"{data}/train.conll", "--validation", few, "--random", *flags]
-        arguments += ["--batch_size", "32", "--steps", str(STEPS), "--warmup", str(WARMUP)]
-        row = compare(ours, lambda arguments=arguments: run_plain(arguments), "samples_per_second", rounds)
+    for name in ("fp32", "bf16"):
+        row = compared(found["nerloop"], found[name], "samples_per_second")
         rows.append({"against": name, **row})
-        print(f"| bf16 against plain {name} | {compared_cells(row)}")
+        print(f"| bf16 against plain {name} | {compared_cells(row)}", flush=True)
     return rows
 
 

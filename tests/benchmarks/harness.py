@@ -160,19 +160,30 @@ def busy_processes(number: int) -> Iterator[None]:
 def compare(
     ours: Callable[[], Mapping[str, float]], plain: Callable[[], Mapping[str, float]], figure: str, rounds: int
 ) -> dict[str, Any]:
-    """Run nerloop and the plain loop in turn (A B A B ...), so that other load on the machine hits both alike.
+    """Run nerloop and the plain loop in turn; return what `compared` does."""
+    found = compare_sides({"nerloop": ours, "plain": plain}, figure, rounds)
+    return compared(found["nerloop"], found["plain"], figure)
 
-    Both return `figure` and "threads". Returns medians, all values, the ratio of the medians, that of each pair, and
-    the threads of both.
+
+def compare_sides(
+    sides: Mapping[str, Callable[[], Mapping[str, float]]], figure: str, rounds: int
+) -> dict[str, list[Mapping[str, float]]]:
+    """Run the sides in turn (A B A B ...), so that other load on the machine hits all alike; return what they return.
+
+    That has `figure` and "threads".
     """
-    sides = {"nerloop": ours, "plain": plain}
     found: dict[str, list[Mapping[str, float]]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, run in sides.items():
             found[name].append(run())
             figures = f"{figure} {found[name][-1][figure]:.4g}, threads {found[name][-1]['threads']}"
             print(f"  {number + 1}/{rounds} {name}: {figures}", file=sys.stderr, flush=True)
-    of_ours, of_plain = ([one[figure] for one in found[name]] for name in sides)
+    return found
+
+
+def compared(ours: Sequence[Mapping[str, float]], plain: Sequence[Mapping[str, float]], figure: str) -> dict[str, Any]:
+    """Return medians, all values, the ratio of the medians, that of each pair, and the threads of both."""
+    of_ours, of_plain = ([one[figure] for one in side] for side in (ours, plain))
     return {
         "ratio": statistics.median(of_ours) / statistics.median(of_plain),
         "ours": statistics.median(of_ours),
@@ -180,8 +191,8 @@ def compare(
         "ratios": [a / b for a, b in zip(of_ours, of_plain, strict=True)],
         "all_ours": of_ours,
         "all_plain": of_plain,
-        "threads": found["nerloop"][0]["threads"],
-        "plain_threads": found["plain"][0]["threads"],
+        "threads": ours[0]["threads"],
+        "plain_threads": plain[0]["threads"],
     }
 
 

@@ -100,7 +100,7 @@ def test_defaults_are_those_of_the_table():
         "train.threads": None,
         "train.seed": 42,
         "train.deterministic": False,
-        "train.cuda_graphs": False,
+        "train.cuda_graphs": True,
         "train.eval_every": None,
         "train.save_every": None,
         "train.early_stopping_patience": None,

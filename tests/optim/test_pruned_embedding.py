@@ -16,7 +16,7 @@ from nerloop.distributed.launch import make_accelerator
 from nerloop.errors import CheckpointError
 from nerloop.optim.master_weights import Weights
 from nerloop.optim.optimizer import build_optimizer, clip
-from nerloop.optim.pruned_embedding import is_prunable, prune, pruned, restore
+from nerloop.optim.pruned_embedding import decay_unused_rows, is_prunable, prune, pruned, restore
 from nerloop.run import atomic, checkpoint
 from nerloop.training import setup as training_setup
 from nerloop.types import Feature
@@ -145,6 +145,23 @@ def test_the_bf16_model_decays_with_its_master_and_once(model):
     expected = masters.whole_weight().bfloat16()
     assert torch.equal(ours.eval()(EVERY_ID)[0], expected)
     assert torch.equal(model.eval().bert.embeddings.word_embeddings(EVERY_ID)[0].bfloat16(), expected)
+
+
+def test_a_rate_in_a_tensor_decays_by_the_same_bits(make_model):
+    """CUDA graphs read the rate from a tensor."""
+    by_kind = []
+    for kind in (float, torch.tensor):
+        model = make_model("bert")
+        assert prune(model, np.arange(5, 60))
+        optimizer = torch.optim.AdamW([{"params": [pruned(model)[0].used], "weight_decay": 0.01}], fused=True)
+        decay_unused_rows(model, optimizer)
+        for step in range(200):
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.param_groups[0]["lr"] = kind(float(np.float32(1e-3 / (step + 3))))
+            optimizer.step()
+        by_kind.append(pruned(model)[0].decayed)
+    assert 0 < float(by_kind[0]) == float(by_kind[1])
 
 
 def test_a_checkpoint_brings_all_of_it_back(model, make_model, tmp_path):
