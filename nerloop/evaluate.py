@@ -195,7 +195,7 @@ def _of_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
 def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
     """Tag annotated files, some thousand sentences at a time, and return their analysis."""
     from nerloop.batching.features import in_chunks
-    from nerloop.evaluation.operating import at_operating_point
+    from nerloop.evaluation.operating import Choice, at_operating_point
     from nerloop.evaluation.prediction_files import missed_spans
     from nerloop.evaluation.predictor import Prediction, Split
     from nerloop.evaluation.report.analysis import Analysis
@@ -204,7 +204,7 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
     predictor, model, evaluator, options, saved = _load(arguments)
     with Source.of(arguments.files, options, is_reader=True) as source:
         names = _training_names(arguments, options)
-        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, arguments)
+        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, Choice.of(arguments))
         predictor = replace(predictor, keeps_uncalibrated=True)
         release_log()
         decoding, analysis = predictor.main_decoding, Analysis(names)

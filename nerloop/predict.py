@@ -90,15 +90,15 @@ def predict(arguments: argparse.Namespace) -> None:
     from nerloop.distributed import collectives
     from nerloop.evaluation import prediction_files
     from nerloop.evaluation import tables as report
-    from nerloop.evaluation.backends import accelerator_of
-    from nerloop.evaluation.operating import at_operating_point
+    from nerloop.evaluation.backends import accelerator_of, in_precision
+    from nerloop.evaluation.operating import Choice, at_operating_point
     from nerloop.evaluation.predictor import Split
     from nerloop.evaluation.tagger import load_predictor
     from nerloop.evaluation.uncertain import Uncertain
     from nerloop.run.logging import release_log, set_up_logging
 
     chosen = {name: getattr(arguments, name) for name in (*KINDS, "tokenizer")}
-    saved = _in_precision(SavedModel.read(arguments.model, chosen), arguments.mixed_precision)
+    saved = in_precision(SavedModel.read(arguments.model, chosen), arguments.mixed_precision)
     accelerator, precision = accelerator_of(saved)
     is_main = accelerator.is_main_process
     set_up_logging("info", is_main=is_main)
@@ -112,7 +112,7 @@ def predict(arguments: argparse.Namespace) -> None:
     ) as source:
         known = collectives.broadcast_from_main(accelerator, source.look_through)
         predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
-        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, arguments)
+        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, Choice.of(arguments))
         uncertain = None
         if arguments.uncertain is not None:
             predictor = replace(predictor, keeps_scores=True)
@@ -154,19 +154,6 @@ def predict(arguments: argparse.Namespace) -> None:
             if arguments.metrics:
                 with writing(arguments.metrics) as write_lines:
                     write_lines([json.dumps(metrics, indent=1) + "\n"])
-
-
-def _in_precision(saved: SavedModel, asked: str | None) -> SavedModel:
-    """Return the model with the precision that --mixed_precision asks for. Raises ConfigError."""
-    if asked is None:
-        return saved
-    if saved.is_exported:
-        raise ConfigError(f"--mixed_precision: found {asked}, but an export computes as it was exported; drop the flag")
-    from nerloop.distributed.precision import has_bf16
-
-    if asked == "bf16" and not has_bf16():
-        raise ConfigError("--mixed_precision: found bf16, which this hardware does not multiply; expected auto or no")
-    return replace(saved, precision="bf16" if asked != "no" and has_bf16() else "no")
 
 
 def _check_uncertain(arguments: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from nerloop.config import ModelSettings
 from nerloop.distributed.collectives import SingleProcess
 from nerloop.distributed.precision import precision_here
 from nerloop.distributed.threads import num_threads
-from nerloop.errors import ModelError
+from nerloop.errors import ConfigError, ModelError
 from nerloop.model.load import load_saved, saved_labels
 from nerloop.model.runtimes import RUNTIMES, Logits, open_exported
 from nerloop.model.saved import SavedModel
@@ -35,6 +36,21 @@ class Loaded(NamedTuple):
     labels: tuple[str, ...]
     collator: Collator
     backend: Backend
+
+
+def in_precision(saved: SavedModel, asked: str | None) -> SavedModel:
+    """Return the model with the precision to tag in: "auto", "no", "bf16", None: as trained. Raises ConfigError."""
+    if asked is None:
+        return saved
+    if asked not in ("auto", "no", "bf16"):
+        raise ConfigError(f"mixed_precision: found {asked!r}, expected auto, no or bf16")
+    if saved.is_exported:
+        raise ConfigError(f"--mixed_precision: found {asked}, but an export computes as it was exported; drop the flag")
+    from nerloop.distributed.precision import has_bf16
+
+    if asked == "bf16" and not has_bf16():
+        raise ConfigError("--mixed_precision: found bf16, which this hardware does not multiply; expected auto or no")
+    return replace(saved, precision="bf16" if asked != "no" and has_bf16() else "no")
 
 
 def accelerator_of(saved: SavedModel) -> tuple[Any, str]:

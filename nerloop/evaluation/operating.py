@@ -1,10 +1,9 @@
-"""Apply the flags of a command that set an operating point and confidence thresholds."""
+"""Apply an operating point and confidence thresholds, chosen by the flags of a command or in `Tagger.tag`."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nerloop.decoding.operating_points import DEFAULT, Calibration
@@ -16,14 +15,28 @@ from nerloop.tags import Scheme
 log = logging.getLogger(__name__)
 
 
-def at_operating_point(
-    predictor: Predictor, calibration: Calibration, scheme: Scheme, arguments: argparse.Namespace
-) -> Predictor:
-    """Return the predictor set up by --operating_point, --min_confidence, --target_precision or --target_recall.
+@dataclass(frozen=True)
+class Choice:
+    """What a user asks for; at most one of the confidence and the two targets."""
 
-    Raises ConfigError if the model does not support what the flags ask for.
+    operating_point: str = DEFAULT
+    min_confidence: float | None = None
+    target_precision: float | None = None
+    target_recall: float | None = None
+    per_type: bool = False
+
+    @staticmethod
+    def of(arguments: Any) -> Choice:
+        """Return the choice that parsed arguments hold under the names of the fields."""
+        return Choice(**{name: getattr(arguments, name) for name in asdict(Choice())})
+
+
+def at_operating_point(predictor: Predictor, calibration: Calibration, scheme: Scheme, choice: Choice) -> Predictor:
+    """Return the predictor with the choice applied. The biases go into its decoding.
+
+    Raises ConfigError if the model does not support what is asked for.
     """
-    name = arguments.operating_point
+    name = choice.operating_point
     decoding: Any = predictor.decodings[predictor.main_decoding]
     if name != DEFAULT:
         biases = calibration.point(name).biases
@@ -32,7 +45,7 @@ def at_operating_point(
         decoding.bias(biases)
         if not biases:
             log.warning("warning: operating point %s: on validation nothing was better, so it is the default", name)
-    thresholds = _thresholds(calibration, scheme, arguments)
+    thresholds = thresholds_for(calibration, scheme, choice)
     others = "other types" if thresholds.by_type else "all types"
     for type_, threshold in {others: thresholds.of_all, **thresholds.by_type}.items():
         if thresholds:
@@ -40,24 +53,24 @@ def at_operating_point(
     return replace(predictor, thresholds=thresholds)
 
 
-def _thresholds(calibration: Calibration, scheme: Scheme, arguments: argparse.Namespace) -> Thresholds:
-    """Return the thresholds that the flags ask for, none by default."""
+def thresholds_for(calibration: Calibration, scheme: Scheme, choice: Choice) -> Thresholds:
+    """Return the thresholds that a choice asks for, none by default. Raises ConfigError like `at_operating_point`."""
     asked = {flag: value for flag in ("min_confidence", "target_precision", "target_recall")
-             if (value := getattr(arguments, flag)) is not None}  # fmt: skip
+             if (value := getattr(choice, flag)) is not None}  # fmt: skip
     for flag, value in asked.items():
         if not 0 <= value <= 1:
             raise ConfigError(f"--{flag}: found {value:g}, expected a number from 0 to 1")
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(f'--{flag}' for flag in asked)} are both given; expected one of them")
-    if arguments.per_type and not asked.keys() & {"target_precision", "target_recall"}:
+    if choice.per_type and not asked.keys() & {"target_precision", "target_recall"}:
         raise ConfigError("--per_type: expected --target_precision or --target_recall with it")
     if not asked:
         return Thresholds(scheme=scheme)
     ((flag, value),) = asked.items()
     if flag == "min_confidence":
         return Thresholds(value, scheme=scheme)
-    target, name = flag.removeprefix("target_"), arguments.operating_point
-    types = [t for t in calibration.point(name).curves if t != "all"] if arguments.per_type else []
+    target, name = flag.removeprefix("target_"), choice.operating_point
+    types = [t for t in calibration.point(name).curves if t != "all"] if choice.per_type else []
     by_type, missed = {}, {}
     for type_ in types:
         try:

@@ -15,7 +15,9 @@ from nerloop.data.readers.text import records_of
 from nerloop.data.records import cut_untagged
 from nerloop.data.segmentation import Rule
 from nerloop.decoding.operating_points import DEFAULT, Curve
-from nerloop.evaluation.backends import load_model, single_process
+from nerloop.errors import ConfigError
+from nerloop.evaluation.backends import in_precision, load_model, single_process
+from nerloop.evaluation.operating import Choice, thresholds_for
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
 from nerloop.evaluators import Evaluator
 from nerloop.model.load import load_tokenizer
@@ -69,19 +71,23 @@ class Tagger:
         return self._saved.calibration.thresholds
 
     @overload
-    def tag(self, what: str) -> list[Entity]: ...  # type: ignore[overload-overlap]  # str is a Sequence[str], too
+    def tag(self, what: str, **choice: Any) -> list[Entity]: ...
     @overload
-    def tag(self, what: Sequence[str | Sequence[str]]) -> list[list[Entity]]: ...
-    def tag(self, what: str | Sequence[str | Sequence[str]]) -> list[Entity] | list[list[Entity]]:
+    def tag(self, what: Sequence[str | Sequence[str]], **choice: Any) -> list[list[Entity]]: ...
+    def tag(self, what: str | Sequence[str | Sequence[str]], **choice: Any) -> list[Entity] | list[list[Entity]]:
         """Return the entities of a text, or of each of several texts or token lists, as `nerloop.predict` finds them.
 
         A text is cut into sentences and tokens by the rule of the training; a line break ends a sentence. In a token
         list, start and end count the characters of its tokens joined with single spaces. A list of strings is a list of
         texts; one token list is [["Anna", "lives", "here"]].
+
+        `choice` takes what the flags of `nerloop.predict` do: operating_point, min_confidence, target_precision,
+        target_recall, per_type. Raises ConfigError for a choice that the model does not support.
         """
+        predictor = self._predictor_for(Choice(**choice))
         texts = [what] if isinstance(what, str) else list(what)
         sentences = [list(self._examples(text, f"{number}")) for number, text in enumerate(texts)]
-        found = iter(self.tag_sentences([example for of_text in sentences for example in of_text]))
+        found = iter(self._tag(predictor, [example for of_text in sentences for example in of_text]))
         entities: list[list[Entity]] = []
         for text, of_text in zip(texts, sentences, strict=True):
             whole = text if isinstance(text, str) else " ".join(text)
@@ -104,13 +110,23 @@ class Tagger:
 
         Sentences of a document are consecutive, as `parts` returns them. The operating point is one of `curves`.
         """
-        predictor = self._at_point[operating_point]
+        return self._tag(self._at_point[operating_point], sentences)
+
+    def _tag(self, predictor: Predictor, sentences: Sequence[Example]) -> list[list[Entity]]:
         split = Split.of(sentences, predictor.alignment, predictor.collator)
         predictions = predictor.tag(self._model, split)
         return [
             [_entity(example, span) for span in predictions[i].spans(predictor.main_decoding)]
             for i, example in enumerate(sentences)
         ]
+
+    def _predictor_for(self, choice: Choice) -> Predictor:
+        """Return the predictor at an operating point, with thresholds. Raises ConfigError."""
+        calibration, name = self._saved.calibration, choice.operating_point
+        if name not in self._at_point:
+            calibration.point(name)  # raises, and names those that there are
+            raise ConfigError(f"operating_point {name}: decoding {self._predictor.main_decoding} has none; use viterbi")
+        return replace(self._at_point[name], thresholds=thresholds_for(calibration, self._saved.scheme, choice))
 
     def _examples(self, text: str | Sequence[str], name: str) -> Iterator[Example]:
         """Yield the sentences of a text. Each line ends a sentence; a blank line ends a document, as in a file."""
@@ -126,7 +142,11 @@ class Tagger:
 
 
 def load(
-    folder: str | Path, *, device: str | torch.device | None = None, plugins: Mapping[str, str | None] | None = None
+    folder: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    mixed_precision: str | None = None,
+    plugins: Mapping[str, str | None] | None = None,
 ) -> Tagger:
     """Return the tagger of a model that nerloop saved or exported, such as "runs/x/model".
 
@@ -135,14 +155,16 @@ def load(
     Args:
         folder: the model's folder
         device: where to compute (none: a GPU if there is one, else the CPU; an export: the CPU)
+        mixed_precision: "no", "bf16", or "auto", which is bf16 where the hardware has it (none: as trained)
         plugins: plugins by kind to use instead of the model's; needed for a model that was trained with your own code,
             which the folder of a model must not choose
 
     Raises:
         ModelError: the folder holds no such model
+        ConfigError: the precision can't be had here
         PluginError: the model needs code that is not nerloop's, and `plugins` doesn't name it
     """
-    saved = SavedModel.read(folder, plugins)
+    saved = in_precision(SavedModel.read(folder, plugins), mixed_precision)
     accelerator, precision = single_process(saved, device)
     predictor, model, _ = load_predictor(str(folder), saved, accelerator, precision)
     return Tagger(predictor, model, saved)

@@ -1,4 +1,4 @@
-"""On a CUDA device: is it right, and how fast is it? A few minutes; exit code 1 if something is wrong.
+"""On a CUDA device: is it right, and how fast is it? About ten minutes; exit code 1 if something is wrong.
 
     python tests/benchmarks/gpu.py --json gpu.json
 
@@ -9,8 +9,6 @@ samples a second against the plain loop in fp32 and bf16, recording of graphs in
 (`train.cuda_graphs`) the time of a step over its limit, the share of the matmul peak at 16,000 subwords a step, and the
 share of time in which the device idles in steady state, read from a trace of `run.profile`. `--model` gives the
 tokenizer alone.
-
-Not run by its authors on a GPU so far.
 """
 
 import gzip

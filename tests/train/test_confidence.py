@@ -13,6 +13,7 @@ import pytest
 from nerloop import predict as predict_module
 from nerloop.config import DataSettings
 from nerloop.data import ReadOptions, read_files
+from nerloop.errors import ConfigError
 from nerloop.evaluation.tagger import load
 from nerloop.model.saved import SavedModel
 from nerloop.tags import to_spans
@@ -160,6 +161,42 @@ def test_flags_that_can_not_be_met_are_one_line(model, monkeypatch, tmp_path, ca
     assert run_predict(monkeypatch, "--model", model[0], str(source), *flags) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
     assert line.startswith(f"nerloop: error: {said}")
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"operating_point": "recall"},
+        {"min_confidence": 0.6},
+        {"target_precision": 0.7, "operating_point": "precision"},
+        {"target_recall": 0.1, "per_type": True},
+    ],
+)
+def test_tag_finds_what_predict_finds_with_the_same_flags(model, monkeypatch, tmp_path, choice):
+    folder, _ = model
+    texts = ["Anna Smith went to Paris .", "Bo met Li in York .", "The Quillon Motors plant in Preston ."]
+    source, out = tmp_path / "new.txt", tmp_path / "out.jsonl"
+    source.write_text("\n".join(texts) + "\n")
+    flags = [x for name, value in choice.items() for x in (f"--{name}", *([] if value is True else [str(value)]))]
+    assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(out), *flags) == 0
+    spans = [json.loads(line)["spans"] for line in out.read_text().splitlines()]
+    tagger = load(folder)
+    before = tagger.tag(texts)
+    found = tagger.tag(texts, **choice)
+    assert [[(e["text"], e["type"], e["confidence"]) for e in of] for of in found] == [
+        [(s["text"], s["type"], s["confidence"]) for s in of] for of in spans
+    ]
+    assert tagger.tag(texts) == before  # a choice is for one call
+
+
+def test_a_choice_that_the_model_can_not_meet_is_an_error(model):
+    folder, _ = model
+    with pytest.raises(ConfigError, match="operating point: found 'best', expected one of default, precision, f1"):
+        load(folder).tag("Anna", operating_point="best")
+    with pytest.raises(ConfigError, match="min_confidence: found 2, expected a number from 0 to 1"):
+        load(folder).tag("Anna", min_confidence=2)
+    with pytest.raises(ConfigError, match="mixed_precision: found 'fp16', expected auto, no or bf16"):
+        load(folder, mixed_precision="fp16")
 
 
 def test_uncertain_sentences_are_annotated_and_trained_on(model, config, monkeypatch, tmp_path, capsys):

@@ -16,6 +16,7 @@ from nerloop.config import Config, DataSettings, Plugin
 from nerloop.data import ReadOptions
 from nerloop.data.segmentation import rule_of
 from nerloop.errors import ConfigError
+from nerloop.evaluation.backends import in_precision
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Predictor
 from nerloop.evaluation.tagger import load
@@ -488,7 +489,7 @@ def test_the_folder_of_a_run_is_told_where_its_model_is(model, config, monkeypat
 def test_the_precision_can_be_chosen(model, monkeypatch, asked, has_bf16, expected):
     saved = replace(SavedModel.read(model[0]), precision="no")
     monkeypatch.setattr("nerloop.distributed.precision.has_bf16", lambda: has_bf16)
-    assert predict_module._in_precision(saved, asked).precision == expected
+    assert in_precision(saved, asked).precision == expected
 
 
 def test_a_precision_that_can_not_be_had_is_refused(model, monkeypatch, capsys):
@@ -497,4 +498,4 @@ def test_a_precision_that_can_not_be_had_is_refused(model, monkeypatch, capsys):
     assert run_predict(monkeypatch, "--model", folder, "--mixed_precision", "bf16") == 2
     assert "found bf16, which this hardware does not multiply; expected auto or no" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="an export computes as it was exported"):
-        predict_module._in_precision(replace(SavedModel.read(folder), backend="onnx"), "auto")
+        in_precision(replace(SavedModel.read(folder), backend="onnx"), "auto")
