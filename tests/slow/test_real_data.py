@@ -21,6 +21,7 @@ def encoder() -> str:
     return str(Path(found.origin).parent / "model")
 
 
+@pytest.mark.timeout(900)  # on one core of a slow machine
 def test_wikigold_reaches_its_f1_with_one_seed(encoder, data_folder, tmp_path):
     results = train(
         Config(
