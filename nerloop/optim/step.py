@@ -16,7 +16,7 @@ from nerloop.objectives import Objective
 from nerloop.objectives.parameters import attached
 from nerloop.optim.cuda_graphs import Graphs
 from nerloop.optim.master_weights import Weights
-from nerloop.optim.optimizer import clip_and_step, unwrapped, uses_compute_weights
+from nerloop.optim.optimizer import clip_and_step, skips_non_finite, unwrapped, uses_compute_weights
 from nerloop.types import MicroBatch, Tensor
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class TrainStep:
         """
         self._accelerator, self._weights, self._model, self._optimizer = accelerator, weights, model, optimizer
         self._uses_compute_weights = uses_compute_weights(optimizer)
+        # Other optimizers need the norm on the host, and many refuse a learning rate in a tensor.
+        self._is_update_recorded = skips_non_finite(optimizer)
         self._max_norm = max_norm or float("inf")
         self._objective = attached(weights.model, objective)
         self._record = record
@@ -71,6 +73,8 @@ class TrainStep:
         """Use graphs from now on. Values that change from step to step are in tensors, which a replay reads again."""
         self.graphs = graphs
         self._scale = torch.zeros((), device=self._device)
+        if not self._is_update_recorded:
+            return
         self._lrs = [torch.zeros((), device=self._device) for _ in self._optimizer.param_groups]
         self._step = torch.zeros((), device=self._device, dtype=torch.int64)
         for group, rate in zip(self._optimizer.param_groups, self._lrs, strict=True):
@@ -119,7 +123,7 @@ class TrainStep:
         The first step with a non-finite gradient is kept in `first_bad`, on the device. In fp16 the scaler handles it.
         """
         self._is_first = True
-        if self.graphs is None:
+        if self.graphs is None or not self._is_update_recorded:
             for group in self._optimizer.param_groups:
                 # On a GPU rounded to float32, like the tensor that a graph reads it from, so graphs change no bit.
                 own = lr * group.get("lr_factor", 1.0)

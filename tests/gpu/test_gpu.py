@@ -169,6 +169,16 @@ def test_runs_with_and_without_graphs_end_with_the_same_bits(config, capsys, gra
     assert_equal(tensors(on), tensors(off))
 
 
+def test_another_optimizer_trains_with_graphs(config, capsys):
+    """Its update is not recorded."""
+    options = {"deterministic": True, "optimizer": "torch.optim.NAdam"}
+    on, off = (steps_of(config, f"nadam-{on}", cuda_graphs=on, **options) for on in (True, False))
+    assert train(on)["timing"]["capture_seconds"] > 0
+    assert "CUDA graphs" not in capsys.readouterr().err
+    train(off)
+    assert losses(on) == losses(off)
+
+
 def test_without_deterministic_kernels_graphs_are_used_too(config, capsys):
     on = steps_of(config, "on", cuda_graphs=True)
     assert train(on)["timing"]["capture_seconds"] > 0

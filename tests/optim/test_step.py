@@ -42,11 +42,11 @@ def flat(q, k, v, layout, scaling, dropout, window=None):
     return torch.cat([functional.scaled_dot_product_attention(*h, scale=scaling).transpose(0, 1) for h in heads])
 
 
-def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_steps=12):
+def trained(model, collator, *, precision="bf16", kind=None, is_on=True, num_steps=12, name="adamw"):
     """Return the losses, the norms, the graphs and the weights of a training of some steps."""
     accelerator = make_accelerator(precision)
     weights = Weights.of(model, precision)
-    prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, precision))
+    prepared, optimizer = accelerator.prepare(weights.model, build_optimizer(weights, 0.01, precision, name))
     train_step = TrainStep(accelerator, weights, prepared, optimizer, 1.0, True, objective=CrossEntropy(["O"]))
     assert train_step.graphs is None  # there is no GPU
     if kind is not None:
@@ -141,6 +141,22 @@ def test_a_model_that_needs_the_lengths_is_trained_without_graphs(
     (line,) = caplog.messages
     assert "NotImplementedError: length buckets of sequences whose lengths only the device knows" in line
     same_losses, same_norms, _, same_weights = trained(other, collator, kind=recorded_graphs, is_on=False)
+    assert (losses, norms) == (same_losses, same_norms)
+    assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
+
+
+def test_of_an_optimizer_that_needs_the_norm_on_the_host_only_gradients_are_recorded(
+    model, wordpiece, by_cu_seqlens, make_model, recorded_graphs, caplog
+):
+    collator = prepared(Pack(wordpiece), model)
+    other = make_model("bert", hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
+    attention.set_packed_attention(other)
+    losses, norms, graphs, weights = trained(model, collator, kind=recorded_graphs, name="torch.optim.NAdam")
+    assert caplog.messages == []
+    assert len(graphs) == 5
+    assert "update" not in graphs._graphs
+    same_losses, same_norms, none, same_weights = trained(other, collator, name="torch.optim.NAdam")
+    assert none is None
     assert (losses, norms) == (same_losses, same_norms)
     assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
 
