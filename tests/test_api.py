@@ -85,6 +85,14 @@ def test_texts_and_token_lists_give_a_list_each(folder):
     assert tagger.tag([[]]) == [[]]
 
 
+@pytest.mark.parametrize("texts", ["a\ud83d", ["fine", ["a", "\ud83d"]]])
+def test_half_a_surrogate_pair_is_one_line(folder, texts):
+    from nerloop.errors import DataError
+
+    with pytest.raises(DataError, match=r"^text [01]: half a surrogate pair is no character$"):
+        nerloop.load(folder).tag(texts)
+
+
 def test_a_folder_without_a_model_is_one_line(tmp_path):
     from nerloop.errors import ModelError
 

@@ -120,7 +120,7 @@ class TrainSettings:
     deterministic: bool = False
     """bit-identical reruns, at some cost on GPUs"""
     cuda_graphs: bool = True
-    """on one GPU in bf16: record steps as CUDA graphs and replay them, several times faster; changes no number"""
+    """on one GPU in bf16: record steps as CUDA graphs and replay them; faster for small steps, changes no number"""
     eval_every: int | None = None
     """steps between evaluations (none: each epoch)"""
     save_every: int | None = None
@@ -152,7 +152,8 @@ class RunSettings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """of the messages in the terminal"""
     profile: int = 0
-    """steps to trace, for ui.perfetto.dev or chrome://tracing, into run.dir/profile (0: none)"""
+    """steps to trace, for ui.perfetto.dev or chrome://tracing, into run.dir/profile (0: none); with CUDA graphs after
+    200 steps or at the end of the run, when shapes are recorded"""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str, style: TagStyle
         split_tag(tag)
     except ValueError as error:
         raise DataError(f"{where}: {shorten_message(str(error))}") from error
-    if _has_surrogate(tag):
+    if has_surrogate(tag):
         raise DataError(f"{where}: found {shorten(tag)}: half a surrogate pair is no character")
     return tag
 
@@ -128,7 +128,7 @@ def as_example(
     if not isinstance(tokens, list | tuple) or not all(isinstance(t, str) for t in tokens):
         raise DataError(f"{where}: {token_name!r} is {shorten(tokens)}, expected a list of strings")
     for i, token in enumerate(tokens):
-        if _has_surrogate(token):
+        if has_surrogate(token):
             raise DataError(f"{where}: {token_name}[{i}] is {shorten(token)}: half a surrogate pair is no character")
     if tag_name is None:
         return Example(tuple(tokens), (), where, document)
@@ -140,8 +140,15 @@ def as_example(
     return Example(tuple(tokens), gold, where, document)
 
 
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)
+def has_surrogate(text: str) -> bool:
+    """Return whether a text holds half a surrogate pair, which is no character and can't be encoded."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def shorten_message(message: str, limit: int = 200) -> str:

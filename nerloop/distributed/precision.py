@@ -34,11 +34,14 @@ def resolve_precision(setting: str) -> str:
     return precision
 
 
-def has_bf16() -> bool:
-    """Return whether the hardware multiplies bf16 matrices: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX."""
+def has_bf16(device: torch.device | str | None = None) -> bool:
+    """Return whether a device multiplies bf16 matrices: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX.
+
+    None: the GPU if there is one, else the CPU.
+    """
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and (device is None or torch.device(device).type == "cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
@@ -48,7 +51,7 @@ def precision_here(saved: str, device: torch.device) -> str:
     """Return the precision for tagging with a model trained in `saved`: "no" (float32) if the device lacks it."""
     if saved == "fp16" and device.type == "cpu":
         return "no"
-    return "no" if saved == "bf16" and not has_bf16() else saved
+    return "no" if saved == "bf16" and not has_bf16(device) else saved
 
 
 def hint_at_bf16(config: Config, precision: str) -> None:

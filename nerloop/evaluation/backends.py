@@ -38,8 +38,11 @@ class Loaded(NamedTuple):
     backend: Backend
 
 
-def in_precision(saved: SavedModel, asked: str | None) -> SavedModel:
-    """Return the model with the precision to tag in: "auto", "no", "bf16", None: as trained. Raises ConfigError."""
+def in_precision(saved: SavedModel, asked: str | None, device: Any = None) -> SavedModel:
+    """Return the model with the precision to tag in: "auto", "no", "bf16", None: as trained. Raises ConfigError.
+
+    device: where it is to compute (None: a GPU if there is one, else the CPU)
+    """
     if asked is None:
         return saved
     if asked not in ("auto", "no", "bf16"):
@@ -48,9 +51,9 @@ def in_precision(saved: SavedModel, asked: str | None) -> SavedModel:
         raise ConfigError(f"--mixed_precision: found {asked}, but an export computes as it was exported; drop the flag")
     from nerloop.distributed.precision import has_bf16
 
-    if asked == "bf16" and not has_bf16():
+    if asked == "bf16" and not has_bf16(device):
         raise ConfigError("--mixed_precision: found bf16, which this hardware does not multiply; expected auto or no")
-    return replace(saved, precision="bf16" if asked != "no" and has_bf16() else "no")
+    return replace(saved, precision="bf16" if asked != "no" and has_bf16(device) else "no")
 
 
 def accelerator_of(saved: SavedModel) -> tuple[Any, str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from nerloop.config import ModelSettings
+from nerloop.data.checks import has_surrogate
 from nerloop.data.readers.text import records_of
 from nerloop.data.records import cut_untagged
 from nerloop.data.segmentation import Rule
 from nerloop.decoding.operating_points import DEFAULT, Curve
-from nerloop.errors import ConfigError
+from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.backends import in_precision, load_model, single_process
 from nerloop.evaluation.operating import Choice, thresholds_for
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
@@ -45,6 +46,7 @@ class Tagger:
         if hasattr(predictor.decodings[predictor.main_decoding], "bias"):
             for name, point in saved.calibration.points.items():
                 self._at_point.setdefault(name, _with_biases(predictor, saved, point.biases))
+        self._by_choice: dict[Choice, Predictor] = {}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -74,18 +76,33 @@ class Tagger:
     def tag(self, what: str, **choice: Any) -> list[Entity]: ...
     @overload
     def tag(self, what: Sequence[str | Sequence[str]], **choice: Any) -> list[list[Entity]]: ...
-    def tag(self, what: str | Sequence[str | Sequence[str]], **choice: Any) -> list[Entity] | list[list[Entity]]:
+    def tag(  # type: ignore[misc]  # the overloads' Any stands for these
+        self,
+        what: str | Sequence[str | Sequence[str]],
+        *,
+        operating_point: str = DEFAULT,
+        min_confidence: float | None = None,
+        target_precision: float | None = None,
+        target_recall: float | None = None,
+        per_type: bool = False,
+    ) -> list[Entity] | list[list[Entity]]:
         """Return the entities of a text, or of each of several texts or token lists, as `nerloop.predict` finds them.
 
         A text is cut into sentences and tokens by the rule of the training; a line break ends a sentence. In a token
         list, start and end count the characters of its tokens joined with single spaces. A list of strings is a list of
         texts; one token list is [["Anna", "lives", "here"]].
 
-        `choice` takes what the flags of `nerloop.predict` do: operating_point, min_confidence, target_precision,
-        target_recall, per_type. Raises ConfigError for a choice that the model does not support.
+        The other arguments are as the flags of `nerloop.predict`. Raises ConfigError for what the model lacks, and
+        DataError for half a surrogate pair, which is no character.
         """
-        predictor = self._predictor_for(Choice(**choice))
+        choice = Choice(operating_point, min_confidence, target_precision, target_recall, per_type)
+        if choice not in self._by_choice:
+            self._by_choice[choice] = self._predictor_for(choice)
+        predictor = self._by_choice[choice]
         texts = [what] if isinstance(what, str) else list(what)
+        for number, text in enumerate(texts):
+            if has_surrogate(text if isinstance(text, str) else "".join(text)):
+                raise DataError(f"text {number}: half a surrogate pair is no character")
         sentences = [list(self._examples(text, f"{number}")) for number, text in enumerate(texts)]
         found = iter(self._tag(predictor, [example for of_text in sentences for example in of_text]))
         entities: list[list[Entity]] = []
@@ -164,7 +181,7 @@ def load(
         ConfigError: the precision can't be had here
         PluginError: the model needs code that is not nerloop's, and `plugins` doesn't name it
     """
-    saved = in_precision(SavedModel.read(folder, plugins), mixed_precision)
+    saved = in_precision(SavedModel.read(folder, plugins), mixed_precision, device)
     accelerator, precision = single_process(saved, device)
     predictor, model, _ = load_predictor(str(folder), saved, accelerator, precision)
     return Tagger(predictor, model, saved)

@@ -18,8 +18,9 @@ class Objective(Protocol):
 
     `weight(labels)`: what the loss is divided by, for one feature's labels, (subwords,) int64. It must add up over
         features. Without it (or where it is None) every labelled subword weighs 1.
-    `needs_places`: true where `loss` reads `batch.places` or `batch.features`, such as one over label sequences. CUDA
-        graphs are then off, since they replay a micro-batch of other places.
+    `needs_places`: true where `loss` reads `batch.places` or `batch.features`, such as one over label sequences, or
+        any other value that changes between steps and is no tensor on the device. CUDA graphs are then off: a replay
+        would use the value of the step that was recorded.
     `learning_rate_factor`: of its own parameters, relative to `train.learning_rate`. Default 1.
     `teachers`: folders of saved models. The mean of their probabilities becomes `batch.targets`, and the sentences of
         `data.unlabelled` join the training. What the loss is then divided by: every subword that has a label or a

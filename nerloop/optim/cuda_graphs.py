@@ -28,6 +28,10 @@ from nerloop.types import Tensor
 MAX_GRAPHS = 64
 """Graphs that are kept, a few megabytes each. Further shapes run without a graph."""
 
+MAX_MEMORY = 0.4
+"""Share of the device's memory that a run may have used when a graph is recorded. Graphs share memory of their own for
+the activations of a step, so they can double what a run needs. Steps that large keep the device busy without graphs."""
+
 TOLERANCE = 0.02
 """Largest difference between a graph and the work that it replaces, relative to the change that the work makes.
 
@@ -102,7 +106,7 @@ class Graphs:
                 parameter.grad = gradient
             return output
         self._counts[key] += 1  # the first run initialises libraries; a recording can't do that
-        if not self._is_on or self._counts[key] < 2 or len(self._graphs) >= MAX_GRAPHS:
+        if not self._is_on or self._counts[key] < 2 or len(self._graphs) >= MAX_GRAPHS or self._is_memory_short():
             return work()
         start = time.perf_counter()
         output = self._try(key, work, recorded, inputs, mutated())
@@ -144,6 +148,12 @@ class Graphs:
                    if c[1] is not a]  # fmt: skip
         self._graphs[key] = Graph(replay, places, changed)
         return found
+
+    def _is_memory_short(self) -> bool:
+        if self._device.type != "cuda":
+            return False
+        total = torch.cuda.get_device_properties(self._device).total_memory
+        return torch.cuda.max_memory_allocated(self._device) > MAX_MEMORY * total
 
     def _end(self, error: Exception) -> None:
         self._graphs.clear()

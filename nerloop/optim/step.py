@@ -53,8 +53,9 @@ class TrainStep:
         """
         self._accelerator, self._weights, self._model, self._optimizer = accelerator, weights, model, optimizer
         self._uses_compute_weights = uses_compute_weights(optimizer)
-        # Other optimizers need the norm on the host, and many refuse a learning rate in a tensor.
-        self._is_update_recorded = skips_non_finite(optimizer)
+        # PyTorch's fused optimizers. Others need the norm on the host, and many refuse a learning rate in a tensor.
+        is_fused = all(group.get("fused", False) for group in optimizer.param_groups)
+        self._is_update_recorded = is_fused and skips_non_finite(optimizer)
         self._max_norm = max_norm or float("inf")
         self._objective = attached(weights.model, objective)
         self._record = record
@@ -132,7 +133,9 @@ class TrainStep:
         for group, rate in zip(self._optimizer.param_groups, self._lrs, strict=True):
             rate.fill_(lr * group.get("lr_factor", 1.0))
         self._step.fill_(step)
-        return self.graphs.run("update", lambda: self._update(self._step), self._recorded_update, [], self._mutated)
+        # A graph updates what had a gradient when it was recorded; a model may leave parameters out of a step.
+        key = ("update", tuple(p.grad is not None for p in self._parameters))
+        return self.graphs.run(key, lambda: self._update(self._step), self._recorded_update, [], self._mutated)
 
     def _sent(self, batch: MicroBatch) -> MicroBatch:
         return batch.to(self._device, self._weights.model.dtype)

@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 import nerloop
+from nerloop.data.checks import has_surrogate
 from nerloop.decoding.operating_points import DEFAULT, Curve
 from nerloop.errors import printable
 from nerloop.serving.guard import NO_ANSWER, App, Guard, error_body
@@ -172,7 +173,7 @@ class Service:
         for number, text in enumerate(texts):
             whole = text if isinstance(text, str) else " ".join(text)
             length += len(whole)
-            if not whole.isascii() and not _is_encodable(whole):
+            if has_surrogate(whole):
                 raise HTTPException(422, f"text {number}: half a surrogate pair is no character")
         parts = self._cut(texts) if length < SHORT else await run_in_threadpool(self._cut, texts)
         try:
@@ -302,14 +303,6 @@ async def _result(future: Future[list[list[Entity]]], request: Request) -> list[
     finally:
         asked.cancel()
         gone.cancel()
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _as_response(name: str, thresholds: Sequence[float], curve: Curve | None) -> OperatingPointOf:

@@ -1,4 +1,4 @@
-"""On a CUDA device: is it right, and how fast is it? About ten minutes; exit code 1 if something is wrong.
+"""On a CUDA device: is it right, and how fast is it? Many minutes; exit code 1 if something is wrong.
 
     python tests/benchmarks/gpu.py --json gpu.json
 

@@ -14,7 +14,7 @@ from nerloop.distributed import precision
     ],
 )  # fmt: skip
 def test_a_cpu_tags_in_float32_where_it_lacks_the_precision_of_the_training(monkeypatch, saved, has_bf16, expected):
-    monkeypatch.setattr(precision, "has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(precision, "has_bf16", lambda *_: has_bf16)
     assert precision.precision_here(saved, torch.device("cpu")) == expected
 
 

@@ -123,16 +123,20 @@ def test_a_model_tags_on_the_gpu_as_on_the_cpu(config, precision):
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_a_command_tags_on_the_gpu(config, tmp_path, command):
+def test_a_command_finds_on_the_gpu_what_it_finds_on_the_cpu(config, tmp_path, command):
+    config = changed(config, "run", epochs=10)
     train(config)
-    found = tmp_path / "found.json"
-    output = ["--output" if command == "predict" else "--json", str(found)]
-    model = ["--model", str(Path(config.run.dir, "model"))]
-    done = subprocess.run(
-        [sys.executable, "-m", f"nerloop.{command}", *model, *output, config.data.test], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert found.stat().st_size > 0
+    found = []
+    for devices in (os.environ.get("CUDA_VISIBLE_DEVICES", "0"), ""):
+        file = tmp_path / f"found{len(found)}"
+        output = ["--output" if command == "predict" else "--json", str(file)]
+        words = [f"nerloop.{command}", "--model", str(Path(config.run.dir, "model")), *output, str(config.data.test)]
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": devices}
+        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        found.append(file.read_text() if command == "predict" else json.loads(file.read_text())["scores"])
+    assert found[0] == found[1]
+    assert " B-" in found[0] if command == "predict" else found[0]["f1"] > 0
 
 
 # CUDA graphs: `train.cuda_graphs`. The runs are of 20 steps of 8 sentences in bf16, with the model's own dropout.

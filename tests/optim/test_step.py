@@ -91,8 +91,10 @@ def test_recorded_steps_are_those_without_graphs_to_the_bit(
     losses, norms, graphs, weights = trained(model, collator, kind=recorded_graphs)
     assert caplog.messages == []
     names = ("input_ids", "position_ids")
+    (update,) = [key for key in graphs._graphs if key[0] == "update"]
+    assert all(update[1])
     assert set(graphs._graphs) == {
-        "update",
+        update,
         (names, 24, 4, 128, True),  # a row of 24 that holds up to 2 sentences, the first of its step
         (names, 48, 5, 128, False),
         (names, 24, 4, 128, False),
@@ -154,7 +156,7 @@ def test_of_an_optimizer_that_needs_the_norm_on_the_host_only_gradients_are_reco
     losses, norms, graphs, weights = trained(model, collator, kind=recorded_graphs, name="torch.optim.NAdam")
     assert caplog.messages == []
     assert len(graphs) == 5
-    assert "update" not in graphs._graphs
+    assert all(key[0] != "update" for key in graphs._graphs)
     same_losses, same_norms, none, same_weights = trained(other, collator, name="torch.optim.NAdam")
     assert none is None
     assert (losses, norms) == (same_losses, same_norms)
@@ -163,7 +165,29 @@ def test_of_an_optimizer_that_needs_the_norm_on_the_host_only_gradients_are_reco
 
 def test_padded_rows_are_not_recorded_but_their_update_is(model, wordpiece, recorded_graphs):
     _, _, graphs, _ = trained(model, Pad(wordpiece), kind=recorded_graphs)
-    assert list(graphs._graphs) == ["update"]
+    assert [key[0] for key in graphs._graphs] == ["update"]
+
+
+def test_an_update_is_recorded_anew_where_other_parameters_have_a_gradient(
+    model, wordpiece, by_cu_seqlens, recorded_graphs, monkeypatch
+):
+    """A graph would move the parameters of the step that it recorded."""
+    layer = model.bert.encoder.layer[1]
+    forward, calls = type(layer).forward, []
+
+    def every_other(self, hidden_states, *arguments, **options):
+        if self.is_second:
+            calls.append(self)
+            if len(calls) % 4 in (1, 2):  # two micro-batches a step
+                return hidden_states
+        return forward(self, hidden_states, *arguments, **options)
+
+    for one in model.bert.encoder.layer:
+        one.is_second = one is layer
+    monkeypatch.setattr(type(layer), "forward", every_other)
+    _, _, graphs, _ = trained(model, Pad(wordpiece), kind=recorded_graphs)
+    updates = [key[1] for key in graphs._graphs if key[0] == "update"]
+    assert sorted(map(all, updates)) == [False, True]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])

@@ -189,6 +189,18 @@ def test_tag_finds_what_predict_finds_with_the_same_flags(model, monkeypatch, tm
     assert tagger.tag(texts) == before  # a choice is for one call
 
 
+def test_tag_leaves_out_entities_below_a_confidence(model):
+    folder, _ = model
+    tagger = load(folder)
+    text = "Anna Smith went to Paris . Bo met Li in York . The Quillon Motors plant in Preston ."
+    found = tagger.tag(text)
+    confidences = sorted(entity["confidence"] for entity in found)
+    assert len(set(confidences)) > 1
+    least = (confidences[0] + confidences[1]) / 2
+    kept = tagger.tag(text, min_confidence=least)
+    assert kept == [entity for entity in found if entity["confidence"] >= least] != found
+
+
 def test_a_choice_that_the_model_can_not_meet_is_an_error(model):
     folder, _ = model
     with pytest.raises(ConfigError, match="operating point: found 'best', expected one of default, precision, f1"):
