@@ -152,8 +152,8 @@ class RunSettings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """of the messages in the terminal"""
     profile: int = 0
-    """steps to trace, for ui.perfetto.dev or chrome://tracing, into run.dir/profile (0: none); with CUDA graphs after
-    200 steps or at the end of the run, when shapes are recorded"""
+    """steps to trace, for ui.perfetto.dev or chrome://tracing, into run.dir/profile (0: none). With CUDA graphs
+    the trace begins after 200 steps, or at the end of a shorter run"""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from nerloop.collators import Collator
 from nerloop.collators.pad import PadArrays
 from nerloop.config import ModelSettings
 from nerloop.distributed.collectives import SingleProcess
-from nerloop.distributed.precision import precision_here
+from nerloop.distributed.precision import has_bf16, precision_here
 from nerloop.distributed.threads import num_threads
 from nerloop.errors import ConfigError, ModelError
 from nerloop.model.load import load_saved, saved_labels
@@ -49,11 +49,10 @@ def in_precision(saved: SavedModel, asked: str | None, device: Any = None) -> Sa
         raise ConfigError(f"mixed_precision: found {asked!r}, expected auto, no or bf16")
     if saved.is_exported:
         raise ConfigError(f"--mixed_precision: found {asked}, but an export computes as it was exported; drop the flag")
-    from nerloop.distributed.precision import has_bf16
-
-    if asked == "bf16" and not has_bf16(device):
+    is_here = asked != "no" and has_bf16(device)
+    if asked == "bf16" and not is_here:
         raise ConfigError("--mixed_precision: found bf16, which this hardware does not multiply; expected auto or no")
-    return replace(saved, precision="bf16" if asked != "no" and has_bf16(device) else "no")
+    return replace(saved, precision="bf16" if is_here else "no")
 
 
 def accelerator_of(saved: SavedModel) -> tuple[Any, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nerloop.decoding.operating_points import DEFAULT, Calibration
@@ -28,7 +28,7 @@ class Choice:
     @staticmethod
     def of(arguments: Any) -> Choice:
         """Return the choice that parsed arguments hold under the names of the fields."""
-        return Choice(**{name: getattr(arguments, name) for name in asdict(Choice())})
+        return Choice(**{field.name: getattr(arguments, field.name) for field in fields(Choice)})
 
 
 def at_operating_point(predictor: Predictor, calibration: Calibration, scheme: Scheme, choice: Choice) -> Predictor:

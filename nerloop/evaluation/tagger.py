@@ -76,7 +76,7 @@ class Tagger:
     def tag(self, what: str, **choice: Any) -> list[Entity]: ...
     @overload
     def tag(self, what: Sequence[str | Sequence[str]], **choice: Any) -> list[list[Entity]]: ...
-    def tag(  # type: ignore[misc]  # the overloads' Any stands for these
+    def tag(  # type: ignore[misc]  # mypy: `**choice` could hold other names
         self,
         what: str | Sequence[str | Sequence[str]],
         *,
@@ -100,14 +100,14 @@ class Tagger:
             self._by_choice[choice] = self._predictor_for(choice)
         predictor = self._by_choice[choice]
         texts = [what] if isinstance(what, str) else list(what)
-        for number, text in enumerate(texts):
-            if has_surrogate(text if isinstance(text, str) else "".join(text)):
+        wholes = [text if isinstance(text, str) else " ".join(text) for text in texts]
+        for number, whole in enumerate(wholes):
+            if has_surrogate(whole):
                 raise DataError(f"text {number}: half a surrogate pair is no character")
         sentences = [list(self._examples(text, f"{number}")) for number, text in enumerate(texts)]
         found = iter(self._tag(predictor, [example for of_text in sentences for example in of_text]))
         entities: list[list[Entity]] = []
-        for text, of_text in zip(texts, sentences, strict=True):
-            whole = text if isinstance(text, str) else " ".join(text)
+        for whole, of_text in zip(wholes, sentences, strict=True):
             entities.append([_with_text(whole, entity) for _ in of_text for entity in next(found)])
         return entities[0] if isinstance(what, str) else entities
 

@@ -488,12 +488,12 @@ def test_the_folder_of_a_run_is_told_where_its_model_is(model, config, monkeypat
 )
 def test_the_precision_can_be_chosen(model, monkeypatch, asked, has_bf16, expected):
     saved = replace(SavedModel.read(model[0]), precision="no")
-    monkeypatch.setattr("nerloop.distributed.precision.has_bf16", lambda *_: has_bf16)
+    monkeypatch.setattr("nerloop.evaluation.backends.has_bf16", lambda *_: has_bf16)
     assert in_precision(saved, asked).precision == expected
 
 
 def test_a_precision_that_can_not_be_had_is_refused(model, monkeypatch, capsys):
-    monkeypatch.setattr("nerloop.distributed.precision.has_bf16", lambda *_: False)
+    monkeypatch.setattr("nerloop.evaluation.backends.has_bf16", lambda *_: False)
     folder, _ = model
     assert run_predict(monkeypatch, "--model", folder, "--mixed_precision", "bf16") == 2
     assert "found bf16, which this hardware does not multiply; expected auto or no" in capsys.readouterr().err
