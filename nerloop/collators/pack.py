@@ -61,10 +61,13 @@ class Pack:
         return others[1:]
 
     def prepare(self, model: Any) -> None:
-        """Choose the widths that the row without padding may have, for the device of a model."""
+        """Choose the widths that the row without padding may have, for a model's device and type."""
         if self.layout == "unpadded" and model.device.type == "cuda":
             # Fewer widths mean fewer CUDA graphs, and empty cells are cheap on a GPU.
             self._widths = {"per_octave": 8, "multiple_of": 128}
+        elif str(model.dtype) == "torch.bfloat16":
+            # oneDNN computes blocks of 32 rows, and its kernels for a rest take up to 20 ms to generate.
+            self._widths["multiple_of"] = 32
 
     @property
     def added_ids(self) -> list[int]:

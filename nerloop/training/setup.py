@@ -28,7 +28,7 @@ from nerloop.evaluators import Evaluator
 from nerloop.inspection.splits import about_documents, inspect_splits
 from nerloop.kernels.modules import replace_with_fused
 from nerloop.model.adaptation import Adaptation
-from nerloop.model.compat import choose_collator, freeze_unused
+from nerloop.model.compat import choose_collator, freeze_unused, prepare_model
 from nerloop.model.load import load_model, load_tokenizer, new_model
 from nerloop.objectives import Objective
 from nerloop.objectives.parameters import attach, attached, learned_by
@@ -122,6 +122,7 @@ def build_training(config: Config, session: Session) -> Training:
     attach(model, objective)
     plan = build_plan(config, features["train"], collator, accelerator)
     weights = Weights.of(model, precision)
+    prepare_model(weights.model, collator)  # again, since its type may have changed
     factors = LearningRateFactors(config.train.head_learning_rate_factor, config.train.layer_decay)
     prepared, optimizer = accelerator.prepare(
         weights.model, build_optimizer(weights, config.train.weight_decay, precision, config.train.optimizer, factors)

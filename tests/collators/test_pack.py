@@ -142,6 +142,15 @@ def test_without_padding_between_them_there_is_one_row_and_no_mask(byte_level):
     assert batch.places == [Place(0, 0, 1), Place(0, 1, 2), Place(0, 3, 4)]
 
 
+def test_a_bf16_model_gets_rows_of_whole_blocks(wordpiece, make_model):
+    widths = []
+    for dtype in (torch.float32, torch.bfloat16):
+        pack, model = Pack(wordpiece), make_model().to(dtype)
+        pack.prepare(model)
+        widths.append([pack([feature(*range(10, 10 + n))]).labels.shape[1] for n in (3, 33, 100, 600, 1100)])
+    assert widths == [[8, 40, 104, 608, 1152], [32, 64, 128, 608, 1152]]
+
+
 def test_a_layout_that_there_is_not(wordpiece):
     with pytest.raises(ConfigError, match=r"found 'unpaded' \(did you mean 'unpadded'\?\), expected one of unpadded"):
         Pack(wordpiece, layout="unpaded")

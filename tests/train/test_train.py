@@ -11,6 +11,8 @@ from nerloop.errors import TrainingError
 from nerloop.optim.schedule import learning_rate
 from nerloop.run.checkpoint import steps_in
 from nerloop.train import train
+from nerloop.training.session import open_session
+from nerloop.training.setup import build_training
 
 
 def weights(folder: Path) -> dict:
@@ -135,6 +137,17 @@ def test_another_seed_gives_other_weights(config, train_once):
     train(with_train(config, seed=43))
     a, b = (run_folder(c) / "model" / "model.safetensors" for c in (first, config))
     assert a.read_bytes() != b.read_bytes()
+
+
+def test_rows_have_the_widths_of_the_type_that_computes(config):
+    widths = {}
+    for precision in ("no", "bf16"):
+        with open_session(with_train(config, mixed_precision=precision)) as session:
+            training = build_training(with_train(config, mixed_precision=precision), session)
+            pieces = [training.collate(indices) for indices in training.plan[0].micro_batches[0]]
+        widths[precision] = [piece.labels.shape[1] for piece in pieces]
+    assert all(width % 32 for width in widths["no"])
+    assert [width + -width % 32 for width in widths["no"]] == widths["bf16"]
 
 
 def test_bf16_trains(config):
