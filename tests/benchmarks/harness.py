@@ -126,10 +126,12 @@ def train_seed(model: str, data: str, seed: int, *flags: str, run: Path) -> dict
 
 @contextlib.contextmanager
 def training_of(config: Any) -> Iterator[Any]:
-    """Give the Training that `nerloop.train` builds from these settings; nothing is trained or written."""
+    """Give the Training that the command builds from these settings; nothing is trained or written."""
+    from nerloop.run.malloc import keep_freed_memory
     from nerloop.training.session import open_session
     from nerloop.training.setup import build_training
 
+    keep_freed_memory()  # as the command does
     with open_session(config) as session:
         yield build_training(config, session)
 
