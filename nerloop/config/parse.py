@@ -194,7 +194,7 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
         where = f"{path}:{lines.get(name, 1)}"
         if setting.removesuffix(".class_path") in CONTEXT:
             continue
-        if value in (None, {}) and (setting in SECTIONS or setting.removesuffix(".init_args") in CONTEXT):
+        if value in (None, {}) and setting in SECTIONS:
             continue
         if setting in SECTIONS:
             raise ConfigError(f"{where}: {setting}: found {shorten(value)}, expected settings below it")
@@ -239,7 +239,15 @@ def _take_indices_as_text(values: dict[str, Any], prefix: str = "") -> None:
 
 
 def _leaves(values: dict[str, Any]) -> list[tuple[str, Any]]:
-    return list(flatten({str(k): v for k, v in values.items()}).items())
+    """Return the settings of a file by dotted name. An option of a plugin is one setting even if it is a mapping."""
+    leaves: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in CONTEXT:
+            leaves |= {f"{name}.{part}": v for part, v in value.items() if part != "init_args"}
+            leaves |= {f"{name}.init_args.{option}": v for option, v in value["init_args"].items()}
+        else:
+            leaves |= flatten({str(name): value})
+    return list(leaves.items())
 
 
 def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:

@@ -10,6 +10,7 @@ import pytest
 
 from nerloop.config import Config, Plugin, validate
 from nerloop.config.parse import parse
+from nerloop.config.yaml import dump_yaml
 from nerloop.errors import ConfigError, NerloopError, PluginError
 
 OUTSIDE_PLUGIN = '''
@@ -212,6 +213,27 @@ def test_a_plugin_in_yaml_by_name_alone(write):
 
 def test_options_in_yaml_without_a_name_are_those_of_the_default(write):
     assert parse(["--config", write("alignment:\n  stride: 16\n")]).alignment.options["stride"] == 16
+
+
+@pytest.mark.parametrize("weights", ["{O: 0.5, B-PER: 2}", "\n    O: 0.5\n    B-PER: 2", "{}"])
+def test_an_option_of_a_plugin_may_be_a_mapping(write, weights):
+    config = parse(["--config", write(f"objective:\n  class_weights: {weights}\n")])
+    assert config.objective.options["class_weights"] == ({} if weights == "{}" else {"O": 0.5, "B-PER": 2.0})
+    assert parse(["--config", write(dump_yaml(config.to_dict()))]).objective.options == config.objective.options
+
+
+def test_a_mapping_of_the_wrong_values(write):
+    file = write("objective:\n  class_weights:\n    O: many\n")
+    assert message("--config", file) == (
+        """my.yaml:2: objective.class_weights: found "{'O': 'many'}", expected a number or null"""
+    )
+
+
+def test_a_mapping_where_a_number_belongs(write):
+    file = write("alignment:\n  class_path: all\n  stride: {O: 1}\n")
+    assert message("--config", file) == (
+        """my.yaml:3: alignment.stride: found "{'O': 1}", expected a whole number or null"""
+    )
 
 
 def test_a_flag_wins_over_an_option_in_yaml(write):
