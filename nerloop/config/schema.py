@@ -28,6 +28,8 @@ class ModelSettings:
     """branch, tag or commit of a hub model"""
     dropout: float | None = None
     """every dropout of the model, attention's too (none: the model's own)"""
+    cased_subwords: bool = False
+    """let an uncased encoder see upper case; changes nothing for a cased one. nerloop/model/README.md"""
     trust_remote_code: bool = False
     """run code that comes with a hub model (a warning says so)"""
 

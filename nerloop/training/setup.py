@@ -28,6 +28,7 @@ from nerloop.evaluators import Evaluator
 from nerloop.inspection.splits import about_documents, inspect_splits
 from nerloop.kernels.modules import replace_with_fused
 from nerloop.model.adaptation import Adaptation
+from nerloop.model.cased import add_cased_subwords, lower_cases
 from nerloop.model.compat import choose_collator, freeze_unused, prepare_model
 from nerloop.model.load import load_model, load_tokenizer, new_model
 from nerloop.objectives import Objective
@@ -269,7 +270,13 @@ def build_model(config: Config, labels: Sequence[str], dataset: Dataset) -> tupl
     if config.model.trust_remote_code:
         log.warning("warning: model.trust_remote_code is on: code that comes with the model will be run")
     tokenizer = load_tokenizer(config.model)
-    return tokenizer, load_model(config.model, labels, tokenizer)
+    model = load_model(config.model, labels, tokenizer)
+    if not lower_cases(tokenizer):
+        return tokenizer, model
+    if config.model.cased_subwords:
+        return add_cased_subwords(model, tokenizer), model
+    log.info("hint: this encoder lower-cases its text; with --model.cased_subwords true it finds more names")
+    return tokenizer, model
 
 
 def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel) -> Collator:
