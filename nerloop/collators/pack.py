@@ -62,12 +62,15 @@ class Pack:
 
     def prepare(self, model: Any) -> None:
         """Choose the widths that the row without padding may have, for a model's device and type."""
-        if self.layout == "unpadded" and model.device.type == "cuda":
+        first = next(model.parameters())
+        if self.layout == "unpadded" and first.device.type == "cuda":
             # Fewer widths mean fewer CUDA graphs, and empty cells are cheap on a GPU.
             self._widths = {"per_octave": 8, "multiple_of": 128}
-        elif str(model.dtype) == "torch.bfloat16":
-            # oneDNN computes blocks of 32 rows, and its kernels for a rest take up to 20 ms to generate.
-            self._widths["multiple_of"] = 32
+        elif str(first.dtype) == "torch.bfloat16":
+            # oneDNN computes blocks of 32 rows, and generating its kernels for a rest takes some 30 ms.
+            self._widths = {"per_octave": 16, "multiple_of": 32}
+        else:
+            self._widths = {"per_octave": 16, "multiple_of": 8}
 
     @property
     def added_ids(self) -> list[int]:

@@ -267,11 +267,14 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
 def _check_text(config: Config, sources: dict[str, str]) -> None:
     """Raise ConfigError for text that can't be a file name or file content: NUL, lone surrogates."""
     for name, value in config.to_flat().items():
-        for text in value if isinstance(value, list) else [value]:
+        for text in [name, *(value if isinstance(value, list) else [value])]:
             if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
-                where = sources.get(_setting(name), "")
+                setting = next((known for known in sources if f"{_setting(name)}.".startswith(f"{known}.")), "")
+                where = sources.get(setting, "")
                 place = f"{where}: " if where and not where.startswith("--") else ""
-                raise ConfigError(f"{place}{_setting(name)}: found {shorten(text)}, expected text that UTF-8 can hold")
+                raise ConfigError(
+                    f"{place}{setting or _setting(name)}: found {shorten(text)}, expected text that UTF-8 can hold"
+                )
 
 
 def _explain(message: str, sources: dict[str, str]) -> str:
@@ -288,6 +291,8 @@ def _explain(message: str, sources: dict[str, str]) -> str:
     # One type: "Expected a T. Got value: v"; several: "Expected a T - Expected a U ... Given value: v".
     kinds = re.findall(r"Expected an? (<class '[^']+'>|typing\.Literal\[[^]]*\]|[\w.\[\]]+)", flat)
     value = re.search(r"Given value: ?(.*)$", flat) or re.search(r"Got value: ?(.*)$", flat)
+    if "Mapping[str, float]" in flat:  # the type of a value in it is no help
+        kinds = ["Mapping" if kind == "<class 'float'>" or "Mapping" in kind else kind for kind in kinds]
     if not kinds or not value:
         problem = _cut(re.sub(r'^Parser key "[^"]*": ', "", flat), 300)
         return f"{place}{setting}: {problem}" if setting else problem
@@ -306,6 +311,7 @@ def _in_words(kind: str) -> str:
         "<class 'bool'>": "true or false",
         "<class 'str'>": "text",
         "<class 'list'>": "a list such as '[a, b]'",
+        "Mapping": "names with numbers such as '{a: 0.5}'",
         "<class 'NoneType'>": "null",
     }
     if kind in words:

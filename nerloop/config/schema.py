@@ -29,7 +29,7 @@ class ModelSettings:
     dropout: float | None = None
     """every dropout of the model, attention's too (none: the model's own)"""
     cased_subwords: bool = False
-    """let an uncased encoder see upper case; changes nothing for a cased one. nerloop/model/README.md"""
+    """let an uncased encoder see capitals (see nerloop/model/README.md); changes nothing for a cased one"""
     trust_remote_code: bool = False
     """run code that comes with a hub model (a warning says so)"""
 

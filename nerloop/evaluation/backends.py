@@ -109,7 +109,7 @@ def _load_torch(
     settings: ModelSettings, saved: SavedModel, tokenizer: Tokenizer, accelerator: Any, precision: str
 ) -> Loaded:
     from nerloop.kernels.modules import replace_with_fused
-    from nerloop.model.compat import choose_collator
+    from nerloop.model.compat import choose_collator, prepare_collator
     from nerloop.optim.master_weights import cast_parameters
 
     model, labels = load_saved(settings, tokenizer)
@@ -119,6 +119,7 @@ def _load_torch(
         replace_with_fused(model)
     if precision == "bf16":
         cast_parameters(model)
+        prepare_collator(collator, model)
     return Loaded(model, labels, collator, run_torch)
 
 

@@ -1,15 +1,16 @@
-"""Let an uncased encoder tell upper from lower case, at the same number of subwords.
+"""Let an uncased encoder see capitals, at about the same number of subwords.
 
 An uncased encoder's tokenizer lower-cases its text, so that "Apple" and "apple" are one subword, and names are hard to
 find. `add_cased_subwords` adds variants of each subword to the vocabulary: "Apple" and "APPLE" beside "apple". The text
-is split as before, except for words such as "iPhone". The embedding of a variant is that of the lower-case subword plus
-a random vector, the same for all variants of a kind. Training teaches the encoder what this vector means, so variants
-that the training text lacks are understood as well.
+is split as before, except for words with capitals inside, such as "iPhone". The embedding of a variant is that of the
+lower-case subword plus a random vector, the same for all variants of a kind. Training teaches the encoder what this
+vector means, so variants that the training text lacks are understood as well.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,10 +41,17 @@ def lower_cases(tokenizer: Tokenizer) -> bool:
     return normalizer is not None and "A" not in normalizer.normalize_str("A")
 
 
+def can_be_cased(tokenizer: Tokenizer) -> bool:
+    """Whether a tokenizer lower-cases as BERT's does, so that `add_cased_subwords` takes it."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    return state["model"]["type"] == "WordPiece" and _lower_casing(state) is not None
+
+
 def add_cased_subwords(model: PreTrainedModel, tokenizer: Tokenizer) -> Tokenizer:
     """Add the variants to a model's embedding; return a tokenizer that has them and keeps the case of its text.
 
-    Raises ModelError if the tokenizer is not BERT's (WordPiece, and a normalizer that lower-cases).
+    All old subwords and added tokens keep their ids. Raises ModelError if the tokenizer is not one of WordPiece with
+    BERT's normalizer.
     """
     import torch
     from torch import nn
@@ -55,24 +63,30 @@ def add_cased_subwords(model: PreTrainedModel, tokenizer: Tokenizer) -> Tokenize
             f"model.cased_subwords: found a tokenizer ({type(tokenizer).__name__}) that lower-cases in its own way, "
             "expected WordPiece with BERT's normalizer; drop the setting"
         )
-    vocabulary: dict[str, int] = state["model"]["vocab"]
-    first = len(tokenizer)
-    added = list(_variants(vocabulary, set(tokenizer.all_special_tokens)))
-    vocabulary |= {variant: first + i for i, (variant, _, _) in enumerate(added)}
     strips_accents = normalizer["strip_accents"] is not False  # null: if it lower-cases
     normalizer |= {"lowercase": False, "strip_accents": strips_accents}
+    added_tokens = {token["content"]: token["id"] for token in state["added_tokens"]}
+    vocabulary: dict[str, int] = state["model"]["vocab"]
+    # Otherwise an added token would get the first id after the vocabulary, which is now that of a variant.
+    vocabulary |= added_tokens
+    first = max(vocabulary.values()) + 1
+    variants = list(_variants(vocabulary, set(added_tokens)))
 
     old = model.get_input_embeddings()
+    if len(old.weight) < first:
+        raise ModelError(f"model.cased_subwords: found a token with id {first - 1}, but {len(old.weight)} embeddings")
     with torch.no_grad():
         rows = old.weight[:first]
         # As long as an embedding is on average: half of that and twice that gave a lower F1.
         directions = torch.randn(len(KINDS), rows.shape[1], generator=torch.Generator().manual_seed(0))
         directions *= rows.norm(dim=1).mean() / directions.norm(dim=1, keepdim=True)
-        kinds, sources = torch.tensor([(kind, source) for _, kind, source in added]).T
+        kinds, sources = torch.tensor([(kind, source) for _, kind, source in variants]).T
         weight = torch.cat([rows, rows[sources] + directions[kinds]])
+    vocabulary |= {variant: first + i for i, (variant, _, _) in enumerate(variants)}
+    cased = _rebuilt(tokenizer, state, {"do_lower_case": False, "strip_accents": strips_accents})
     model.set_input_embeddings(nn.Embedding(len(weight), weight.shape[1], padding_idx=old.padding_idx, _weight=weight))
     model.config.vocab_size = len(weight)
-    return _rebuilt(tokenizer, state, {"do_lower_case": False, "strip_accents": strips_accents})
+    return cased
 
 
 def _lower_casing(state: dict[str, Any]) -> dict[str, Any] | None:
@@ -82,20 +96,29 @@ def _lower_casing(state: dict[str, Any]) -> dict[str, Any] | None:
     return next((part for part in parts if part.get("type") == "BertNormalizer" and part["lowercase"]), None)
 
 
-def _variants(vocabulary: dict[str, int], special: set[str]) -> Iterator[tuple[str, int, int]]:
+def _variants(vocabulary: dict[str, int], added_tokens: set[str]) -> Iterator[tuple[str, int, int]]:
     """Yield each new subword, the index of its kind, and the id of the lower-case one."""
     known = set(vocabulary)
     for subword, source in vocabulary.items():
         mark = CONTINUES if subword.startswith(CONTINUES) else ""
         body = subword.removeprefix(CONTINUES)
-        if subword in special or (body.startswith("[unused") and body.endswith("]")):
+        if subword in added_tokens or (body.startswith("[unused") and body.endswith("]")):
             continue
         for kind, change in enumerate(KINDS):
             variant = change(body)
-            # "SS" is no variant of "ß": it does not return to the same letters.
-            if variant.lower() == body and mark + variant not in known:
+            # Letter by letter, as tokenizers does it: str.lower knows ends of words. "SS" does not return to "ß".
+            if "".join(map(str.lower, variant)) == body and mark + variant not in known:
                 known.add(mark + variant)
                 yield mark + variant, kind, source
+    # Capitals that are not the upper case of any subword, such as "ẞ", or "İ", which is two characters in lower case:
+    # without them, a word that has one would be unknown.
+    for letter in map(chr, range(sys.maxunicode + 1)):
+        lower = letter.lower()
+        if lower != letter:
+            for mark in ("", CONTINUES):
+                found = vocabulary.get(mark + lower, vocabulary.get(mark + lower[0]))
+                if found is not None and mark + letter not in known:
+                    yield mark + letter, KINDS.index(str.upper), found
 
 
 def _rebuilt(tokenizer: Tokenizer, state: dict[str, Any], options: dict[str, Any]) -> Tokenizer:
@@ -111,7 +134,12 @@ def _rebuilt(tokenizer: Tokenizer, state: dict[str, Any], options: dict[str, Any
         file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | options), encoding="utf-8")
         Path(folder, "vocab.txt").unlink(missing_ok=True)  # of the old vocabulary
         rebuilt: Tokenizer = type(tokenizer).from_pretrained(folder)
-    if lower_cases(rebuilt) or len(rebuilt) != max(state["model"]["vocab"].values()) + 1:
+    if lower_cases(rebuilt):
+        raise ModelError(
+            f"model.cased_subwords: {type(tokenizer).__name__} lower-cases its text whatever its files say; drop the "
+            "setting"
+        )
+    if rebuilt.get_vocab() != state["model"]["vocab"]:
         raise ModelError(
             f"model.cased_subwords: {type(tokenizer).__name__} does not take another vocabulary; drop the setting"
         )

@@ -17,6 +17,7 @@ from nerloop.model.forward import feature_logits, logits_of
 from nerloop.types import IGNORE, Feature, MicroBatch, Tensor, Tokenizer
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 TOLERANCE = 1e-4
@@ -54,8 +55,12 @@ def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Token
 def prepare_model(model: PreTrainedModel, collator: Collator) -> None:
     """Prepare model and collator for each other. Padded rows still work as before."""
     packing.prepare(model, getattr(collator, "layout", ""))
-    prepare = getattr(collator, "prepare", None)
-    if prepare is not None:
+    prepare_collator(collator, model)
+
+
+def prepare_collator(collator: Collator, model: nn.Module) -> None:
+    """Let a collator choose its shapes for the device and the type of a model's weights."""
+    if (prepare := getattr(collator, "prepare", None)) is not None:
         prepare(model)
 
 

@@ -28,8 +28,8 @@ from nerloop.evaluators import Evaluator
 from nerloop.inspection.splits import about_documents, inspect_splits
 from nerloop.kernels.modules import replace_with_fused
 from nerloop.model.adaptation import Adaptation
-from nerloop.model.cased import add_cased_subwords, lower_cases
-from nerloop.model.compat import choose_collator, freeze_unused, prepare_model
+from nerloop.model.cased import add_cased_subwords, can_be_cased, lower_cases
+from nerloop.model.compat import choose_collator, freeze_unused, prepare_collator
 from nerloop.model.load import load_model, load_tokenizer, new_model
 from nerloop.objectives import Objective
 from nerloop.objectives.parameters import attach, attached, learned_by
@@ -123,7 +123,7 @@ def build_training(config: Config, session: Session) -> Training:
     attach(model, objective)
     plan = build_plan(config, features["train"], collator, accelerator)
     weights = Weights.of(model, precision)
-    prepare_model(weights.model, collator)  # again, since its type may have changed
+    prepare_collator(collator, weights.model)  # again, since the type may have changed
     factors = LearningRateFactors(config.train.head_learning_rate_factor, config.train.layer_decay)
     prepared, optimizer = accelerator.prepare(
         weights.model, build_optimizer(weights, config.train.weight_decay, precision, config.train.optimizer, factors)
@@ -266,17 +266,27 @@ def build_model(config: Config, labels: Sequence[str], dataset: Dataset) -> tupl
             "works and which files it writes; its model has no other use."
         )
         tokenizer = demo.build_tokenizer(dataset.splits["train"])
-        return tokenizer, new_model(demo.build_config(tokenizer), config.model, labels, tokenizer)
+        model = new_model(demo.build_config(tokenizer), config.model, labels, tokenizer)
+        return see_case(config, model, tokenizer), model
     if config.model.trust_remote_code:
         log.warning("warning: model.trust_remote_code is on: code that comes with the model will be run")
     tokenizer = load_tokenizer(config.model)
     model = load_model(config.model, labels, tokenizer)
+    return see_case(config, model, tokenizer), model
+
+
+def see_case(config: Config, model: PreTrainedModel, tokenizer: Tokenizer) -> Tokenizer:
+    """Add cased subwords to a model if the settings ask for it; return the tokenizer to use. Raises ModelError."""
+    if not config.model.cased_subwords:
+        if can_be_cased(tokenizer):
+            log.info("hint: this encoder lower-cases its text; --model.cased_subwords true lets it see capitals")
+        return tokenizer
     if not lower_cases(tokenizer):
-        return tokenizer, model
-    if config.model.cased_subwords:
-        return add_cased_subwords(model, tokenizer), model
-    log.info("hint: this encoder lower-cases its text; with --model.cased_subwords true it finds more names")
-    return tokenizer, model
+        log.info("model.cased_subwords: this encoder sees capitals already, so nothing is added")
+        return tokenizer
+    cased = add_cased_subwords(model, tokenizer)
+    log.info("the encoder's vocabulary gets cased subwords: %d became %d", len(tokenizer), len(cased))
+    return cased
 
 
 def build_collator(config: Config, tokenizer: Tokenizer, model: PreTrainedModel) -> Collator:

@@ -222,11 +222,18 @@ def test_an_option_of_a_plugin_may_be_a_mapping(write, weights):
     assert parse(["--config", write(dump_yaml(config.to_dict()))]).objective.options == config.objective.options
 
 
-def test_a_mapping_of_the_wrong_values(write):
-    file = write("objective:\n  class_weights:\n    O: many\n")
+@pytest.mark.parametrize("found", ["{'O': 'many'}", "{'O': None}", "3"])
+def test_a_mapping_of_the_wrong_values(write, found):
+    file = write(f"objective:\n  class_weights: {found.replace('None', 'null')}\n")
     assert message("--config", file) == (
-        """my.yaml:2: objective.class_weights: found "{'O': 'many'}", expected a number or null"""
+        f"my.yaml:2: objective.class_weights: found {found!r}, expected names with numbers such as '{{a: 0.5}}' or null"
     )
+
+
+def test_the_names_of_a_mapping_are_text(write):
+    file = write('objective:\n  class_weights: {"a\\0": 0.5}\n')
+    assert message("--config", file).startswith("my.yaml:2: objective.class_weights: found ")
+    assert message("--config", file).endswith("expected text that UTF-8 can hold")
 
 
 def test_a_mapping_where_a_number_belongs(write):

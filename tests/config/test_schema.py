@@ -51,6 +51,7 @@ def test_defaults_are_those_of_the_table():
         "model.name_or_path": None,
         "model.revision": None,
         "model.dropout": None,
+        "model.cased_subwords": False,
         "model.trust_remote_code": False,
         "data.dataset": None,
         "data.dataset_config": None,

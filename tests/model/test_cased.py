@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import torch
 import nerloop
 from nerloop.config import ModelSettings
 from nerloop.errors import ModelError
-from nerloop.model.cased import add_cased_subwords, lower_cases
+from nerloop.model.cased import add_cased_subwords, can_be_cased, lower_cases
 from nerloop.model.load import load_saved, load_tokenizer
 from nerloop.train import train
 
+FILLERS = [f"zq{i}" for i in range(150)]  # which no text has, so that the embedding is pruned
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused1]", "anna", "3d", "you", "##tube", "ß", "in", ".",
-         *"abcdefghijklmnopqrstuvwxyz", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]  # fmt: skip
+         *"abcdefghijklmnopqrstuvwxyz", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
+         "σασ", "##σ", "ες", "ι", *FILLERS]  # fmt: skip
 
 
 def uncased(**options):
@@ -90,6 +93,56 @@ def test_accents_that_were_kept_are_kept(make_model):
     assert add_cased_subwords(make_model(vocab_size=len(WORDS)), uncased()).tokenize("É") == ["E"]
 
 
+def test_added_tokens_keep_their_ids(make_model):
+    tokenizer = uncased()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[E1]"]})
+    tokenizer.add_tokens(["covid", "EU"])
+    model = make_model(vocab_size=len(WORDS) + 20)
+    before, ids = embedding(model).detach().clone(), tokenizer.get_vocab()
+    cased = add_cased_subwords(model, tokenizer)
+    now = cased.get_vocab()
+    assert {name: now[name] for name in ids} == ids
+    assert len(set(now.values())) == len(now) == len(embedding(model))
+    assert torch.equal(embedding(model)[: len(ids)], before[: len(ids)])
+    assert cased.tokenize("EU [E1] covid Anna") == ["EU", "[E1]", "covid", "Anna"]
+
+
+def test_ids_may_have_gaps(make_model):
+    state = json.loads(uncased().backend_tokenizer.to_str())
+    state["model"]["vocab"]["late"] = len(WORDS) + 5
+    tokenizer = uncased()
+    tokenizer.backend_tokenizer.model = type(tokenizer.backend_tokenizer.model)(
+        state["model"]["vocab"], unk_token="[UNK]"
+    )
+    cased = add_cased_subwords(make_model(vocab_size=len(WORDS) + 9), tokenizer)
+    now = cased.get_vocab()
+    assert now["late"] == len(WORDS) + 5 < now["Late"]
+    assert len(set(now.values())) == len(now)
+    with pytest.raises(ModelError, match=r"^model.cased_subwords: found a token with id \d+, but \d+ embeddings$"):
+        add_cased_subwords(make_model(vocab_size=len(WORDS)), tokenizer)
+
+
+@pytest.mark.parametrize("strip_accents", [None, False])
+def test_no_word_that_was_known_is_unknown_now(make_model, strip_accents):
+    before = uncased(strip_accents=strip_accents)
+    tokenizer = add_cased_subwords(make_model(vocab_size=len(WORDS)), uncased(strip_accents=strip_accents))
+    letters = [c for c in map(chr, range(sys.maxunicode + 1)) if c != c.lower()]
+    known = [word for c in letters for word in (c, f"a{c}") if "[UNK]" not in before.tokenize(word)]
+    assert len(known) > 52
+    assert [word for word in known if "[UNK]" in tokenizer.tokenize(word)] == []
+    assert tokenizer.tokenize("ΣΑΣΣ ẞ") == ["ΣΑΣ", "##Σ", "ẞ"]
+
+
+@pytest.mark.parametrize("kind", ["DistilBertTokenizerFast", "ElectraTokenizerFast", "MPNetTokenizerFast"])
+def test_other_tokenizers_of_this_kind(make_model, kind):
+    import transformers
+
+    vocabulary = {w: i for i, w in enumerate([*WORDS, "<s>", "</s>", "<pad>", "<mask>"])}
+    tokenizer = getattr(transformers, kind)(vocab=vocabulary, do_lower_case=True)
+    cased = add_cased_subwords(make_model(vocab_size=len(tokenizer)), tokenizer)
+    assert (tokenizer.tokenize("Anna ANNA"), cased.tokenize("Anna ANNA")) == (["anna", "anna"], ["Anna", "ANNA"])
+
+
 def test_saved_and_loaded_it_is_the_same(cased, tmp_path):
     model, tokenizer = cased
     model.save_pretrained(tmp_path)
@@ -105,6 +158,7 @@ def test_another_way_to_lower_case_is_refused(make_model, byte_level):
 
     byte_level.backend_tokenizer.normalizer = normalizers.Lowercase()
     assert lower_cases(byte_level)
+    assert not can_be_cased(byte_level)
     with pytest.raises(
         ModelError, match=r"^model.cased_subwords: found a tokenizer \(\w+\) that lower-cases in its own"
     ):
@@ -139,11 +193,24 @@ def test_a_training_finds_more_and_its_model_works_elsewhere(uncased_config, tmp
         f1[is_on] = train(replace(uncased_config, model=model, run=run, train=longer))["test"]["best"]["viterbi"]["f1"]
     assert f1[True] > f1[False] + 0.1
     folder = str(tmp_path / "run-True" / "model")
-    text = "Anna Berg lives in Berlin ."
-    found = pipeline("token-classification", model=folder, aggregation_strategy="simple")(text)
-    assert all(text[span["start"] : span["end"]].strip() for span in found)
-    assert nerloop.load(folder).tag(text) == nerloop.load(folder).tag(text)
-    assert "ANNA" in json.loads(Path(folder, "tokenizer.json").read_text())["model"]["vocab"]
+    text = "Anna lives in Berlin ."
+    found = pipeline("token-classification", model=folder, ignore_labels=[])(text)
+    assert [part["word"] for part in found if part["word"][0].isupper()] == ["Anna", "B"]
+    assert "".join(text[part["start"] : part["end"]] for part in found) == text.replace(" ", "")
+    entities = nerloop.load(folder).tag(text)
+    assert entities
+    assert [text[e["start"] : e["end"]] for e in entities] == [e["text"] for e in entities]
+
+
+def test_the_rows_of_capitals_that_the_text_lacks_are_as_at_the_start(uncased_config, capfd):
+    train(replace(uncased_config, train=replace(uncased_config.train, weight_decay=0.0)))
+    assert "only their embeddings are trained" in capfd.readouterr().err
+    settings = ModelSettings(name_or_path=str(Path(str(uncased_config.run.dir)) / "model"))
+    tokenizer = load_tokenizer(settings)
+    ids, rows = tokenizer.get_vocab(), embedding(load_saved(settings, tokenizer)[0])
+    direction = rows[ids["Zq7"]] - rows[ids["zq7"]]
+    assert torch.allclose(rows[ids["Zq11"]] - rows[ids["zq11"]], direction, atol=1e-6)
+    assert direction.norm() > 0.1
 
 
 def test_a_killed_training_ends_the_same(uncased_config, tmp_path, monkeypatch):
@@ -176,7 +243,7 @@ def test_a_killed_training_ends_the_same(uncased_config, tmp_path, monkeypatch):
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-HINT = "hint: this encoder lower-cases its text; with --model.cased_subwords true it finds more names"
+HINT = "hint: this encoder lower-cases its text; --model.cased_subwords true lets it see capitals"
 
 
 def test_the_log_tells_who_could_use_it(uncased_config, capfd):
@@ -190,4 +257,6 @@ def test_a_cased_encoder_stays_as_it_is(config, capfd):
     train(replace(on, train=replace(on.train, max_steps=1)))
     saved = load_tokenizer(ModelSettings(name_or_path=str(Path(str(config.run.dir)) / "model")))
     assert len(saved) == len(load_tokenizer(config.model))
-    assert HINT not in capfd.readouterr().err
+    log = capfd.readouterr().err
+    assert "model.cased_subwords: this encoder sees capitals already, so nothing is added" in log
+    assert HINT not in log
