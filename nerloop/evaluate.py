@@ -76,6 +76,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate what the arguments name and write the result. Raises NerloopError."""
+    from nerloop.evaluation.operating import Choice
     from nerloop.evaluation.report.as_html import as_html
     from nerloop.evaluation.report.as_text import as_text
 
@@ -92,11 +93,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     inputs = [arguments.predictions] if is_of_file else [*arguments.files]
     _check_outputs(arguments, [*inputs, *arguments.train])
     found = _of_predictions(arguments) if is_of_file else _of_model(arguments)
+    found["settings"] = {} if is_of_file else Choice.of(arguments).asked()
     if "-" not in (arguments.json, arguments.html):
         cli.print_report(as_text(found))
     if arguments.html is not None:
         with writing(arguments.html) as write_lines:
-            write_lines([as_html(found, ", ".join(inputs))])
+            # A page may be passed on, and a threshold makes a model look as if it missed most entities.
+            write_lines([as_html(found, ", ".join([*inputs, *(f"{n} {v}" for n, v in found["settings"].items())]))])
     if arguments.json is not None:
         with writing(arguments.json) as write_lines:
             write_lines([json.dumps(found) + "\n"])

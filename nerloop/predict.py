@@ -20,6 +20,7 @@ from nerloop.alignment.document import describe_lone_sentences
 from nerloop.errors import ConfigError
 from nerloop.evaluation.source import Source
 from nerloop.evaluators import Counts
+from nerloop.inspection.finding import count_of
 from nerloop.inspection.first_sentence import describe_sentence
 from nerloop.model.saved import KINDS, SavedModel
 from nerloop.run.output import refuse_input_as_output, writing
@@ -187,6 +188,7 @@ def _write_tasks(
     if form == "auto":
         form = "prodigy" if arguments.output.lower().endswith(".jsonl") else "label_studio"
     write_lines(TASKS[form](task_texts(chosen, decoding, form)))
+    log.info("%s for %s: %s", count_of(len(chosen), "sentence"), form, arguments.output)
 
 
 def _output_format(name: str, target: str, *, is_lines: bool) -> str:

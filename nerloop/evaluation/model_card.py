@@ -123,6 +123,17 @@ def _confidences(results: dict[str, Any]) -> str:
             "Operating points of `nerloop.predict`, chosen on validation, on test:\n\n"
             f"{markdown_table(rows, ('--operating_point', 'precision', 'recall', 'f1'))}"
         )
+    rows = [
+        (f"--target_{target} {value}", f"{of['threshold']:g}",
+         *(f"{of['delivered'][metric]:.4f}" for metric in ("precision", "recall")))
+        for target, values in test.get("targets", {}).items()
+        for value, of in values.items()
+    ]  # fmt: skip
+    if rows:
+        lines.append(
+            "Targets of `nerloop.predict`. The least confidence was chosen on validation; precision and recall are "
+            f"those on test:\n\n{markdown_table(rows, ('target', 'least confidence', 'precision', 'recall'))}"
+        )
     lines.append(
         "transformers' pipeline has none of this. It takes the best label of each subword, legal after the one before "
         "or not; its `score` is the softmax of single subwords, not of the entity; it knows no temperature, no "

@@ -30,6 +30,10 @@ class Choice:
         """Return the choice that parsed arguments hold under the names of the fields."""
         return Choice(**{field.name: getattr(arguments, field.name) for field in fields(Choice)})
 
+    def asked(self) -> dict[str, Any]:
+        """Return what differs from the default, by name of the field."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+
 
 def at_operating_point(predictor: Predictor, calibration: Calibration, scheme: Scheme, choice: Choice) -> Predictor:
     """Return the predictor with the choice applied. The biases go into its decoding.

@@ -59,7 +59,7 @@ def confusion_rows(metrics: dict[str, Any]) -> tuple[list[list[str]], list[str]]
         for gold in names
     ]
     rows[-1][-1] = "-"
-    return rows, ["gold \\ predicted", *types, "(missed)"]
+    return rows, ["gold \\ predicted", *types, "(no equal borders)"]
 
 
 def evaluation_markdown(metrics: dict[str, Any]) -> str:

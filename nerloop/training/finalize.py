@@ -187,6 +187,7 @@ def write_report(training: Training, run: Run, results: dict[str, Any]) -> None:
     measured = results[split].get("calibration", {})
     if "bins" in measured:
         found["calibration"] = measured  # the predictions file does not have the confidences before calibration
+    found["targets"] = results[split].get("targets", {})
     write_text(run.folder / REPORT, as_html(found, f"{training.config.data_name}, {split} split"))
 
 

@@ -89,18 +89,18 @@ def test_the_confusion():
             ["PER", "0", "0", "2", "0"],
             ["(no such span)", "1", "0", "0", "-"],
         ],
-        ["gold \\ predicted", "LOC", "ORG", "PER", "(missed)"],
+        ["gold \\ predicted", "LOC", "ORG", "PER", "(no equal borders)"],
     )
 
 
 def test_the_confusion_of_nothing():
-    assert confusion_rows({}) == ([["(no such span)", "-"]], ["gold \\ predicted", "(missed)"])
+    assert confusion_rows({}) == ([["(no such span)", "-"]], ["gold \\ predicted", "(no equal borders)"])
 
 
 def test_the_evaluation_in_tensorboard():
     text = evaluation_markdown(METRICS)
     assert text.startswith("| type | precision | recall | f1 | support |\n| --- | ---: | ---: | ---: | ---: |\n| LOC |")
-    assert "\n\n| gold \\\\ predicted | LOC | ORG | PER | (missed) |\n" in text
+    assert "\n\n| gold \\\\ predicted | LOC | ORG | PER | (no equal borders) |\n" in text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nerloop import evaluate as evaluate_module
 from nerloop import predict as predict_module
 from nerloop.config import DataSettings
 from nerloop.data import ReadOptions, read_files
@@ -31,9 +32,10 @@ def run_predict(monkeypatch, *arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def patched():
-    """Let a fit accept the few entities of the tests' files."""
+    """Let a fit accept the few entities of the tests' files, and measure targets that the tests' models reach."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nerloop.evaluation.calibration.LEAST_SPANS", 1)
+        patch.setattr("nerloop.evaluation.calibration.TARGETS", {"precision": (0.1, 1.0), "recall": (0.01, 1.0)})
         yield
 
 
@@ -61,7 +63,14 @@ def test_the_run_says_what_test_delivered(model):
     assert saved.test["operating_points"] == test["operating_points"]
     lines = Path(folder, "nerloop.json").read_text().splitlines()
     assert len(lines) < 300  # lists of numbers take one line each
-    assert "Confidences" in Path(folder, "README.md").read_text()
+    card, page = Path(folder, "README.md").read_text(), Path(folder).with_name("report.html").read_text()
+    assert "Confidences" in card
+    rows = [(t, v, of) for t, values in test["targets"].items() for v, of in values.items()]
+    assert {(target, value) for target, value, _ in rows} >= {("precision", "0.1"), ("recall", "0.01")}
+    for target, value, of in rows:
+        delivered = of["delivered"]
+        assert f"| --target_{target} {value} | {of['threshold']:g} | {delivered['precision']:.4f} |" in card
+        assert f"<tr><td>{target} {value}</td><td class=n>{of['threshold']:g}</td>" in page
 
 
 def test_predict_repeats_the_confidences_of_the_run(model, config, monkeypatch, tmp_path):
@@ -114,6 +123,17 @@ def test_spans_below_a_confidence_are_left_out_and_scored_so(model, config, monk
         [tuple(span) for span in to_spans(line["tags"])] for line in found
     ]
     assert json.loads(metrics.read_text())["viterbi"]["predicted_spans"] == sum(map(len, kept))
+
+
+def test_an_evaluation_says_which_entities_it_leaves_out(model, config, monkeypatch, tmp_path):
+    folder, _ = model
+    found, page = tmp_path / "found.json", tmp_path / "page.html"
+    for flags, settings in (((), {}), (("--min_confidence", "0.6"), {"min_confidence": 0.6})):
+        command = ["evaluate", "--model", folder, str(config.data.test), "--json", str(found), "--html", str(page)]
+        monkeypatch.setattr(sys, "argv", [*command, *flags])
+        evaluate_module.main()
+        assert json.loads(found.read_text())["settings"] == settings
+        assert ("test.conll, min_confidence 0.6</small>" in page.read_text()) == bool(settings)
 
 
 def test_biases_of_an_operating_point_change_the_tags_and_not_the_confidences(model, monkeypatch, tmp_path, capsys):

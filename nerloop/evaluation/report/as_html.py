@@ -61,6 +61,8 @@ def as_html(found: dict[str, Any], title: str) -> str:
         sections.append(section("Where it is right", _breakdowns(found["by"])))
     if found["calibration"]["bins"]:
         sections.append(section("Confidence", _calibration(found["calibration"])))
+    if any(found.get("targets", {}).values()):
+        sections.append(section("Targets", _targets(found["targets"])))
     if shown:
         sections.append(section("Sentences with errors", _sentences(found, shown, types, hues)))
     return page(
@@ -147,7 +149,7 @@ def _confusion(confusion: dict[str, dict[str, int]]) -> str:
     shown, note = [*names[:MOST_TYPES], NOTHING], ""
     if len(names) > MOST_TYPES:
         note = f"<p>The {MOST_TYPES} commonest of {len(names):,} types.</p>"
-    head = "".join(f"<th class=n>{text(name) or '(missed)'}</th>" for name in shown)
+    head = "".join(f"<th class=n>{text(name) or '(no equal borders)'}</th>" for name in shown)
     lines = []
     for gold in shown:
         row = confusion.get(gold, {})
@@ -192,6 +194,28 @@ def _breakdowns(by: dict[str, Any]) -> str:
         "(--train FILE names them).</p>"
     )
     return f'{missing}<div class="tables">{"".join(tables)}</div>'
+
+
+def _targets(targets: dict[str, dict[str, Any]]) -> str:
+    """Return what targets of precision and recall reached on validation, where thresholds were chosen, and here."""
+    rows = [
+        (f"{target} {value}", f"{of['threshold']:g}", *(f"{100 * of[on][m]:.1f}" for on in ("validation", "delivered")
+                                                      for m in ("precision", "recall")))
+        for target, values in targets.items()
+        for value, of in values.items()
+    ]  # fmt: skip
+    headings = (
+        "target",
+        "least confidence",
+        "precision, validation",
+        "recall, validation",
+        "precision here",
+        "recall here",
+    )
+    return table(headings, rows) + (
+        '<p class="note">For each target, the least confidence of an entity was chosen on validation. '
+        "<code>nerloop.predict --target_precision 0.95</code> uses it.</p>"
+    )
 
 
 def _calibration(found: dict[str, Any]) -> str:

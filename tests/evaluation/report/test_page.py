@@ -49,6 +49,15 @@ def test_the_page_loads_nothing_and_runs_nothing():
     assert "\u202e" not in html
 
 
+def test_what_targets_delivered_is_shown():
+    scores = {"precision": 0.954, "recall": 0.424, "f1": 0.587}
+    one = {"threshold": 0.92, "validation": scores, "delivered": {**scores, "precision": 0.986}}
+    html = as_html(found_for(SENTENCES) | {"targets": {"precision": {"0.95": one}, "recall": {}}}, "")
+    row = "".join(f"<td class=n>{cell}</td>" for cell in ("0.92", "95.4", "42.4", "98.6", "42.4"))
+    assert f"<tr><td>precision 0.95</td>{row}</tr>" in html
+    assert "<h2>Targets</h2>" not in as_html(found_for(SENTENCES) | {"targets": {"precision": {}, "recall": {}}}, "")
+
+
 def test_gold_stands_above_predicted_and_the_error_stands_out():
     html = as_html(found_for(SENTENCES), "")
     (item,) = re.findall(r"<article[^>]*><p class=\"head\"><b>PER → LOC</b>.*?</article>", html)
