@@ -146,8 +146,10 @@ def interrupt_evaluation(inputs: Inputs, *, profile: str | None, code: int) -> l
     steps = ("--train.max_steps=4", "--train.eval_every=2", "--train.save_every=3")  # nothing is saved before step 2
     arguments = [*inputs.files, inputs.long_validation, *steps]
     with Launch(inputs.run, arguments, profile=profile) as launch:
+        launch.wait_until(lambda: len(launch.ranks()) == (1 if profile is None else 2))
+        last = launch.ranks()[-1]  # now: looking for it takes longer than the evaluation on a busy machine
         launch.wait_until(lambda: num_lines(inputs.run) == 1)  # the loss of step 2; its evaluation comes next
-        os.kill(launch.ranks()[-1], signal.SIGTERM)
+        os.kill(last, signal.SIGTERM)
         assert launch.wait(seconds=SECONDS) == code
     assert num_lines(inputs.run) == 1
     status = faulty.status(inputs.run)
