@@ -77,7 +77,7 @@ def scenarios(tiny_model, files, tmp_path_factory, _default_signals) -> Iterator
     undisturbed = tmp_path_factory.getbasetemp() / "undisturbed"
     undisturbed.mkdir(exist_ok=True)
     long_validation = folder / "long.conll"
-    long_validation.write_text(Path(files["validation"]).read_text(encoding="utf-8") * 200, encoding="utf-8")
+    long_validation.write_text(Path(files["validation"]).read_text(encoding="utf-8") * 100, encoding="utf-8")
     inputs = Inputs(folder, faulty.input_flags(tiny_model, files), f"--data.validation={long_validation}", {})
     with ThreadPoolExecutor(faulty.num_workers()) as pool:
         for num_processes, profile in ((2, TWO_PROCESSES), (1, None)):
