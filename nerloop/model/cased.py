@@ -43,8 +43,7 @@ def lower_cases(tokenizer: Tokenizer) -> bool:
 
 def can_be_cased(tokenizer: Tokenizer) -> bool:
     """Whether a tokenizer lower-cases as BERT's does, so that `add_cased_subwords` takes it."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    return state["model"]["type"] == "WordPiece" and _lower_casing(state) is not None
+    return _lower_casing(json.loads(tokenizer.backend_tokenizer.to_str())) is not None
 
 
 def add_cased_subwords(model: PreTrainedModel, tokenizer: Tokenizer) -> Tokenizer:
@@ -58,7 +57,7 @@ def add_cased_subwords(model: PreTrainedModel, tokenizer: Tokenizer) -> Tokenize
 
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     normalizer = _lower_casing(state)
-    if state["model"]["type"] != "WordPiece" or normalizer is None:
+    if normalizer is None:
         raise ModelError(
             f"model.cased_subwords: found a tokenizer ({type(tokenizer).__name__}) that lower-cases in its own way, "
             "expected WordPiece with BERT's normalizer; drop the setting"
@@ -90,7 +89,9 @@ def add_cased_subwords(model: PreTrainedModel, tokenizer: Tokenizer) -> Tokenize
 
 
 def _lower_casing(state: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the part of a tokenizer's state that lower-cases as BERT's does."""
+    """Return the part of a WordPiece tokenizer's state that lower-cases as BERT's does; None for other tokenizers."""
+    if state["model"]["type"] != "WordPiece":
+        return None
     normalizer = state["normalizer"] or {}
     parts = [normalizer, *normalizer.get("normalizers", [])]
     return next((part for part in parts if part.get("type") == "BertNormalizer" and part["lowercase"]), None)
