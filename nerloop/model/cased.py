@@ -43,6 +43,8 @@ def lower_cases(tokenizer: Tokenizer) -> bool:
 
 def can_be_cased(tokenizer: Tokenizer) -> bool:
     """Whether a tokenizer lower-cases as BERT's does, so that `add_cased_subwords` takes it."""
+    if not lower_cases(tokenizer):  # writing out a whole vocabulary takes longer than this question
+        return False
     return _lower_casing(json.loads(tokenizer.backend_tokenizer.to_str())) is not None
 
 
