@@ -270,11 +270,15 @@ def _check_text(config: Config, sources: dict[str, str]) -> None:
         for text in [name, *(value if isinstance(value, list) else [value])]:
             if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
                 setting = next((known for known in sources if f"{_setting(name)}.".startswith(f"{known}.")), "")
-                where = sources.get(setting, "")
-                place = f"{where}: " if where and not where.startswith("--") else ""
+                place = _place(sources.get(setting))
                 raise ConfigError(
                     f"{place}{setting or _setting(name)}: found {shorten(text)}, expected text that UTF-8 can hold"
                 )
+
+
+def _place(source: str | None) -> str:
+    """Return the beginning of an error about a setting from a file; "" for one from a flag."""
+    return f"{source}: " if source and not source.startswith("--") else ""
 
 
 def _explain(message: str, sources: dict[str, str]) -> str:
@@ -282,7 +286,7 @@ def _explain(message: str, sources: dict[str, str]) -> str:
     keys = re.findall(r'Parser key "([^"]+)"', message)
     setting = _setting(".".join(keys))
     where = sources.get(setting) or next((s for n, s in sources.items() if n.startswith(f"{setting}.")), None)
-    place = f"{where}: " if where and not where.startswith("--") else ""
+    place = _place(where)
     flat = " ".join(message.split())
     if found := re.search(r"argument (--[\w.]+): expected", flat):
         return f"{found[1]}: found no value, expected one after it"
