@@ -183,6 +183,22 @@ def test_flags_that_can_not_be_met_are_one_line(model, monkeypatch, tmp_path, ca
     assert line.startswith(f"nerloop: error: {said}")
 
 
+def test_a_target_says_what_it_gave_on_validation(model, monkeypatch, tmp_path, capsys):
+    folder, _ = model
+    source = tmp_path / "x.txt"
+    source.write_text("Anna\n")
+    curve = SavedModel.read(folder).calibration.points["default"].curves["all"]
+    at = curve.place_for("precision", 0.6)
+    assert at is not None
+    assert run_predict(monkeypatch, "--model", folder, str(source), "--target_precision", "0.6") == 0
+    told = f"then, and recall {curve.recall(at):.3f}"
+    assert f"on validation precision was {curve.precision(at):.3f} {told}" in capsys.readouterr().err
+    assert run_predict(monkeypatch, "--model", folder, str(source), "--min_confidence", "0.123") == 0
+    err = capsys.readouterr().err
+    assert "0.123 or more are kept" in err
+    assert "on validation" not in err
+
+
 @pytest.mark.parametrize(
     "choice",
     [

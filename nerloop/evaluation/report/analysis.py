@@ -28,7 +28,7 @@ class Analysis:
         self._tallies: dict[tuple[str, str], Tally] = {}  # by ("type", type) and by (breakdown, bucket)
         self._partial: PartialCounts = Counter()  # of the sentences with an error
         self._num_correct = 0  # spans of the others
-        self._kinds: Counter[Kind] = Counter()
+        self._kinds: dict[str, Counter[Kind]] = {}  # by type
         self._with_other_type: Counter[Kind] = Counter()
         self._confidences: list[tuple[float, float, bool]] = []  # calibrated or not, correct
         self._knows_uncalibrated = True
@@ -49,7 +49,7 @@ class Analysis:
         self._partial.update(count_partial(sentence.gold, sentence.predicted))
         if errors := errors_of(sentence.gold, sentence.predicted):
             for error in errors:
-                self._kinds[error.kind] += 1
+                self._kinds.setdefault(_type_of(sentence, error), Counter())[error.kind] += 1
                 self._with_other_type[error.kind] += _has_other_type(sentence, error)
             self._mistakes.append(_mistakes(sentence, errors))
 
@@ -92,7 +92,10 @@ class Analysis:
                 "per_type": {type_: tally.interval(number) for type_, tally in of_type},
             },
             "partial": partial_scores(self._partial + Counter({(s, "correct"): self._num_correct for s in SCHEMES})),
-            "errors": {str(kind): self._kinds[kind] for kind in Kind},
+            "errors": {str(kind): sum(kinds[kind] for kinds in self._kinds.values()) for kind in Kind},
+            "errors_by_type": {
+                type_: {str(kind): kinds[kind] for kind in Kind} for type_, kinds in sorted(self._kinds.items())
+            },
             "errors_with_other_type": {str(kind): self._with_other_type[kind] for kind in Kind},
             "by": {breakdown: self._breakdown(breakdown) for breakdown in BREAKDOWNS},
             "calibration": calibration(after, correct, before if self._knows_uncalibrated else None),
@@ -108,6 +111,11 @@ class Analysis:
             for bucket, tally in found.items()
             if tally is not None
         }
+
+
+def _type_of(sentence: ScoredSentence, error: SpanError) -> str:
+    """Return the type under which an error counts: that of its first gold span, of a spurious span its own."""
+    return sentence.gold[error.gold[0]].type if error.gold else sentence.predicted[error.predicted[0]].type
 
 
 def _has_other_type(sentence: ScoredSentence, error: SpanError) -> bool:

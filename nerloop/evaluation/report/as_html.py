@@ -13,9 +13,12 @@ from typing import Any
 
 from nerloop.evaluation.report.as_text import (
     BUCKET_OF,
+    MOST_TYPES,
     NAME_OF,
     TITLE_OF,
+    errors_by_type_table,
     errors_table,
+    interval_text,
     partial_table,
     scores_table,
 )
@@ -32,8 +35,6 @@ CONTEXT = 25
 MOST_TOKENS = 120
 MOST_LETTERS = 80
 """Most characters shown of a token."""
-MOST_TYPES = 30
-"""Most types shown in the confusion table."""
 MEANING = {
     "missed": "A gold span that no predicted span overlaps. Confidence: how sure the model was of the tags it gave.",
     "spurious": "A predicted span that no gold span overlaps.",
@@ -110,7 +111,7 @@ def _rules(shown: Sequence[Shown], types: Sequence[str]) -> str:
 def _scores(found: dict[str, Any]) -> str:
     scores, interval = found["scores"], found["interval"]
     figures = [
-        (name, f"{100 * scores[name]:.2f}<small>{100 * low:.2f} to {100 * high:.2f}</small>")
+        (name, f"{scores[name]:.4f}<small>{low:.4f} to {high:.4f}</small>")
         for name, (low, high) in ((n, interval[n]) for n in ("f1", "precision", "recall"))
         if name in scores
     ]
@@ -134,10 +135,13 @@ def _table(of: tuple[Sequence[Sequence[str]], Sequence[str]]) -> str:
 def _errors(found: dict[str, Any]) -> str:
     rows, headings = errors_table(found)
     kinds = [*(f"<br><small>{MEANING[kind]}</small>" for kind in found["errors"]), ""]
-    return table(headings, [(f"{row[0]}{kind}", *row[1:]) for row, kind in zip(rows, kinds, strict=True)]) + (
+    note = (
         '<p class="note">Each wrong span belongs to one error. “other type”: the borders differ and the types do, too '
         "(for “wrong type” all of them).</p>"
     )
+    by_type = _table(errors_by_type_table(found)) if found["errors_by_type"] else ""
+    of_kind = table(headings, [(f"{row[0]}{kind}", *row[1:]) for row, kind in zip(rows, kinds, strict=True)])
+    return of_kind + note + by_type
 
 
 def _confusion(confusion: dict[str, dict[str, int]]) -> str:
@@ -180,9 +184,9 @@ def _breakdowns(by: dict[str, Any]) -> str:
         rows = [
             (
                 text(BUCKET_OF.get(bucket, bucket)), f"{of['gold']:,}",
-                f"{100 * of['recall']:.1f}<span class=meter><i style=\"width:{100 * of['recall']:.1f}%\"></i></span>"
-                f"<small>{' to '.join(f'{100 * end:.1f}' for end in of['interval']['recall'])}</small>",
-                f"{100 * of['precision']:.1f}",
+                f"{of['recall']:.4f}<span class=meter><i style=\"width:{100 * of['recall']:.1f}%\"></i></span>"
+                f"<small>{interval_text(of['interval']['recall'])}</small>",
+                f"{of['precision']:.4f}",
             )
             for bucket, of in found.items()
         ]  # fmt: skip
@@ -199,7 +203,7 @@ def _breakdowns(by: dict[str, Any]) -> str:
 def _targets(targets: dict[str, dict[str, Any]]) -> str:
     """Return what targets of precision and recall reached on validation, where thresholds were chosen, and here."""
     rows = [
-        (f"{target} {value}", f"{of['threshold']:g}", *(f"{100 * of[on][m]:.1f}" for on in ("validation", "delivered")
+        (f"{target} {value}", f"{of['threshold']:g}", *(f"{of[on][m]:.4f}" for on in ("validation", "delivered")
                                                       for m in ("precision", "recall")))
         for target, values in targets.items()
         for value, of in values.items()
@@ -240,9 +244,9 @@ def _calibration(found: dict[str, Any]) -> str:
         for at, anchor, label in ((0, "start", "0"), (50, "middle", "confidence 0.5"), (100, "end", "1"))
     ]
     before = found["ece_uncalibrated"]
-    more = "" if before in (None, found["ece"]) else f" ({100 * before:.2f} uncalibrated)"
+    more = "" if before in (None, found["ece"]) else f" ({before:.4f} uncalibrated)"
     return (
-        f"<p>Expected calibration error {100 * found['ece']:.2f} points{more}.</p>"
+        f"<p>Expected calibration error {found['ece']:.4f}{more}.</p>"
         "<figure><figcaption>bars: share of correct spans; lines: mean confidence; numbers: spans</figcaption><svg "
         f'class="curve" role="img" aria-label="share of correct spans by confidence" width="100%" height="{height}">'
         f"{''.join(parts)}</svg></figure>"

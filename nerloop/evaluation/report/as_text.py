@@ -15,11 +15,14 @@ TITLE_OF = {
     "sentence_length": "tokens of the sentence", "type_frequency": "spans of the type in training",
 }  # fmt: skip
 BUCKET_OF = {"same_type": "with this type", "other_type": "with another type", "unseen": "not at all"}
+MOST_TYPES = 30
+"""Most types with a row of their own in a table."""
 
 
 def as_text(found: dict[str, Any]) -> str:
     """Return an evaluation, as `Analysis.to_json` returns it, as text."""
-    parts = [plain_table(*scores_table(found)), plain_table(*partial_table(found)), plain_table(*errors_table(found))]
+    tables = (scores_table, partial_table, errors_table, errors_by_type_table)
+    parts = [plain_table(*table(found)) for table in tables]
     if "confusion" in found["scores"]:
         parts.append(plain_table(*confusion_rows(found["scores"])))
     parts += [plain_table(*breakdown_table(found, name)) for name, of in found["by"].items() if of is not None]
@@ -61,6 +64,18 @@ def errors_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[st
         for kind, number in errors.items()
     ]
     return [*rows, ("all", f"{total:,}", "", f"{sum(other.values()):,}")], ("error", "number", "share", "other type")
+
+
+def errors_by_type_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """Return the numbers of errors by type and kind as rows and headings, the types with most errors first."""
+    of_type = sorted(found["errors_by_type"].items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    kinds = [kind for kind, number in found["errors"].items() if number]
+    numbers = [(type_, [of[kind] for kind in kinds]) for type_, of in of_type]
+    if rest := numbers[MOST_TYPES:]:
+        summed = [sum(column) for column in zip(*(of for _, of in rest), strict=True)]
+        numbers = [*numbers[:MOST_TYPES], (f"{len(rest):,} more", summed)]
+    rows = [(type_, *(f"{number:,}" for number in of), f"{sum(of):,}") for type_, of in numbers]
+    return rows, ("errors of type", *(NAME_OF[kind] for kind in kinds), "all")
 
 
 def breakdown_table(found: dict[str, Any], name: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:

@@ -8,6 +8,8 @@ from typing import Any
 from nerloop.errors import printable
 
 MOST_LETTERS = 40
+LEAST_AGREEMENT = 0.5
+"""Share of the file's spans that a model should find before its suspects are worth reading."""
 
 
 def as_text(found: Mapping[str, Any], number: int) -> str:
@@ -24,13 +26,20 @@ def as_text(found: Mapping[str, Any], number: int) -> str:
 
 
 def summary(found: Mapping[str, Any], shown: int) -> str:
-    """Return one sentence with the number of suspects and the source of the model's labels."""
+    """Return the number of suspects, the source of the model's labels, and how often it agrees with the file's spans.
+
+    A model that rarely agrees is sure of its own errors, and its suspects are mostly these.
+    """
     total = len(found["suspects"])
     part = f"; the {shown:,} most suspicious ones" if shown < total else ""
-    return (
-        f"{total:,} labels contradicted by {found['source']} ({found['spans']:,} spans in {found['sentences']:,} "
-        f"sentences){part}"
+    agreement = found["confirmed"] / max(1, found["spans"])
+    text = (
+        f"{total:,} labels contradicted by {found['source']}, which confirms {agreement:.0%} of {found['spans']:,} "
+        f"spans in {found['sentences']:,} sentences{part}"
     )
+    if agreement < LEAST_AGREEMENT:
+        text += ". It confirms so few that most suspects are probably its own errors: train a better model first"
+    return text
 
 
 def spans_text(spans: Sequence[Mapping[str, Any]]) -> str:

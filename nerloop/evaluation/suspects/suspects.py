@@ -26,7 +26,7 @@ class Suspects:
     def __init__(self, source: str, *, has_line_per_token: bool = False) -> None:
         """Set the source of the model's labels, in words, and whether each token has a line of its own."""
         self._source, self._has_lines = source, has_line_per_token
-        self._num_sentences = self._num_spans = 0
+        self._num_sentences = self._num_spans = self._num_confirmed = 0
         self._found: list[tuple[dict[str, Any], Evidence]] = []
         self._agreement: np.ndarray | float = 0.0  # see Doubts.agreement
 
@@ -42,6 +42,7 @@ class Suspects:
         file = to_spans(example.tags)
         self._num_sentences += 1
         self._num_spans += len(file)
+        self._num_confirmed += len(set(file) & set(model))
         if isinstance(doubts, Doubts):
             self._agreement = self._agreement + doubts.agreement(file)
         sides = [[_as_json(example, span) for span in side] for side in (file, model)]
@@ -69,7 +70,8 @@ class Suspects:
         ranked = [{**suspect, "confidence": evidence.confidence(usual)} for suspect, evidence in self._found]
         ranked.sort(key=lambda suspect: -suspect["confidence"])
         return {
-            "source": self._source, "sentences": self._num_sentences, "spans": self._num_spans, "suspects": ranked
+            "source": self._source, "sentences": self._num_sentences, "spans": self._num_spans,
+            "confirmed": self._num_confirmed, "suspects": ranked,
         }  # fmt: skip
 
     def _location(self, example: Example, token: int) -> str:

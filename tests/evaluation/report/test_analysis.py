@@ -12,7 +12,7 @@ from nerloop.errors import DataError
 from nerloop.evaluation.prediction_files import jsonl_lines, missed_spans
 from nerloop.evaluation.predictor import Prediction
 from nerloop.evaluation.report.analysis import Analysis
-from nerloop.evaluation.report.as_text import as_text
+from nerloop.evaluation.report.as_text import as_text, errors_by_type_table
 from nerloop.evaluation.report.breakdown import TrainingNames
 from nerloop.evaluation.report.predictions import read_predictions
 from nerloop.evaluation.report.sentences import ScoredSentence, example_of
@@ -40,8 +40,8 @@ def analysed(names: TrainingNames | None = None) -> dict:
 def test_the_keys_of_the_result():
     found = analysed()
     assert set(found) == {
-        "sentences", "scores", "interval", "partial", "errors", "errors_with_other_type", "by", "calibration",
-        "mistakes",
+        "sentences", "scores", "interval", "partial", "errors", "errors_by_type", "errors_with_other_type", "by",
+        "calibration", "mistakes",
     }  # fmt: skip
     assert found["sentences"] == 3
     assert found["scores"]["f1"] == found["partial"]["strict"]["f1"] == pytest.approx(1 / 3)
@@ -53,6 +53,11 @@ def test_the_keys_of_the_result():
 def test_the_errors_and_their_confidence():
     found = analysed()
     assert {kind: n for kind, n in found["errors"].items() if n} == {"missed": 1, "spurious": 1, "too_short": 1}
+    by_type = {type_: {kind: n for kind, n in of.items() if n} for type_, of in found["errors_by_type"].items()}
+    assert by_type == {"LOC": {"missed": 1, "spurious": 1}, "PER": {"too_short": 1}}
+    rows, headings = errors_by_type_table(found)
+    assert headings == ("errors of type", "missed", "spurious", "too short", "all")
+    assert rows == [("LOC", "1", "1", "0", "2"), ("PER", "0", "0", "1", "1")]
     assert found["mistakes"] == [
         {
             "location": "x:1",
@@ -70,6 +75,14 @@ def test_the_errors_and_their_confidence():
             "errors": [{"kind": "spurious", "gold": [], "predicted": [0], "confidence": 0.625}],
         },
     ]  # fmt: skip
+
+
+def test_the_errors_of_many_types_end_with_the_rest():
+    kinds = {"missed": 1, "spurious": 0}
+    found = {"errors": {"missed": 33, "spurious": 0}, "errors_by_type": {f"T{i:02}": kinds for i in range(33)}}
+    rows, headings = errors_by_type_table(found)
+    assert headings == ("errors of type", "missed", "all")
+    assert (len(rows), rows[0], rows[-1]) == (31, ("T00", "1", "1"), ("3 more", "3", "3"))
 
 
 def test_breakdowns_with_and_without_the_training_data():

@@ -53,7 +53,7 @@ def test_what_targets_delivered_is_shown():
     scores = {"precision": 0.954, "recall": 0.424, "f1": 0.587}
     one = {"threshold": 0.92, "validation": scores, "delivered": {**scores, "precision": 0.986}}
     html = as_html(found_for(SENTENCES) | {"targets": {"precision": {"0.95": one}, "recall": {}}}, "")
-    row = "".join(f"<td class=n>{cell}</td>" for cell in ("0.92", "95.4", "42.4", "98.6", "42.4"))
+    row = "".join(f"<td class=n>{cell}</td>" for cell in ("0.92", "0.9540", "0.4240", "0.9860", "0.4240"))
     assert f"<tr><td>precision 0.95</td>{row}</tr>" in html
     assert "<h2>Targets</h2>" not in as_html(found_for(SENTENCES) | {"targets": {"precision": {}, "recall": {}}}, "")
 

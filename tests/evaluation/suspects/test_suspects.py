@@ -70,7 +70,7 @@ def test_suspects_are_ranked_and_say_where_what_and_instead_of_what():
         (example("in New York", "O B-PER I-PER", 4), [Span(1, 3, "LOC")], sure),
         (example("Anna", "B-PER", 8), [Span(0, 1, "PER")], right),
     )
-    assert (found["sentences"], found["spans"], found["source"]) == (3, 3, "a test")
+    assert (found["sentences"], found["spans"], found["confirmed"], found["source"]) == (3, 3, 1, "a test")
     first, second = found["suspects"]
     assert first["confidence"] > 0.9 > second["confidence"]
     assert first == {
@@ -86,11 +86,23 @@ def test_suspects_are_ranked_and_say_where_what_and_instead_of_what():
         },
     }  # fmt: skip
     assert as_text(found, 1).splitlines() == [
-        "2 labels contradicted by a test (3 spans in 3 sentences); the 1 most suspicious ones",
+        "2 labels contradicted by a test, which confirms 33% of 3 spans in 3 sentences; the 1 most suspicious ones. "
+        "It confirms so few that most suspects are probably its own errors: train a better model first",
         "",
         "   where          sure   label in the file  the model's",
         f"1  train.conll:5  {first['confidence']:.3f}  PER New York       LOC New York",
     ]
+
+
+def test_a_model_that_confirms_half_of_the_labels_gets_no_hint():
+    right, wrong = probabilities({"B-PER": 1.0}), probabilities({"B-LOC": 1.0})
+    found = suspects_of(
+        (example("Anna", "B-PER", 1), [Span(0, 1, "PER")], right),
+        (example("Bern", "B-PER", 3), [Span(0, 1, "LOC")], wrong),
+    )
+    assert as_text(found, 1).splitlines()[0] == (
+        "1 labels contradicted by a test, which confirms 50% of 2 spans in 2 sentences"
+    )
 
 
 def test_without_a_line_for_each_token_the_place_is_that_of_the_sentence():
