@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nerloop import cli
-from nerloop.data import ReadOptions, read_files
+from nerloop.data import ReadOptions, iterate_file
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import BadRecordsError, ConfigError, DataError, shorten
 from nerloop.types import Example
 
@@ -67,9 +68,9 @@ def inspect(arguments: argparse.Namespace) -> Inspection:
     from nerloop.inspection.subwords import SubwordStatistics
 
     tokenizer, limit = _tokenizer(arguments)
-    unread: list[Finding] = []
+    findings: list[Finding] = []  # of the readers
     parts = []
-    for found in _of_dataset(arguments, unread) if arguments.dataset is not None else _of_files(arguments, unread):
+    for found in _of_dataset(arguments, findings) if arguments.dataset is not None else _of_files(arguments, findings):
         statistics = Statistics.of(found.examples)
         subwords = SubwordStatistics.of(tokenizer, found.examples, statistics.lengths, limit) if limit else None
         parts.append(
@@ -77,7 +78,7 @@ def inspect(arguments: argparse.Namespace) -> Inspection:
                 found.split, found.path, found.examples, statistics, subwords, found.has_line_per_token, found.taken_by
             )
         )
-    return Inspection.of(parts, unread, limit, arguments.model or "")
+    return Inspection.of(parts, findings, limit, arguments.model or "")
 
 
 class _Read(NamedTuple):
@@ -90,26 +91,28 @@ class _Read(NamedTuple):
     taken_by: str  # how the split was told
 
 
-def _of_files(arguments: argparse.Namespace, unread: list[Finding]) -> Iterator[_Read]:
-    """Yield what the files hold; those that can't be read go to `unread`."""
-    from nerloop.inspection.findings import unreadable
+def _of_files(arguments: argparse.Namespace, findings: list[Finding]) -> Iterator[_Read]:
+    """Yield what the files hold; files that can't be read, and what readers warn of, go to `findings`."""
+    from nerloop.inspection.findings import about_reading, unreadable
     from nerloop.inspection.parts import is_line_per_token
 
     options = ReadOptions.of(arguments)
     for path, split, taken_by in _files(arguments):
+        warnings = ReadWarnings.of(options)
         try:
-            examples, _ = read_files([path], options)
+            examples = list(iterate_file(path, options, warnings))
         except DataError as error:
             messages = error.messages if isinstance(error, BadRecordsError) else [str(error)]
-            unread += [unreadable(path, message) for message in messages]
+            findings += [unreadable(path, message) for message in messages]
             continue
+        findings += about_reading(path, warnings)
         yield _Read(split, path, examples, is_line_per_token([path], options), taken_by)
 
 
-def _of_dataset(arguments: argparse.Namespace, unread: list[Finding]) -> Iterator[_Read]:
-    """Yield the splits of a data set; one that can't be read goes to `unread`."""
+def _of_dataset(arguments: argparse.Namespace, findings: list[Finding]) -> Iterator[_Read]:
+    """Yield the splits of a data set; one that can't be read, and what its reader warns of, goes to `findings`."""
     from nerloop.data.hub import read_hub
-    from nerloop.inspection.findings import unreadable
+    from nerloop.inspection.findings import about_reading, unreadable
 
     files = [*arguments.files, *arguments.train, *arguments.validation, *arguments.test]
     if files:
@@ -117,12 +120,14 @@ def _of_dataset(arguments: argparse.Namespace, unread: list[Finding]) -> Iterato
     if arguments.format != "auto":
         raise ConfigError(f"--format: found {arguments.format} with --dataset, expected it with files")
     name = arguments.dataset
+    warnings: dict[str, ReadWarnings] = {}
     try:
-        dataset = read_hub(name, arguments.dataset_config, ReadOptions.of(arguments))
+        dataset = read_hub(name, arguments.dataset_config, ReadOptions.of(arguments), warnings=warnings)
     except DataError as error:
-        unread.append(unreadable(name, str(error)))
+        findings.append(unreadable(name, str(error)))
         return
     for split, examples in dataset.splits.items():
+        findings += about_reading(f"{name}/{split}", warnings[split])
         yield _Read(split, f"{name}/{split}", examples, False, "by its name")
 
 

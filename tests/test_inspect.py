@@ -85,6 +85,43 @@ def test_several_errors_of_a_file_are_a_line_each(run):
     ]  # fmt: skip
 
 
+SCORED = '{"text": "Anna came", "spans": [{"start": 0, "end": 4, "label": "PER", "score": 0.5}]}\n'
+WARNED = "records with a score and no answer are read as gold; leave out what a model predicted"
+
+
+def test_what_a_reader_warns_of_is_a_finding_and_nothing_else(run, caplog):
+    code, out, err = run("train.jsonl --html x.html", train_jsonl=12 * SCORED)
+    assert (code, err, caplog.text) == (0, "", "")
+    assert "findings: 0 errors, 1 warning, " in out
+    assert (
+        f"\nwarning: train.jsonl:1: 12 {WARNED}\n  train.jsonl:1\n  train.jsonl:2\n  train.jsonl:3\n  train.jsonl:4\n"
+        "  train.jsonl:5\n  and 7 more\n  nerloop goes on; training reads the file in the same way\n"
+    ) in out
+    assert f"12 {WARNED}" in Path("x.html").read_text(encoding="utf-8")
+
+
+def test_what_a_reader_warns_of_names_each_place(run, tiny_model):
+    bad = '{"text": "Bo", "label": [[0, 9, "PER"]]}\n'
+    flags = f"train.jsonl --json --on_bad_record skip --model {tiny_model}"
+    _, out, _ = run(flags, train_jsonl=12 * '{"text": "Anna", "label": [[0, 4, "PER"]]}\n' + bad)
+    (finding,) = (f for f in json.loads(out)["findings"] if f["kind"] == "reading")
+    assert (finding["where"], finding["message"]) == ("train.jsonl:13", "1 bad records are left out")
+    assert finding["details"] == [
+        {"where": "train.jsonl:13",
+         "text": "found offsets 0 to 9 in a text of 2 characters, expected them within it"},
+    ]  # fmt: skip
+
+
+def test_what_the_reader_of_a_data_set_warns_of_is_a_finding(run, tmp_path, caplog):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"tokens": [["Anna", "came"]] * 12, "ner_tags": [["U-PER", "O"]] * 12})
+    rows.save_to_disk(str(tmp_path / "saved"))
+    _, out, _ = run("--dataset saved")
+    assert "\nwarning: saved/train:1: 12 tags of BILOU or BMES are read as those of BIOES\n" in out
+    assert caplog.text == ""
+
+
 def test_errors_make_the_exit_code_2_as_text_too(run):
     code, out, _ = run("train.conll", train_conll="a O\n")
     assert code == 2

@@ -17,7 +17,7 @@ from nerloop.data.records import TextRecord, read_examples
 from nerloop.errors import BadRecordsError, DataError
 from nerloop.types import Example
 
-__all__ = ["ReadOptions", "format_of", "iterate_files", "read_files", "read_records"]
+__all__ = ["ReadOptions", "format_of", "iterate_file", "iterate_files", "read_files", "read_records"]
 
 
 def read_files(
@@ -66,14 +66,20 @@ def iterate_files(
     Raises DataError as `read_files` does, when it reaches the mistake.
     """
     for path in paths:
-        found, is_empty = ReadWarnings.of(options), True
-        for example in read_examples(read_records(path, options, found), options, found):
-            is_empty = False
-            yield example
+        found = ReadWarnings.of(options)
+        yield from iterate_file(path, options, found)
         warnings += found.lines(path)
-        if is_empty:
-            left_out = f" ({found.summary})" if found.counts else ""
-            raise DataError(f"{path}: found no sentence{left_out}, expected at least one. Is this the right file?")
+
+
+def iterate_file(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
+    """Yield the examples of one file while reading, as `iterate_files` does."""
+    is_empty = True
+    for example in read_examples(read_records(path, options, warnings), options, warnings):
+        is_empty = False
+        yield example
+    if is_empty:
+        left_out = f" ({warnings.summary})" if warnings.counts else ""
+        raise DataError(f"{path}: found no sentence{left_out}, expected at least one. Is this the right file?")
 
 
 def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example | TextRecord]:

@@ -32,9 +32,11 @@ def read_hub(
     *,
     cache: Cache | None = None,
     with_test: bool = True,
+    warnings: dict[str, ReadWarnings] | None = None,
 ) -> Dataset:
     """Return the splits of a hub data set or a local folder: lists in memory or, with a cache, mapped from there.
 
+    What is read as another tag is told in the log or, if `warnings` is given, put there by split.
     Raises DataError for a data set that can't be loaded or used.
     """
     from datasets import DatasetDict
@@ -49,15 +51,21 @@ def read_hub(
         if found := next((n for n in names if n in loaded), None):
             rows = loaded[found]
             where = f"{name}/{found}"
-            read = functools.partial(_examples, rows, where, options)
+            noted = ReadWarnings()
+            read = functools.partial(_examples, rows, where, options, noted)
             digest = dataset.fingerprints[split] = rows._fingerprint  # the key of datasets' own cache
             if cache is None:
                 dataset.splits[split] = list(read())
-                continue
-            files = [file["filename"] for file in rows.cache_files]
-            # The files' own digest as well: a saved folder states its fingerprint itself.
-            key = examples_key(where, asdict(options), digest, str(rows.features), cache.digest(files))
-            dataset.splits[split] = store_examples(read, cache, key)
+            else:
+                files = [file["filename"] for file in rows.cache_files]
+                # The files' own digest as well: a saved folder states its fingerprint itself.
+                key = examples_key(where, asdict(options), digest, str(rows.features), cache.digest(files))
+                dataset.splits[split] = store_examples(read, cache, key)
+            if warnings is not None:
+                warnings[split] = noted
+            else:
+                for line in noted.lines(where):
+                    log.warning("%s", line)
     if not dataset.splits.get("train"):
         raise DataError(f"data.dataset {name}: found splits {', '.join(loaded) or 'none'}, expected 'train' with rows")
     return dataset
@@ -126,20 +134,18 @@ def _check_names(path: Path, names: Sequence[Any], what: str) -> None:
             raise DataError(f"{path}: found {shorten(name, 200)}, expected the name of a {what} in this folder")
 
 
-def _examples(rows: Any, where: str, options: ReadOptions) -> Iterator[Example]:
-    columns, found = list(rows.features), ReadWarnings()
+def _examples(rows: Any, where: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
+    columns = list(rows.features)
     tokens = pick_column(options.token_column, TOKEN_COLUMNS, columns, "data.token_column", where)
     tags = pick_column(options.tag_column, TAG_COLUMNS, columns, "data.tag_column", where)
     names = getattr(getattr(rows.features[tags], "feature", None), "names", None)  # ClassLabel has them
     first = (row[tags] for row in _rows(rows, [tags], where))
-    style = TagStyle.of_lists(itertools.islice(first, LOOK_AHEAD), options.labels or names, found)
+    style = TagStyle.of_lists(itertools.islice(first, LOOK_AHEAD), options.labels or names, warnings)
     documents = [name for name in DOCUMENT_COLUMNS if name in columns and name not in (tokens, tags)]
     for i, row in enumerate(_rows(rows, [tokens, tags, *documents], where)):
         document = document_of(row, where) or ""
         at, labels = f"{where}:{i + 1}", options.labels or names
         yield as_example(row[tokens], row[tags], labels, at, (tokens, tags), document, style)
-    for line in found.lines(where):
-        log.warning("%s", line)
 
 
 def _rows(rows: Any, columns: list[str], where: str) -> Iterator[dict[str, Any]]:

@@ -137,7 +137,8 @@ def _summary(inspection: Inspection) -> str:
 
 def _finding(finding: Finding) -> str:
     lines = [f"{finding.severity}: {finding.line}"]
-    lines += [f"  {printable(f'{d.where}: {d.text}')}" for d in finding.details[:MOST_DETAILS]]
+    places = [f"{d.where}: {d.text}" if d.text else d.where for d in finding.details[:MOST_DETAILS]]
+    lines += [f"  {printable(place)}" for place in places]
     if (more := finding.count - min(MOST_DETAILS, len(finding.details))) > 0 and finding.details:
         lines.append(f"  and {more:,} more")
     return "\n".join([*lines, f"  nerloop {finding.action}"])

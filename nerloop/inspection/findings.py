@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import printable
 from nerloop.inspection.conflicts import about_conflicts
-from nerloop.inspection.finding import Finding, Severity
+from nerloop.inspection.finding import Detail, Finding, Severity
 from nerloop.inspection.parts import Part
 from nerloop.inspection.repeats import about_repeats
 from nerloop.inspection.sizes import about_sizes, about_subwords
@@ -41,3 +42,23 @@ def unreadable(path: str, message: str) -> Finding:
         Severity.ERROR, "unreadable", where, message[len(where) + 2 :] if match else message,
         "stops before training; everything after this place is not inspected",
     )  # fmt: skip
+
+
+def about_reading(path: str, warnings: ReadWarnings) -> list[Finding]:
+    """Return a finding for each kind of thing that the reader of a file changed, left out or found odd."""
+    findings = []
+    for what, number in warnings.counts.items():
+        details = tuple(_detail(path, place) for place in warnings.listed[what])
+        findings.append(
+            Finding(
+                Severity.WARNING, "reading", details[0].where, f"{number:,} {what}",
+                "goes on; training reads the file in the same way", number, details,
+            )
+        )  # fmt: skip
+    return findings
+
+
+def _detail(path: str, place: str) -> Detail:
+    """Return a place of a warning, such as "x.jsonl:2: span 3", as its file:line and the rest."""
+    match = re.match(r".+?:\d+(?: \(record \d+\))?(?![^ :])", place)
+    return Detail(match.group(), place[match.end() :].lstrip(": ")) if match else Detail(path, place)

@@ -33,11 +33,11 @@ class Inspection:
 
     @staticmethod
     def of(
-        parts: Sequence[Part], unreadable: Sequence[Finding] = (), limit: Limit | None = None, model: str = ""
+        parts: Sequence[Part], of_readers: Sequence[Finding] = (), limit: Limit | None = None, model: str = ""
     ) -> Inspection:
-        """Return the inspection of some parts, plus the findings about unreadable files."""
+        """Return the inspection of some parts, with the findings of their readers."""
         ordered = [part for of_split in by_split(parts).values() for part in of_split]
-        findings = errors_first([*unreadable, *find_all(ordered, limit)])
+        findings = errors_first([*of_readers, *find_all(ordered, limit)])
         return Inspection(ordered, findings, *scheme_of(total_pairs(ordered)), limit, model)
 
     @property
