@@ -82,7 +82,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("output", metavar="OUT", help="file, or for brat a folder, which must be new or empty")
     parser.add_argument("--to", required=True, choices=TARGETS, help="jsonl: text and character spans where the input "
                         "has texts, else tokens and tags")  # fmt: skip
-    parser.add_argument("--strict", action="store_true", help="stop, and write nothing, if anything would be lost")
+    parser.add_argument("--strict", action="store_true", help="stop, and write nothing, if anything would be lost "
+                        "besides what nobody annotated or an annotator rejected")  # fmt: skip
     cli.add_read_flags(parser)
     return parser.parse_args(argv)
 
@@ -111,9 +112,10 @@ def convert(arguments: argparse.Namespace) -> None:
     def lossless(lines: Iterable[str]) -> Iterator[str]:
         """Yield lines; at the end, where everything is known, raise DataError for a loss that is not wanted."""
         yield from lines
-        found = warnings.lines(source, with_losses=True)
-        if arguments.strict and found:
-            raise DataError("; ".join(line.removeprefix("warning: ") for line in found) + " (--strict)")
+        lines = warnings.lines(source, with_losses=True)
+        lost = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+        if arguments.strict and lost:
+            raise DataError("; ".join(lost) + " (--strict)")
 
     if arguments.to == "conll":
         sentences = examples if records is None else read_examples(records, options, warnings)

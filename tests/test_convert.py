@@ -189,6 +189,38 @@ def test_no_file_is_lost_by_its_own_conversion(convert, source):
     )  # fmt: skip
 
 
+def test_what_was_rejected_or_nobody_annotated_is_no_loss(convert, caplog):
+    anna = {"text": "Anna", "spans": [{"start": 0, "end": 4, "label": "PER"}]}
+    records = [anna | {"answer": answer} for answer in ("accept", "reject", "ignore")]
+    Path("x.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [*records, {"text": "Bo", "spans": None}]))
+    assert convert("x.jsonl", "x.conll", "--to", "conll", "--strict")[0] == 0
+    assert Path("x.conll").read_text() == "-DOCSTART- O\n\nAnna B-PER\n\n"
+    assert caplog.messages == [
+        "note: x.jsonl: 2 records that were rejected or ignored are left out: x.jsonl:2; x.jsonl:3",
+        "note: x.jsonl: 1 records that nobody annotated are left out: x.jsonl:4",
+    ]
+
+
+@pytest.mark.parametrize("form", ["conll", "jsonl"])
+def test_a_cancelled_annotation_is_no_loss(convert, form):
+    region = {"type": "labels", "value": {"start": 0, "end": 4, "labels": ["PER"]}}
+    answers = [{"was_cancelled": cancelled, "result": [region]} for cancelled in (True, False)]
+    tasks = [{"data": {"text": "Anna"}, "annotations": found} for found in (answers, answers[:1])]
+    Path("x.json").write_text(json.dumps(tasks))
+    assert convert("x.json", "y", "--to", form, "--strict")[0] == 0
+    assert Path("y").stat().st_size > 0
+
+
+def test_a_loss_is_an_error_with_strict_and_a_note_is_not_in_its_line(convert):
+    relation = {"type": "relation", "from_id": "1", "to_id": "2"}
+    tasks = [{"data": {"text": "Anna"}, "annotations": [{"result": [relation]}, {"was_cancelled": True, "result": []}]}]
+    Path("x.json").write_text(json.dumps(tasks))
+    assert convert("x.json", "y", "--to", "conll", "--strict") == (
+        2, "nerloop: error: x.json: 1 relations: x.json:1: region 1 (--strict)\n"
+    )  # fmt: skip
+    assert not Path("y").exists()
+
+
 def test_a_file_that_is_not_there_is_named(convert):
     assert convert("none.jsonl", "x", "--to", "conll") == (2, "nerloop: error: none.jsonl: no such file\n")
 

@@ -112,6 +112,13 @@ def test_what_a_reader_warns_of_names_each_place(run, tiny_model):
     ]  # fmt: skip
 
 
+def test_what_an_annotator_rejected_is_good_to_know(run):
+    task = '{"text": "Anna", "spans": [{"start": 0, "end": 4, "label": "PER"}], "answer": "ANSWER"}\n'
+    text = 12 * task.replace("ANSWER", "accept") + task.replace("ANSWER", "reject")
+    _, out, _ = run("train.jsonl", train_jsonl=text)
+    assert "\ninfo: train.jsonl:13: 1 records that were rejected or ignored are left out\n" in out
+
+
 def test_what_the_reader_of_a_data_set_warns_of_is_a_finding(run, tmp_path, caplog):
     import datasets
 

@@ -28,6 +28,7 @@ class ReadWarnings:
     counts: Counter[str] = field(default_factory=Counter)
     listed: dict[str, list[str]] = field(default_factory=dict)
     losses: Counter[str] = field(default_factory=Counter)
+    notes: set[str] = field(default_factory=set)  # those of `counts` that are no reason to look at the data
     errors: list[DataError] = field(default_factory=list)
 
     @staticmethod
@@ -39,6 +40,11 @@ class ReadWarnings:
         """Count one case; `where` names its place."""
         self.counts[what] += 1
         self._list(what, where)
+
+    def note(self, what: str, where: str) -> None:
+        """Count something that is left out as it should be: what nobody annotated, or an annotator rejected."""
+        self.notes.add(what)
+        self.add(what, where)
 
     def lose(self, what: str, where: str) -> None:
         """Count something that the file has and an example has no room for, such as a relation.
@@ -92,7 +98,7 @@ class ReadWarnings:
         """Return one line a kind, about the file at `path`."""
         counts = self.counts + self.losses if with_losses else self.counts
         return [
-            f"warning: {path}: {number} {what}: {'; '.join(self.listed[what])}"
+            f"{'note' if what in self.notes else 'warning'}: {path}: {number} {what}: {'; '.join(self.listed[what])}"
             + (f" and {number - MAX_LISTED} more" if number > MAX_LISTED else "")
             for what, number in counts.items()
         ]

@@ -257,7 +257,7 @@ def read_examples(
         if isinstance(record, Example):
             yield _without_prefix(record, options.token_prefix) if options.token_prefix else record
         elif options.with_tags and record.spans is None:
-            warnings.add("records that nobody annotated are left out", record.location)
+            warnings.note("records that nobody annotated are left out", record.location)
         else:
             try:
                 examples = list(cut(record, options, warnings))

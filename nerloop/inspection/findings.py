@@ -49,12 +49,10 @@ def about_reading(path: str, warnings: ReadWarnings) -> list[Finding]:
     findings = []
     for what, number in warnings.counts.items():
         details = tuple(_detail(path, place) for place in warnings.listed[what])
-        findings.append(
-            Finding(
-                Severity.WARNING, "reading", details[0].where, f"{number:,} {what}",
-                "goes on; training reads the file in the same way", number, details,
-            )
-        )  # fmt: skip
+        severity = Severity.INFO if what in warnings.notes else Severity.WARNING
+        action = "goes on; training reads the file in the same way"
+        where, message = details[0].where, f"{number:,} {what}"
+        findings.append(Finding(severity, "reading", where, message, action, number, details))
     return findings
 
 

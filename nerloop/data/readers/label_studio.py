@@ -97,7 +97,7 @@ def _annotation_of(task: Mapping[str, Any], where: str, warnings: ReadWarnings) 
         raise DataError(f"{where}: 'annotations' is {shorten(annotations)}, expected a list of objects")
     finished = [a for a in annotations if not a.get("was_cancelled") and not a.get("skipped")]
     if len(finished) < len(annotations):
-        warnings.add("tasks with cancelled annotations, which are left out", where)
+        warnings.note("tasks with cancelled annotations, which are left out", where)
     if not finished:
         return None
     if len(finished) > 1:

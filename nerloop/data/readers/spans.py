@@ -71,7 +71,7 @@ class SpanReader:
         text_name = pick_column(options.token_column, self.texts.names, value, "data.token_column", where)
         text = as_text(value[text_name], text_name, where)
         if options.with_tags and value.get("answer") in REFUSED:
-            warnings.add("records that were rejected or ignored are left out", where)
+            warnings.note("records that were rejected or ignored are left out", where)
             return None
         if self._is_another_annotation(value):
             warnings.add("further annotations of a task are left out: the first one is read", where)
@@ -132,7 +132,7 @@ def _spans_of(record: dict[str, Any], name: str | None, where: str, warnings: Re
     stated = []
     for i, span in enumerate(spans):
         if isinstance(span, dict) and span.get("answer") in REFUSED:
-            warnings.add("spans that were rejected or ignored are left out", f"{where}: span {i + 1}")
+            warnings.note("spans that were rejected or ignored are left out", f"{where}: span {i + 1}")
         else:
             stated.append(as_span(span, f"{where}: span {i + 1}", warnings))
     return stated
@@ -195,7 +195,7 @@ def read_spacy(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
     def record(found: tuple[str, Any]) -> TextRecord | None:
         where, value = found
         if value is None:  # exports of the NER annotator for spaCy contain nulls
-            warnings.add("records that nobody annotated are left out", where)
+            warnings.note("records that nobody annotated are left out", where)
             return None
         if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict | None):
             raise DataError(f'{where}: found {shorten(value)}, expected ["text", {{"entities": [[0, 4, "PER"]]}}]')

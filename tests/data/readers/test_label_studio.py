@@ -64,7 +64,7 @@ def test_regions_come_in_any_order_and_other_ones_are_left_out():
 def test_cancelled_annotations_are_skipped(caplog):
     with caplog.at_level(logging.WARNING):
         assert read(task(annotation(region(0, 1, "X"), was_cancelled=True), annotation(PER, LOC))) == GOLD
-    assert caplog.messages == ["warning: x.json: 1 tasks with cancelled annotations, which are left out: x.json:2"]
+    assert caplog.messages == ["note: x.json: 1 tasks with cancelled annotations, which are left out: x.json:2"]
 
 
 def test_of_several_annotators_the_ground_truth_counts_else_the_first(caplog):

@@ -77,7 +77,7 @@ def test_rejected_and_ignored_records_are_not_gold_and_counted(caplog):
         examples = read({**right, "answer": "reject"}, right, {**right, "answer": "ignore"})
     assert [e.location for e in examples] == ["x.jsonl:2"]
     assert caplog.messages == [
-        "warning: x.jsonl: 2 records that were rejected or ignored are left out: x.jsonl:1; x.jsonl:3"
+        "note: x.jsonl: 2 records that were rejected or ignored are left out: x.jsonl:1; x.jsonl:3"
     ]
 
 
@@ -273,9 +273,7 @@ def test_rejected_spans_of_an_accepted_record_are_left_out_and_counted(caplog):
         assert pairs(read({"text": ANNA, "spans": spans, "answer": "accept"})) == [
             "Anna/O lives/O in/O Paris/B-LOC ./O"
         ]
-    assert caplog.messages == [
-        "warning: x.jsonl: 1 spans that were rejected or ignored are left out: x.jsonl:1: span 1"
-    ]
+    assert caplog.messages == ["note: x.jsonl: 1 spans that were rejected or ignored are left out: x.jsonl:1: span 1"]
 
 
 def test_answers_about_one_span_are_told(caplog):
