@@ -20,6 +20,9 @@ from nerloop.errors import DataError, shorten
 from nerloop.tags import NO_COLUMN, OUTSIDE, to_tags
 from nerloop.types import Example, Span
 
+MODEL_VERSION = "nerloop"
+"""The name of nerloop's predictions in the tasks of annotation tools, and in brat's notes."""
+
 INVISIBLE = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + (
     "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )

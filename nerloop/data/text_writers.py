@@ -14,11 +14,8 @@ from statistics import fmean
 from typing import Any
 
 from nerloop.data.readers.label_studio import HYPERTEXT
-from nerloop.data.records import TextRecord
+from nerloop.data.records import MODEL_VERSION, TextRecord
 from nerloop.types import Span
-
-MODEL_VERSION = "nerloop"
-"""The name of the predictions in Label Studio, and in brat's notes."""
 
 
 def span_lines(records: Iterable[TextRecord]) -> Iterator[str]:
@@ -39,6 +36,8 @@ def span_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 def prodigy_lines(records: Iterable[TextRecord]) -> Iterator[str]:
     """Yield a task of Prodigy for each text. Gold tasks have an answer; predicted ones don't, for `ner.correct`.
 
+    Predicted ones have MODEL_VERSION instead, by which a reader knows that nobody has answered yet.
+
     A source record of Prodigy keeps its hashes, tokens and meta.
     """
     for record in records:
@@ -57,7 +56,9 @@ def prodigy_lines(records: Iterable[TextRecord]) -> Iterator[str]:
                 value |= {"token_start": starts[span.start], "token_end": ends[span.end]}
             spans.append(value if confidence is None else value | {"score": confidence})
         task["spans"] = spans
-        if record.spans is not None and record.confidences is None:
+        if record.confidences is not None:
+            task["model_version"] = MODEL_VERSION
+        elif record.spans is not None:
             task["answer"] = "accept"
         yield _json(task)
 

@@ -11,7 +11,7 @@ import pytest
 
 from nerloop.data import ReadOptions, read_files
 from nerloop.decoding.viterbi import Viterbi
-from nerloop.errors import PluginError
+from nerloop.errors import DataError, PluginError
 from nerloop.evaluation.predictor import Prediction
 from nerloop.evaluation.uncertain import TASKS, Uncertain, task_texts
 from nerloop.tags import Scheme
@@ -77,6 +77,18 @@ def test_memory_has_a_bound():
 def test_a_decoding_must_know_probabilities():
     with pytest.raises(PluginError, match="does not tell how likely its tags are; use viterbi"):
         uncertain(1, SimpleNamespace(decode=None))
+
+
+@pytest.mark.parametrize("form", ["label_studio", "prodigy"])
+def test_tasks_that_nobody_answered_are_not_gold(form, tmp_path):
+    found = uncertain(2)
+    for example, prediction in (predicted("Anna came", 0.6, 0.9), predicted("x-ray , so", *[0.7] * 3)):
+        found.look_at([example], [prediction])
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("".join(TASKS[form](task_texts(found.chosen(), "viterbi", form))))
+    with pytest.raises(DataError, match=r"found no sentence \(2 records that nobody annotated are left out\)"):
+        read_files([str(path)])
+    assert len(read_files([str(path)], ReadOptions(with_tags=False))[0]) == 2
 
 
 @pytest.mark.parametrize("form", ["label_studio", "prodigy"])

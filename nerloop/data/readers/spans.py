@@ -13,7 +13,7 @@ from nerloop.data.lines import look_ahead
 from nerloop.data.offsets import Slice, Stated, to_code_points
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
-from nerloop.data.records import TextRecord, as_offset, as_text, as_type
+from nerloop.data.records import MODEL_VERSION, TextRecord, as_offset, as_text, as_type
 from nerloop.errors import DataError, shorten
 
 STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
@@ -27,7 +27,8 @@ def read_spans(path: str, options: ReadOptions, warnings: ReadWarnings) -> Itera
     Spans are objects with start (or start_offset), end (or end_offset) and label, or triples [start, end, label]. They
     are under "spans", "entities", "label" or "labels", unless `tag_column` names another key. A record or span that was
     rejected or ignored (Prodigy's `answer`) is not gold. A record without spans counts as annotated, without entities,
-    if it has an answer or an `annotation_id` of Label Studio. Errors start with file:line.
+    if it has an answer or an `annotation_id` of Label Studio. A task that nerloop predicted counts as not annotated
+    until it has an answer. Errors start with file:line.
     """
     head, records = look_ahead(read_records(path, options, warnings), MAX_RECORDS)
     texts = TextNames.of([record for _, record in head], options, head[0][0] if head else path, warnings)
@@ -80,12 +81,15 @@ class SpanReader:
             warnings.add(
                 "records are answers about a single span (Prodigy's binary view) and may have more entities", where
             )
-        if options.with_tags and "answer" not in value and _has_scored_span(value.get("spans")):
+        is_predicted = "answer" not in value and value.get("model_version") == MODEL_VERSION
+        is_scored = "answer" not in value and _has_scored_span(value.get("spans"))
+        if options.with_tags and is_scored and not is_predicted:
             warnings.add("records with a score and no answer are read as gold; leave out what a model predicted", where)
         if isinstance(value.get("relations"), list) and value["relations"]:
             warnings.lose("records with relations", where)
         tokens = [] if has_ubiai_spans(value) else _tokens_of(value, where)
-        stated = _spans_of(value, options.tag_column, where, warnings) if options.with_tags else None
+        has_gold = options.with_tags and not is_predicted
+        stated = _spans_of(value, options.tag_column, where, warnings) if has_gold else None
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
         # Prodigy's tokens come from spaCy's tokenizer, which makes tokens of white space, too. Leave these out.
         places = [place for place in places if text[slice(*place)].strip()]

@@ -82,7 +82,7 @@ def test_rejected_and_ignored_records_are_not_gold_and_counted(caplog):
 
 
 def test_scored_spans_that_nobody_answered_are_told(caplog):
-    """Tasks of `predict --uncertain` hold predictions: unannotated, they teach a model its own errors."""
+    """Tasks that another tool predicted, say: unannotated, they teach a model its errors."""
     predicted = {"text": "Anna left.", "spans": [{"start": 0, "end": 4, "label": "PER", "score": 0.4}]}
     found = read(predicted, predicted | {"answer": "accept"})
     assert [example.tags for example in found] == [("B-PER", "O", "O")] * 2
@@ -90,6 +90,16 @@ def test_scored_spans_that_nobody_answered_are_told(caplog):
         "warning: x.jsonl: 1 records with a score and no answer are read as gold; leave out what a model predicted: "
         "x.jsonl:1"
     ) in caplog.text
+
+
+def test_a_task_that_nerloop_predicted_is_not_annotated_before_it_has_an_answer(caplog):
+    task = {"text": "Anna left.", "spans": [], "model_version": "nerloop"}
+    scored = task | {"spans": [{"start": 0, "end": 4, "label": "PER", "score": 0.4}]}
+    found = read(task, scored, scored | {"answer": "accept"}, task | {"text": "Bo", "model_version": "of others"})
+    assert [(example.location, example.tags) for example in found] == [
+        ("x.jsonl:3", ("B-PER", "O", "O")), ("x.jsonl:4", ("O",))
+    ]  # fmt: skip
+    assert caplog.messages == ["note: x.jsonl: 2 records that nobody annotated are left out: x.jsonl:1; x.jsonl:2"]
 
 
 def test_an_accepted_record_without_spans_has_none():
