@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nerloop import cli
-from nerloop.data import ReadOptions, format_of, read_records
+from nerloop.data import ReadOptions, at_least_one, format_of, read_records
 from nerloop.data.formats import format_named
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.readers.predictions import in_characters, is_predictions, lay_out, read_predictions
@@ -119,16 +119,17 @@ def convert(arguments: argparse.Namespace) -> None:
 
     if arguments.to == "conll":
         sentences = examples if records is None else read_examples(records, options, warnings)
+        sentences = at_least_one(sentences, source, warnings)
         _write_file(target, lossless(conll_lines((example, [example.tags]) for example in sentences)))
     elif arguments.to == "jsonl" and records is None:
-        _write_file(target, lossless(token_lines(examples)))
+        _write_file(target, lossless(token_lines(at_least_one(examples, source, warnings))))
     elif arguments.to == "brat":
         names = _Names(source if name == "brat" and os.path.isdir(source) else None, folders)
         texts = text_records(examples, warnings) if records is None else records
-        _write_folder(target, texts, names, lambda: list(lossless(())))
+        _write_folder(target, at_least_one(texts, source, warnings), names, lambda: list(lossless(())))
     else:
         texts = text_records(examples, warnings, by_sentence=True) if records is None else records
-        _write_file(target, lossless(LINES[arguments.to](texts)))
+        _write_file(target, lossless(LINES[arguments.to](at_least_one(texts, source, warnings))))
     for line in warnings.lines(source, with_losses=True):
         logging.getLogger("nerloop.convert").warning("%s", line)
 

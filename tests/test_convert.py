@@ -201,6 +201,18 @@ def test_what_was_rejected_or_nobody_annotated_is_no_loss(convert, caplog):
     ]
 
 
+def test_a_file_of_which_nothing_is_left_is_an_error_and_writes_nothing(convert):
+    Path("x.jsonl").write_text('{"text": "Bo", "spans": null}\n{"text": "Al", "spans": [], "answer": "reject"}\n')
+    assert convert("x.jsonl", "y", "--to", "conll") == (
+        2, "nerloop: error: x.jsonl: found no sentence (1 records that nobody annotated are left out, 1 records that "
+        "were rejected or ignored are left out), expected at least one. Is this the right file?\n"
+    )  # fmt: skip
+    Path("z.jsonl").write_text('{"text": "Al", "spans": [], "answer": "reject"}\n')
+    for form in ("jsonl", "brat", "label_studio", "csv"):
+        assert convert("z.jsonl", "y", "--to", form)[0] == 2
+    assert sorted(p.name for p in Path().iterdir()) == ["x.jsonl", "z.jsonl"]
+
+
 @pytest.mark.parametrize("form", ["conll", "jsonl"])
 def test_a_cancelled_annotation_is_no_loss(convert, form):
     region = {"type": "labels", "value": {"start": 0, "end": 4, "labels": ["PER"]}}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from nerloop.data.arrow_cache import Cache, digest_of
 from nerloop.data.cached_examples import examples_key, store_examples
@@ -17,7 +18,10 @@ from nerloop.data.records import TextRecord, read_examples
 from nerloop.errors import BadRecordsError, DataError
 from nerloop.types import Example
 
-__all__ = ["ReadOptions", "format_of", "iterate_file", "iterate_files", "read_files", "read_records"]
+__all__ = ["ReadOptions", "at_least_one", "format_of", "iterate_file", "iterate_files", "read_files", "read_records"]
+
+
+T = TypeVar("T")
 
 
 def read_files(
@@ -73,10 +77,15 @@ def iterate_files(
 
 def iterate_file(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
     """Yield the examples of one file while reading, as `iterate_files` does."""
+    yield from at_least_one(read_examples(read_records(path, options, warnings), options, warnings), path, warnings)
+
+
+def at_least_one(found: Iterable[T], path: str, warnings: ReadWarnings) -> Iterator[T]:
+    """Yield what was found in a file. Raises DataError at the end if that was nothing."""
     is_empty = True
-    for example in read_examples(read_records(path, options, warnings), options, warnings):
+    for one in found:
         is_empty = False
-        yield example
+        yield one
     if is_empty:
         left_out = f" ({warnings.summary})" if warnings.counts else ""
         raise DataError(f"{path}: found no sentence{left_out}, expected at least one. Is this the right file?")
