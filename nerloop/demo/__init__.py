@@ -7,7 +7,7 @@
 """
 
 from nerloop.demo.corpus import splits
-from nerloop.demo.encoder import build_config, build_tokenizer
+from nerloop.demo.encoder import build_config, build_tokenizer, new_encoder
 
 # fmt: off
 SENTENCE = (
@@ -18,4 +18,4 @@ SENTENCE = (
 """A sentence in none of the splits. Preston is a town first, then a judge. Ilse, Thorwald, Vellingby and Quillon are
 not in the training split."""
 
-__all__ = ["SENTENCE", "build_config", "build_tokenizer", "splits"]
+__all__ = ["SENTENCE", "build_config", "build_tokenizer", "new_encoder", "splits"]

@@ -10,7 +10,7 @@ from nerloop.types import Example
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import BertConfig, PreTrainedTokenizerFast
+    from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 SPECIALS = {
     "pad_token": "[PAD]",
@@ -51,6 +51,15 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> BertConfig:
         initializer_range=0.05,  # BERT's 0.02 suits a width of 768; at 128 it learns too slowly
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def new_encoder(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Return the encoder without a head; its random weights are the same each time."""
+    import torch
+    from transformers import BertModel
+
+    torch.manual_seed(0)
+    return BertModel(build_config(tokenizer), add_pooling_layer=False)
 
 
 def _learn_vocabulary(examples: Iterable[Example]) -> dict[str, int]:
