@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     Tokenizer = transformers.PreTrainedTokenizerFast
 else:
     Tensor = Tokenizer = Any  # importing torch takes seconds, and --help must be fast
+
+T_co = TypeVar("T_co", covariant=True)
 
 IGNORE = -100
 """The label of a subword that is not trained on: torch's default for `ignore_index`."""
@@ -112,3 +115,24 @@ class MicroBatch:
         labels = self.labels.to(device, non_blocking=True)
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
         return replace(self, inputs=inputs, labels=labels, targets=targets)
+
+
+class LazySequence(Sequence[T_co]):
+    """A sequence whose items are made on access: a subclass has `__len__` and `item`. A slice is a list of items."""
+
+    @abstractmethod
+    def item(self, i: int) -> T_co:
+        """Return the item of an index from 0 to the length minus 1."""
+
+    def items(self, indices: range) -> list[T_co]:
+        """Return the items of some indices."""
+        return [self.item(i) for i in indices]
+
+    @overload
+    def __getitem__(self, index: int) -> T_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T_co]: ...
+    def __getitem__(self, index: int | slice) -> T_co | list[T_co]:
+        # The range counts negative indices from the end, cuts slices, and raises IndexError.
+        found = range(len(self))[index]
+        return self.item(found) if isinstance(found, int) else self.items(found)

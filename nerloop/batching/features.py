@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from nerloop.alignment import Alignment
 from nerloop.batching.plan import BatchUnits
 from nerloop.config import Plugin
 from nerloop.data.arrow_cache import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
-from nerloop.types import IGNORE, Example, Feature, Tokenizer
+from nerloop.types import IGNORE, Example, Feature, LazySequence, Tokenizer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +28,7 @@ LISTS = ("input_ids", "labels", "tokens", "examples", "num_tokens")
 NUMBERS = ("atom", "num_examples", "length", "num_labelled")
 
 
-class Features(Sequence[Feature]):
+class Features(LazySequence[Feature]):
     """The features in a table. Each one is created on access; `atoms` holds the counts that the plan needs."""
 
     def __init__(self, table: Table) -> None:
@@ -39,14 +39,9 @@ class Features(Sequence[Feature]):
     def __len__(self) -> int:
         return self._table.num_rows
 
-    @overload
-    def __getitem__(self, index: int) -> Feature: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Feature]: ...
-    def __getitem__(self, index: int | slice) -> Feature | list[Feature]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        batch, row = divmod(range(len(self))[index], ROWS)
+    def item(self, i: int) -> Feature:
+        """Return feature `i`."""
+        batch, row = divmod(i, ROWS)
         if (views := self._views.get(batch)) is None:
             views = self._views[batch] = _views(self._table.batch(batch))
         lists = {}

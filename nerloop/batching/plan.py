@@ -11,11 +11,10 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import overload
 
 import numpy as np
 
-from nerloop.types import IGNORE, Feature
+from nerloop.types import IGNORE, Feature, LazySequence
 
 Cost = Callable[[Sequence[int]], int]
 """Number of cells of a micro-batch that holds features of these lengths: the collator's `num_cells`."""
@@ -161,7 +160,7 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces(Sequence[np.ndarray]):
+class Pieces(LazySequence[np.ndarray]):
     """Consecutive slices of one array; each is a view that is created on access."""
 
     values: np.ndarray
@@ -170,14 +169,8 @@ class Pieces(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.stops)
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i = range(len(self))[index]
+    def item(self, i: int) -> np.ndarray:
+        """Return slice `i`."""
         return self.values[int(self.stops[i - 1]) if i else 0 : int(self.stops[i])]
 
 
@@ -223,7 +216,7 @@ def balance(lengths: Sequence[int], num_bins: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True, eq=False)
-class InferenceBatches(Sequence[list[list[int]]]):
+class InferenceBatches(LazySequence[list[list[int]]]):
     """The groups in which features are scored, each a list of forwards that is created on access.
 
     A group holds whole atoms, so its scores can be joined as soon as its forwards are done.
@@ -238,14 +231,9 @@ class InferenceBatches(Sequence[list[list[int]]]):
     def __len__(self) -> int:
         return len(self.members)
 
-    @overload
-    def __getitem__(self, index: int) -> list[list[int]]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[list[list[int]]]: ...
-    def __getitem__(self, index: int | slice) -> list[list[int]] | list[list[list[int]]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        features = self.atoms.features_of(self.members[index])
+    def item(self, i: int) -> list[list[int]]:
+        """Return the forwards of group `i`, each as indices of features."""
+        features = self.atoms.features_of(self.members[i])
         return list(_fill(features, self.atoms.lengths, self.max_subwords, self.cost))
 
 

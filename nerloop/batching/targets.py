@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from nerloop.batching.features import Features, mapped
 from nerloop.data.arrow_cache import ROWS, Cache, Table, batched
-from nerloop.types import IGNORE, Feature, MicroBatch
+from nerloop.types import IGNORE, Feature, LazySequence, MicroBatch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +47,7 @@ def store_probabilities(sentences: Callable[[], Iterable[np.ndarray]], cache: Ca
     return cache.table("teacher", key, schema, write)
 
 
-class Probabilities(Sequence[np.ndarray]):
+class Probabilities(LazySequence[np.ndarray]):
     """The mean of the probabilities of several teachers: (tokens, labels) per sentence, read on access.
 
     A token for which no teacher has subwords gets zeros.
@@ -67,15 +67,9 @@ class Probabilities(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return self._tables[0].num_rows
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        row = range(len(self))[index]
-        total = np.sum([self._of_table(number, row) for number in range(len(self._tables))], axis=0)
+    def item(self, i: int) -> np.ndarray:
+        """Return the probabilities for sentence `i`."""
+        total = np.sum([self._of_table(number, i) for number in range(len(self._tables))], axis=0)
         sums = np.sum(total, axis=1, keepdims=True)
         # A teacher without subwords for a token has zeros there. Normalising gives the mean of the other teachers.
         mean: np.ndarray = np.divide(total, sums, out=np.zeros_like(total), where=sums > 0)
@@ -93,7 +87,7 @@ class Probabilities(Sequence[np.ndarray]):
         return values[start:stop].reshape(-1, self._num_labels).astype(np.float64)
 
 
-class TargetFeatures(Sequence[Feature]):
+class TargetFeatures(LazySequence[Feature]):
     """The training features with the probabilities of teachers as targets, created on access.
 
     Unlabelled sentences have placeholder labels that mark the subwords that would have one. Their features lose them.
@@ -109,14 +103,9 @@ class TargetFeatures(Sequence[Feature]):
     def __len__(self) -> int:
         return len(self._features)
 
-    @overload
-    def __getitem__(self, index: int) -> Feature: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Feature]: ...
-    def __getitem__(self, index: int | slice) -> Feature | list[Feature]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i, offsets = range(len(self))[index], self._features.atoms.offsets
+    def item(self, i: int) -> Feature:
+        """Return feature `i` with its targets."""
+        offsets = self._features.atoms.offsets
         atom = int(np.searchsorted(offsets, i, side="right")) - 1
         first = int(offsets[atom])
         of_atom = self._features[first : int(offsets[atom + 1])]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from nerloop.data.arrow_cache import ROWS, Cache, Table, batched, code_fingerprint, fingerprint
 from nerloop.data.tag_counts import TagCounts
-from nerloop.types import Example, Span
+from nerloop.types import Example, LazySequence, Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +49,7 @@ def _columns() -> dict[str, tuple[pa.DataType, Callable[[Any], Any]]]:
     }
 
 
-class StoredExamples(Sequence[Example]):
+class StoredExamples(LazySequence[Example]):
     """The examples of a table, each converted on access."""
 
     def __init__(self, table: Table, key: str | None) -> None:
@@ -62,16 +62,13 @@ class StoredExamples(Sequence[Example]):
     def __len__(self) -> int:
         return self._table.num_rows
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            rows = range(len(self))[index]
-            return list(self._between(rows.start, rows.stop)) if rows.step == 1 else [self[i] for i in rows]
-        row = range(len(self))[index]  # raises IndexError, and counts from the end
-        return next(self._between(row, row + 1))
+    def item(self, i: int) -> Example:
+        """Return example `i`."""
+        return next(self._between(i, i + 1))
+
+    def items(self, indices: range) -> list[Example]:
+        """Return some examples; neighbours are converted together, which is faster."""
+        return list(self._between(indices.start, indices.stop)) if indices.step == 1 else super().items(indices)
 
     def __iter__(self) -> Iterator[Example]:
         return self._between(0, len(self))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import overload
 
 from nerloop.data.arrow_cache import fingerprint
 from nerloop.data.tag_counts import TagCounts
 from nerloop.tags import OUTSIDE, Scheme, labels_of, scheme_of
-from nerloop.types import Example
+from nerloop.types import Example, LazySequence
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class WithUnlabelled(Sequence[Example]):
+class WithUnlabelled(LazySequence[Example]):
     """Labelled sentences, then unlabelled ones, whose tags are all O.
 
     These tags hold the places of the labels: an alignment then marks the subwords that would have one. Who trains on
@@ -60,15 +59,10 @@ class WithUnlabelled(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.labelled) + len(self.unlabelled)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i = range(len(self))[index] - len(self.labelled)
-        return self.labelled[i] if i < 0 else _with_places(self.unlabelled[i])
+    def item(self, i: int) -> Example:
+        """Return sentence `i`."""
+        past = i - len(self.labelled)
+        return self.labelled[i] if past < 0 else _with_places(self.unlabelled[past])
 
     def __iter__(self) -> Iterator[Example]:
         yield from self.labelled
