@@ -8,9 +8,8 @@ import contextlib
 import gc
 import io
 import os
-import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS, ReadOptions
@@ -57,34 +56,6 @@ def add_operating_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per_type", action="store_true", help="for a target: a threshold for each type")
 
 
-_AT_START = {
-    **{f"data.{name}": name for name in (*(setting.name for setting in SETTINGS), "dataset", "dataset_config")},
-    "model.name_or_path": "model", "alignment.max_length": "max_length", "alignment.stride": "stride",
-}  # fmt: skip
-_INSIDE = {
-    **_AT_START,
-    **{f"data.{split}": split for split in ("train", "validation", "test")},
-}  # files have such names
-# Not in a path or in quotes, nor in "nerloop.json: data.offsets: found ...", which speaks of that file.
-_SETTING = re.compile(
-    rf"^({'|'.join(map(re.escape, _AT_START))})(?=:? )"
-    rf"|(?<=[ (])(?:--)?({'|'.join(map(re.escape, _INSIDE))})(?=[ ,.;?)]|$)"
-)
-
-
-def as_flags(message: str, flags: Collection[str]) -> str:
-    """Return a message with settings named by the flags of a command, as far as it has them.
-
-    "x.csv: found no tags; set data.tag_column", {"tag_column"} -> "x.csv: found no tags; set --tag_column"
-    """
-
-    def as_flag(match: re.Match[str]) -> str:
-        flag = _INSIDE[match[1] or match[2]]
-        return f"--{flag}" if flag in flags else match[0]
-
-    return _SETTING.sub(as_flag, message)
-
-
 def refuse_flags(
     arguments: argparse.Namespace, flags: Sequence[str], beside: str, reason: str = "which has no use for it"
 ) -> None:
@@ -104,17 +75,11 @@ NOT_NEEDED_BY_EXPORTS = ("torch", "accelerate", "datasets")
 """Packages that may be left out where only exported models are used."""
 
 
-def run_command(
-    command: Callable[[], int | None],
-    *,
-    is_speaker: Callable[[], bool] = lambda: True,
-    flags: Collection[str] = (),
-) -> None:
+def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], bool] = lambda: True) -> None:
     """Run a command; leave with its exit code unless that is 0 or None.
 
     A NerloopError becomes one line on standard error and its exit code, Ctrl-C becomes one line and 130. Where
-    `is_speaker` is false, as on other processes of a launch, nothing is printed. Errors name settings by `flags`, those
-    of the command, if it has flags of its own for them (see `as_flags`).
+    `is_speaker` is false, as on other processes of a launch, nothing is printed.
     """
     end_without_collecting()
     message = ""
@@ -122,7 +87,7 @@ def run_command(
         code = command() or 0
         sys.stdout.flush()
     except NerloopError as error:
-        message, code = error_lines(error, flags), error.exit_code
+        message, code = error_lines(error), error.exit_code
     except ModuleNotFoundError as error:
         missing = missing_package(error)
         message, code = error_lines(missing), missing.exit_code
@@ -160,9 +125,9 @@ def _flush_and_freeze() -> None:
     gc.freeze()
 
 
-def error_lines(error: NerloopError, flags: Collection[str] = ()) -> str:
+def error_lines(error: NerloopError) -> str:
     """Return what a command says of an error: a line, or one for each of several bad records."""
-    return "\n".join(f"nerloop: error: {as_flags(line, flags)}" for line in str(error).split("\n"))
+    return "\n".join(f"nerloop: error: {line}" for line in str(error).split("\n"))
 
 
 def print_report(text: str) -> None:

@@ -55,7 +55,7 @@ def main() -> None:
         with _named_input(arguments):
             convert(arguments)
 
-    cli.run_command(command, flags=vars(arguments))
+    cli.run_command(command)
 
 
 @contextlib.contextmanager
@@ -131,7 +131,7 @@ def convert(arguments: argparse.Namespace) -> None:
         texts = text_records(examples, warnings, by_sentence=True) if records is None else records
         _write_file(target, lossless(LINES[arguments.to](at_least_one(texts, source, warnings))))
     for line in warnings.lines(source, with_losses=True):
-        logging.getLogger("nerloop.convert").warning("%s", cli.as_flags(line, vars(arguments)))
+        logging.getLogger("nerloop.convert").warning("%s", line)
 
 
 def text_records(

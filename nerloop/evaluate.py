@@ -42,7 +42,7 @@ def main() -> None:
 
     threads.limit_spinning()  # before anything imports torch
     arguments = _arguments(sys.argv[1:])
-    cli.run_command(lambda: evaluate(arguments), flags=vars(arguments))
+    cli.run_command(lambda: evaluate(arguments))
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

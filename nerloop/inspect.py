@@ -12,8 +12,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,7 +36,7 @@ def main() -> None:
         _write(arguments, inspection)
         return DataError.exit_code if inspection.has_errors else 0
 
-    cli.run_command(command, flags=vars(arguments))
+    cli.run_command(command)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -79,14 +78,7 @@ def inspect(arguments: argparse.Namespace) -> Inspection:
                 found.split, found.path, found.examples, statistics, subwords, found.has_line_per_token, found.taken_by
             )
         )
-    inspection = Inspection.of(parts, findings, limit, arguments.model or "")
-    return replace(inspection, findings=[_with_flags(f, vars(arguments)) for f in inspection.findings])
-
-
-def _with_flags(finding: Finding, flags: Collection[str]) -> Finding:
-    """Return a finding that names settings by this command's flags."""
-    details = tuple(detail._replace(text=cli.as_flags(detail.text, flags)) for detail in finding.details)
-    return replace(finding, message=cli.as_flags(finding.message, flags), details=details)
+    return Inspection.of(parts, findings, limit, arguments.model or "")
 
 
 class _Read(NamedTuple):

