@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS, ReadOptions
@@ -20,18 +21,23 @@ from nerloop.errors import STOPPED, ConfigError, Interrupted, NerloopError
 def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = False) -> None:
     """Add a flag for each setting of ReadOptions: --format, --token_column ... `ReadOptions.of` takes the parsed flags.
 
+    Readers' messages name settings as a training has them, so `--data.format` and so on do the same.
+
     With `for_saved_model`, flags that are not given are None where the saved model has a value (see
     `nerloop.data.options.SETTINGS`).
     """
     for setting in SETTINGS:
         choices = ("auto", *FORMATS) if setting.name == "format" else setting.metadata["choices"]
         is_saved = for_saved_model and not setting.metadata["is_of_files"]
+        values: dict[str, Any] = {"choices": choices or None, "nargs": "+" if setting.name == "labels" else None}
         parser.add_argument(
             f"--{setting.name}",
             default=None if is_saved else setting.default,
-            choices=choices or None,
-            nargs="+" if setting.name == "labels" else None,
             help=setting.metadata["help"] + ("; default: as in training" if is_saved else ""),
+            **values,
+        )
+        parser.add_argument(
+            f"--data.{setting.name}", dest=setting.name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **values
         )
 
 

@@ -112,10 +112,9 @@ def convert(arguments: argparse.Namespace) -> None:
     def lossless(lines: Iterable[str]) -> Iterator[str]:
         """Yield lines; at the end, where everything is known, raise DataError for a loss that is not wanted."""
         yield from lines
-        lines = warnings.lines(source, with_losses=True)
-        lost = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+        lost = warnings.lines(source, with_losses=True, with_notes=False)
         if arguments.strict and lost:
-            raise DataError("; ".join(lost) + " (--strict)")
+            raise DataError("; ".join(line.removeprefix("warning: ") for line in lost) + " (--strict)")
 
     if arguments.to == "conll":
         sentences = examples if records is None else read_examples(records, options, warnings)

@@ -201,6 +201,18 @@ def test_what_was_rejected_or_nobody_annotated_is_no_loss(convert, caplog):
     ]
 
 
+def test_predicted_tasks_stay_unanswered_on_their_way(convert, caplog):
+    task = {"text": "Anna came.", "spans": [{"start": 0, "end": 4, "label": "PER", "score": 0.4}]}
+    Path("tasks.jsonl").write_text(json.dumps(task | {"model_version": "nerloop"}) + "\n")
+    assert convert("tasks.jsonl", "again.jsonl", "--to", "prodigy")[0] == 0
+    assert "1 tasks with spans that a model predicted and nobody answered: tasks.jsonl:1" in caplog.text
+    assert json.loads(Path("again.jsonl").read_text()) == {"text": "Anna came."}
+    assert convert("tasks.jsonl", "other.jsonl", "--to", "prodigy", "--strict")[0] == 2
+    for source in ("tasks.jsonl", "again.jsonl"):
+        assert convert(source, "gold.conll", "--to", "conll", "--format", "prodigy")[0] == 2
+        assert not Path("gold.conll").exists()
+
+
 def test_a_file_of_which_nothing_is_left_is_an_error_and_writes_nothing(convert):
     Path("x.jsonl").write_text('{"text": "Bo", "spans": null}\n{"text": "Al", "spans": [], "answer": "reject"}\n')
     assert convert("x.jsonl", "y", "--to", "conll") == (

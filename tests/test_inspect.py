@@ -94,7 +94,7 @@ def test_what_a_reader_warns_of_is_a_finding_and_nothing_else(run, caplog):
     assert (code, err, caplog.text) == (0, "", "")
     assert "findings: 0 errors, 1 warning, " in out
     assert (
-        f"\nwarning: train.jsonl:1: 12 {WARNED}\n  train.jsonl:1\n  train.jsonl:2\n  train.jsonl:3\n  train.jsonl:4\n"
+        f"\nwarning: train.jsonl: 12 {WARNED}\n  train.jsonl:1\n  train.jsonl:2\n  train.jsonl:3\n  train.jsonl:4\n"
         "  train.jsonl:5\n  and 7 more\n  nerloop goes on; training reads the file in the same way\n"
     ) in out
     assert f"12 {WARNED}" in Path("x.html").read_text(encoding="utf-8")
@@ -105,18 +105,27 @@ def test_what_a_reader_warns_of_names_each_place(run, tiny_model):
     flags = f"train.jsonl --json --on_bad_record skip --model {tiny_model}"
     _, out, _ = run(flags, train_jsonl=12 * '{"text": "Anna", "label": [[0, 4, "PER"]]}\n' + bad)
     (finding,) = (f for f in json.loads(out)["findings"] if f["kind"] == "reading")
-    assert (finding["where"], finding["message"]) == ("train.jsonl:13", "1 bad records are left out")
-    assert finding["details"] == [
-        {"where": "train.jsonl:13",
-         "text": "found offsets 0 to 9 in a text of 2 characters, expected them within it"},
-    ]  # fmt: skip
+    assert (finding["where"], finding["message"]) == ("train.jsonl", "1 bad records are left out")
+    where = "train.jsonl:13: found offsets 0 to 9 in a text of 2 characters, expected them within it"
+    assert finding["details"] == [{"where": where, "text": ""}]
+
+
+def test_places_without_a_line_are_shown_as_the_reader_names_them(run, tmp_path):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "x.txt").write_text("Ratio a:3 in Rome\n")
+    (folder / "x.ann").write_text("T1\tORG 0 5;6 9\tRatio a:3\nT2\tLOC 13 17\tRome\n")
+    _, out, _ = run("notes --json")
+    (finding,) = (f for f in json.loads(out)["findings"] if f["kind"] == "reading")
+    assert (finding["where"], finding["message"]) == ("notes", "1 discontinuous spans read as their hull")
+    assert [detail["where"].startswith("notes/x.") for detail in finding["details"]] == [True]
 
 
 def test_what_an_annotator_rejected_is_good_to_know(run):
     task = '{"text": "Anna", "spans": [{"start": 0, "end": 4, "label": "PER"}], "answer": "ANSWER"}\n'
     text = 12 * task.replace("ANSWER", "accept") + task.replace("ANSWER", "reject")
     _, out, _ = run("train.jsonl", train_jsonl=text)
-    assert "\ninfo: train.jsonl:13: 1 records that were rejected or ignored are left out\n" in out
+    assert "\ninfo: train.jsonl: 1 records that were rejected or ignored are left out\n  train.jsonl:13\n" in out
 
 
 def test_what_the_reader_of_a_data_set_warns_of_is_a_finding(run, tmp_path, caplog):
@@ -125,7 +134,7 @@ def test_what_the_reader_of_a_data_set_warns_of_is_a_finding(run, tmp_path, capl
     rows = datasets.Dataset.from_dict({"tokens": [["Anna", "came"]] * 12, "ner_tags": [["U-PER", "O"]] * 12})
     rows.save_to_disk(str(tmp_path / "saved"))
     _, out, _ = run("--dataset saved")
-    assert "\nwarning: saved/train:1: 12 tags of BILOU or BMES are read as those of BIOES\n" in out
+    assert "\ninfo: saved/train: 12 tags of BILOU or BMES are read as those of BIOES\n" in out
     assert caplog.text == ""
 
 

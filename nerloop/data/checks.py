@@ -112,7 +112,8 @@ def _with_prefix(tag: str, where: str, style: TagStyle) -> str:
     else:
         return tag
     if style.warnings is not None:
-        style.warnings.add(what, f"{where} {shorten(tag, 40)} as {shorten(found, 40)}")
+        report = style.warnings.note if tag[1:2] == "-" else style.warnings.add  # BILOU is BIOES by another name
+        report(what, f"{where} {shorten(tag, 40)} as {shorten(found, 40)}")
     return found
 
 

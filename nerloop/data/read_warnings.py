@@ -42,7 +42,10 @@ class ReadWarnings:
         self._list(what, where)
 
     def note(self, what: str, where: str) -> None:
-        """Count something that is left out as it should be: what nobody annotated, or an annotator rejected."""
+        """Count what is no reason to look at the data: how it is read, or what is rightly left out.
+
+        Such as records that nobody annotated or that an annotator rejected.
+        """
         self.notes.add(what)
         self.add(what, where)
 
@@ -94,9 +97,10 @@ class ReadWarnings:
         """All counts in a few words."""
         return ", ".join(f"{number} {what}" for what, number in self.counts.items())
 
-    def lines(self, path: str, *, with_losses: bool = False) -> list[str]:
+    def lines(self, path: str, *, with_losses: bool = False, with_notes: bool = True) -> list[str]:
         """Return one line a kind, about the file at `path`."""
         counts = self.counts + self.losses if with_losses else self.counts
+        counts = Counter({what: n for what, n in counts.items() if with_notes or what not in self.notes})
         return [
             f"{'note' if what in self.notes else 'warning'}: {path}: {number} {what}: {'; '.join(self.listed[what])}"
             + (f" and {number - MAX_LISTED} more" if number > MAX_LISTED else "")

@@ -55,7 +55,8 @@ def prodigy_lines(records: Iterable[TextRecord]) -> Iterator[str]:
             if span.start in starts and span.end in ends:
                 value |= {"token_start": starts[span.start], "token_end": ends[span.end]}
             spans.append(value if confidence is None else value | {"score": confidence})
-        task["spans"] = spans
+        if record.spans is not None:
+            task["spans"] = spans
         if record.confidences is not None:
             task["model_version"] = MODEL_VERSION
         elif record.spans is not None:

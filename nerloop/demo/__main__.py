@@ -43,7 +43,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def write(folder: Path) -> None:
-    """Write the splits in columns, and the encoder. Raises DataError, before anything is written if it is there."""
+    """Write the splits in columns, and the encoder. If one of them exists, raise DataError and write nothing."""
     corpus = splits()
     paths, encoder = {split: folder / f"{split}.conll" for split in corpus}, folder / "encoder"
     for path in (*paths.values(), encoder):

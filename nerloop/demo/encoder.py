@@ -58,8 +58,9 @@ def new_encoder(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     import torch
     from transformers import BertModel
 
-    torch.manual_seed(0)
-    return BertModel(build_config(tokenizer), add_pooling_layer=False)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+        torch.manual_seed(0)
+        return BertModel(build_config(tokenizer), add_pooling_layer=False)
 
 
 def _learn_vocabulary(examples: Iterable[Example]) -> dict[str, int]:

@@ -50,16 +50,16 @@ def at_operating_point(predictor: Predictor, calibration: Calibration, scheme: S
         if not biases:
             log.warning("warning: operating point %s: on validation nothing was better, so it is the default", name)
     thresholds = thresholds_for(calibration, scheme, choice)
-    others = "other types" if thresholds.by_type else "all"
+    others = "other types" if thresholds.by_type else "all types"
     for type_, threshold in {others: thresholds.of_all, **thresholds.by_type}.items():
         if thresholds:
-            told = _on_validation(calibration, name, type_, threshold)
+            told = _on_validation(calibration, name, "all" if type_ == "all types" else type_, threshold)
             log.info("%s: spans with a confidence of %.3f or more are kept%s", type_, threshold, told)
     return replace(predictor, thresholds=thresholds)
 
 
 def _on_validation(calibration: Calibration, name: str, type_: str, threshold: float) -> str:
-    """Return what a threshold gave on validation, to end a line; "" if it is not known.
+    """Return what a threshold gave on validation, in brackets; "" if that is not known.
 
     A threshold may reach a precision with very few spans, and then the recall tells.
     """
@@ -67,7 +67,7 @@ def _on_validation(calibration: Calibration, name: str, type_: str, threshold: f
     if curve is None or threshold not in calibration.thresholds:
         return ""
     at = calibration.thresholds.index(threshold)
-    return f"; on validation precision was {curve.precision(at):.3f} then, and recall {curve.recall(at):.3f}"
+    return f" (on validation: precision {curve.precision(at):.3f}, recall {curve.recall(at):.3f})"
 
 
 def thresholds_for(calibration: Calibration, scheme: Scheme, choice: Choice) -> Thresholds:

@@ -122,9 +122,19 @@ def _configuration(one: Configuration) -> dict[str, Any]:
         "settings": first.settings,
         "decoding": first.results["decoding"],
         "splits": {split: of(split, None) for split in first.splits},
-        "decodings": {name: {split: of(split, name) for split in first.splits} for name in decodings},
+        "decodings": {name: {split: of(split, name) for split in first.splits} for name in decodings}
+        | (_pipelines([run.pipeline for run in runs]) if first.metric == "f1" else {}),
         "per_type": per_type,
         "cost": cost,
+    }
+
+
+def _pipelines(scored: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return the F1 of transformers' `pipeline` on validation as further decodings, if all runs were scored by it."""
+    return {
+        name: {"validation": {"f1": summary(scores[name] for scores in scored)}}
+        for name in scored[0]
+        if all(name in scores for scores in scored)
     }
 
 

@@ -72,6 +72,16 @@ class FinishedRun:
         return scored
 
     @property
+    def pipeline(self) -> dict[str, float]:
+        """The F1 of transformers' `pipeline` on validation by aggregation strategy; empty if it was not measured.
+
+        It may be that of the first sentences alone (`run.score_pipeline`), so the names of the scores tell how many.
+        """
+        scored = dict(self.results.get("validation", {}).get("pipeline", {}))
+        number = scored.pop("sentences", 0)
+        return {f"pipeline {strategy}, {number:,} sentences": f1 for strategy, f1 in scored.items()}
+
+    @property
     def memory_gib(self) -> float | None:
         """The highest memory that was logged; None if none was."""
         lines = (json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines())

@@ -46,17 +46,12 @@ def unreadable(path: str, message: str) -> Finding:
 
 def about_reading(path: str, warnings: ReadWarnings) -> list[Finding]:
     """Return a finding for each kind of thing that the reader of a file changed, left out or found odd."""
-    findings = []
-    for what, number in warnings.counts.items():
-        details = tuple(_detail(path, place) for place in warnings.listed[what])
-        severity = Severity.INFO if what in warnings.notes else Severity.WARNING
-        action = "goes on; training reads the file in the same way"
-        where, message = details[0].where, f"{number:,} {what}"
-        findings.append(Finding(severity, "reading", where, message, action, number, details))
-    return findings
-
-
-def _detail(path: str, place: str) -> Detail:
-    """Return a place of a warning, such as "x.jsonl:2: span 3", as its file:line and the rest."""
-    match = re.match(r".+?:\d+(?: \(record \d+\))?(?![^ :])", place)
-    return Detail(match.group(), place[match.end() :].lstrip(": ")) if match else Detail(path, place)
+    return [
+        Finding(
+            Severity.INFO if what in warnings.notes else Severity.WARNING, "reading", path, f"{number:,} {what}",
+            "goes on; training reads the file in the same way", number,
+            # A reader names places in its own way, such as "a.txt PER 'Anna' at 23".
+            tuple(Detail(place, "") for place in warnings.listed[what]),
+        )
+        for what, number in warnings.counts.items()
+    ]  # fmt: skip

@@ -251,7 +251,7 @@ def test_a_comment_with_as_many_fields_as_columns_is_no_token():
 def test_bilou_and_bmes_are_read_as_bioes(caplog):
     assert read("A B-X\nb I-X\nc L-X\nd U-Y\n") == ["A/B-X b/I-X c/E-X d/S-Y"]
     assert caplog.messages == [
-        "warning: x.conll: 2 tags of BILOU or BMES are read as those of BIOES: "
+        "note: x.conll: 2 tags of BILOU or BMES are read as those of BIOES: "
         "x.conll:3 'L-X' as 'E-X'; x.conll:4 'U-Y' as 'S-Y'"
     ]
     assert read("A B-X\nb M-X\nc E-X\nd S-Y\n") == ["A/B-X b/I-X c/E-X d/S-Y"]

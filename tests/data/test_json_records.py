@@ -128,7 +128,7 @@ def test_json_lines_with_texts_keep_their_other_keys(caplog):
     warnings = ReadWarnings()
     (found,) = read_records("x.jsonl", ReadOptions(with_tags=False, for_prediction=True), warnings)
     assert (found.text, found.source) == ("Anna left.", {"format": "prodigy", "record": record})
-    assert warnings.lines("x.jsonl") == ["warning: x.jsonl: 1 files whose texts are under 'lyrics': x.jsonl:1"]
+    assert warnings.lines("x.jsonl") == ["note: x.jsonl: 1 files whose texts are under 'lyrics': x.jsonl:1"]
 
 
 @pytest.mark.parametrize(

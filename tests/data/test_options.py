@@ -33,6 +33,13 @@ def test_every_option_is_a_setting_of_the_same_default_and_choices():
         assert choices == setting.metadata["choices"]
 
 
+def test_a_flag_may_have_the_name_that_messages_give_it():
+    named = flags("--data.tag_column", "ner", "--data.labels", "O", "B-X", "--data.format", "csv")
+    assert named == flags("--tag_column", "ner", "--labels", "O", "B-X", "--format", "csv")
+    assert flags("--data.tag_column", "ner", for_saved_model=True).tag_column == "ner"
+    assert vars(flags()) == vars(flags("--format", "auto"))
+
+
 def test_settings_become_options():
     settings = DataSettings(labels=["O", "B-X"], tag_column="ner", overlaps="innermost")
     assert ReadOptions.of(settings) == ReadOptions(labels=["O", "B-X"], tag_column="ner", overlaps="innermost")

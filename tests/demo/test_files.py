@@ -53,8 +53,18 @@ def test_the_files_hold_the_demo_and_what_is_printed_trains_on_them(run):
     words = shlex.split(out.partition("-m nerloop.train ")[2])
     config = parse([*words, "--train.max_steps", "2", "--run.dir", "run", "--data.cache_dir", "cache"])
     assert (config.learning_rate, config.data.train) == (3e-3, "my data/new/train.conll")
-    fewer = replace(config.data, train=config.data.validation, test=None)
+    named = (config.model.name_or_path, config.data.validation, config.data.test)
+    assert named == tuple(f"my data/new/{name}" for name in ("encoder", "validation.conll", "test.conll"))
+    fewer = replace(config.data, train=config.data.validation)
     assert train(replace(config, data=fewer))["steps"] == 2
+
+
+def test_the_encoder_leaves_the_random_numbers_of_the_process_alone():
+    tokenizer = build_tokenizer(splits()["train"][:50])
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    new_encoder(tokenizer)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_nothing_is_written_over(run):

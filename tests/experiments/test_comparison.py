@@ -81,6 +81,25 @@ def test_two_configurations_are_compared(runs):
     assert json.loads(json.dumps(found)) == found  # plain values
 
 
+def test_the_pipelines_score_is_a_further_decoding_if_all_runs_have_it(runs):
+    def add(folder: str, f1: float) -> None:
+        path = runs / folder / "results.json"
+        results = json.loads(path.read_text())
+        path.write_text(
+            json.dumps(results | {"validation": {"pipeline": {"simple": f1, "first": 0.5, "sentences": 9}}})
+        )
+
+    for seed, f1 in ((1, 0.25), (2, 0.5), (3, 0.75)):
+        add(f"a-{seed}", f1)
+    add("b-1", 0.5)
+    found = compared(runs, "a-*", "b-*")
+    worse, better = found["configurations"]
+    assert list(worse["decodings"]) == ["viterbi", *(f"pipeline {of}, 9 sentences" for of in ("simple", "first"))]
+    assert worse["decodings"]["pipeline simple, 9 sentences"]["validation"]["f1"]["values"] == [0.25, 0.5, 0.75]
+    assert list(better["decodings"]) == ["viterbi"]
+    assert re.search(r"a-\* +validation +pipeline simple, 9 sentences +3 +50\.0 ± 25\.0", as_text(found))
+
+
 def test_the_text_says_how_sure_it_is(runs):
     text = as_text(compared(runs, "a-*", "b-*"))
     assert re.search(r"train.learning_rate +0.001 +0.002\n", text)

@@ -191,8 +191,9 @@ def test_a_target_says_what_it_gave_on_validation(model, monkeypatch, tmp_path, 
     at = curve.place_for("precision", 0.6)
     assert at is not None
     assert run_predict(monkeypatch, "--model", folder, str(source), "--target_precision", "0.6") == 0
-    told = f"then, and recall {curve.recall(at):.3f}"
-    assert f"on validation precision was {curve.precision(at):.3f} {told}" in capsys.readouterr().err
+    told = f"all types: spans with a confidence of {SavedModel.read(folder).calibration.thresholds[at]:.3f} or more"
+    told += f" are kept (on validation: precision {curve.precision(at):.3f}, recall {curve.recall(at):.3f})"
+    assert told in capsys.readouterr().err
     assert run_predict(monkeypatch, "--model", folder, str(source), "--min_confidence", "0.123") == 0
     err = capsys.readouterr().err
     assert "0.123 or more are kept" in err

@@ -61,9 +61,9 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
 
 def _report(layout: Layout, options: ReadOptions, warnings: ReadWarnings) -> None:
-    """Warn of a header line that is skipped, and of the columns that are left out."""
+    """Tell of a header line that is skipped, and of the columns that are left out."""
     if layout.header and all(column is None for column in (options.token_column, options.tag_column)):
-        warnings.add("header lines are skipped", f"{layout.where} {shorten(' '.join(layout.header))}")
+        warnings.note("header lines are skipped", f"{layout.where} {shorten(' '.join(layout.header))}")
     indices = [index for index in (layout.token_index, layout.tag_index) if index is not None]
     used = {index % layout.num_columns for index in indices if layout.num_columns}
     for i, column in enumerate(layout.rows.columns):

@@ -51,7 +51,7 @@ class TextNames:
             return TextNames(TEXT_COLUMNS)
         if (found := find_texts(records, where)) is None:
             return TextNames(TEXT_COLUMNS)
-        warnings.add(f"files whose texts are under {shorten(found)}", where)
+        warnings.note(f"files whose texts are under {shorten(found)}", where)
         return TextNames((found,))
 
 
@@ -89,6 +89,8 @@ class SpanReader:
             warnings.lose("records with relations", where)
         tokens = [] if has_ubiai_spans(value) else _tokens_of(value, where)
         has_gold = options.with_tags and not is_predicted
+        if options.with_tags and is_predicted and value.get("spans"):
+            warnings.lose("tasks with spans that a model predicted and nobody answered", where)
         stated = _spans_of(value, options.tag_column, where, warnings) if has_gold else None
         spans, places = to_code_points(text, stated or [], where, unit=options.offsets, others=tokens)
         # Prodigy's tokens come from spaCy's tokenizer, which makes tokens of white space, too. Leave these out.

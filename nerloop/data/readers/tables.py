@@ -140,7 +140,7 @@ class _Reader:
     def read(self, rows: Iterator[Row]) -> Iterator[Example] | Iterator[TextRecord]:
         """Yield what the rows hold, the first one included. What can't be read is a bad record."""
         if self.layout.note:
-            self.warnings.add(self.layout.note, self.table.where)
+            self.warnings.note(self.layout.note, self.table.where)
         if self.layout.has_header:
             next(rows, None)
         if self.layout.rows is Rows.TOKEN:

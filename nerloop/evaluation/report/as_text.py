@@ -21,8 +21,9 @@ MOST_TYPES = 30
 
 def as_text(found: dict[str, Any]) -> str:
     """Return an evaluation, as `Analysis.to_json` returns it, as text."""
-    tables = (scores_table, partial_table, errors_table, errors_by_type_table)
-    parts = [plain_table(*table(found)) for table in tables]
+    parts = [plain_table(*scores_table(found)), plain_table(*partial_table(found)), plain_table(*errors_table(found))]
+    if found["errors_by_type"]:
+        parts.append(plain_table(*errors_by_type_table(found)))
     if "confusion" in found["scores"]:
         parts.append(plain_table(*confusion_rows(found["scores"])))
     parts += [plain_table(*breakdown_table(found, name)) for name, of in found["by"].items() if of is not None]
@@ -75,7 +76,7 @@ def errors_by_type_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], 
         summed = [sum(column) for column in zip(*(of for _, of in rest), strict=True)]
         numbers = [*numbers[:MOST_TYPES], (f"{len(rest):,} more", summed)]
     rows = [(type_, *(f"{number:,}" for number in of), f"{sum(of):,}") for type_, of in numbers]
-    return rows, ("errors of type", *(NAME_OF[kind] for kind in kinds), "all")
+    return rows, ("type", *(NAME_OF[kind] for kind in kinds), "all")
 
 
 def breakdown_table(found: dict[str, Any], name: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nerloop.errors import printable
+from nerloop.inspection.finding import count_of
 
 MOST_LETTERS = 40
 LEAST_AGREEMENT = 0.5
@@ -34,8 +35,8 @@ def summary(found: Mapping[str, Any], shown: int) -> str:
     part = f"; the {shown:,} most suspicious ones" if shown < total else ""
     agreement = found["confirmed"] / max(1, found["spans"])
     text = (
-        f"{total:,} labels contradicted by {found['source']}, which confirms {agreement:.0%} of {found['spans']:,} "
-        f"spans in {found['sentences']:,} sentences{part}"
+        f"{count_of(total, 'label')} contradicted by {found['source']}, which confirms {agreement:.0%} of "
+        f"{found['spans']:,} spans in {found['sentences']:,} sentences{part}"
     )
     if agreement < LEAST_AGREEMENT:
         text += ". It confirms so few that most suspects are probably its own errors: train a better model first"

@@ -133,7 +133,7 @@ def test_the_column_of_texts_is_found_by_name_or_content_and_told(column):
     warnings = ReadWarnings()
     Path("x.csv").write_text(TWEETS.replace("text", column))
     assert len(list(read_records("x.csv", ReadOptions(with_tags=False), warnings))) == 3
-    assert warnings.lines("x.csv") == [f"warning: x.csv: 1 tables whose texts are in column {column!r}: x.csv:1"]
+    assert warnings.lines("x.csv") == [f"note: x.csv: 1 tables whose texts are in column {column!r}: x.csv:1"]
 
 
 def test_two_columns_that_may_be_the_text_are_refused():
@@ -346,7 +346,7 @@ def test_tags_of_other_styles_are_read_in_every_shape(tags, caplog):
     for name in ("lists.csv", "words.csv", "rows.csv", "x.jsonl", "x.parquet"):
         (example,) = read_files([name])[0]
         assert (list(example.tokens), example.tags) == (tokens, (f"{prefix}-PER", "O", f"{prefix}-PER", "O", "O")), name
-        assert f"warning: {name}: 2 tags " in caplog.text
+        assert f"{name}: 2 tags " in caplog.text
 
 
 @pytest.mark.parametrize("header", ["Satz;Wort;Marke", "Satz;Token;Tag", ""])

@@ -56,7 +56,7 @@ def test_the_errors_and_their_confidence():
     by_type = {type_: {kind: n for kind, n in of.items() if n} for type_, of in found["errors_by_type"].items()}
     assert by_type == {"LOC": {"missed": 1, "spurious": 1}, "PER": {"too_short": 1}}
     rows, headings = errors_by_type_table(found)
-    assert headings == ("errors of type", "missed", "spurious", "too short", "all")
+    assert headings == ("type", "missed", "spurious", "too short", "all")
     assert rows == [("LOC", "1", "1", "0", "2"), ("PER", "0", "0", "1", "1")]
     assert found["mistakes"] == [
         {
@@ -77,11 +77,21 @@ def test_the_errors_and_their_confidence():
     ]  # fmt: skip
 
 
+def test_without_an_error_there_is_no_table_of_them_by_type():
+    analysis = Analysis()
+    analysis.add(EXAMPLES[0], [{"start": 0, "end": 2, "type": "PER", "confidence": 0.9},
+                               {"start": 3, "end": 4, "type": "LOC", "confidence": 0.9}])  # fmt: skip
+    evaluator = Seqeval()
+    found = analysis.to_json(evaluator.metrics(evaluator.count([EXAMPLES[0].tags], [EXAMPLES[0].tags])))
+    assert found["errors_by_type"] == {}
+    assert "\ntype  all" not in as_text(found)
+
+
 def test_the_errors_of_many_types_end_with_the_rest():
     kinds = {"missed": 1, "spurious": 0}
     found = {"errors": {"missed": 33, "spurious": 0}, "errors_by_type": {f"T{i:02}": kinds for i in range(33)}}
     rows, headings = errors_by_type_table(found)
-    assert headings == ("errors of type", "missed", "all")
+    assert headings == ("type", "missed", "all")
     assert (len(rows), rows[0], rows[-1]) == (31, ("T00", "1", "1"), ("3 more", "3", "3"))
 
 

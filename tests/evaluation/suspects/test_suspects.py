@@ -101,7 +101,7 @@ def test_a_model_that_confirms_half_of_the_labels_gets_no_hint():
         (example("Bern", "B-PER", 3), [Span(0, 1, "LOC")], wrong),
     )
     assert as_text(found, 1).splitlines()[0] == (
-        "1 labels contradicted by a test, which confirms 50% of 2 spans in 2 sentences"
+        "1 label contradicted by a test, which confirms 50% of 2 spans in 2 sentences"
     )
 
 
