@@ -105,7 +105,7 @@ def convert(arguments: argparse.Namespace) -> None:
             folders = {r.source["folder"] for r in read_predictions(source) if r.source and "folder" in r.source}
         records = read_predictions(source, whole_files=whole_files)
     elif format_named(name).has_texts:
-        records = (r for r in read_records(source, options, warnings) if isinstance(r, TextRecord))
+        records = _texts(read_records(source, options, warnings), warnings, arguments.to)
     else:
         examples = read_examples(read_records(source, options, warnings), options, warnings)
 
@@ -131,6 +131,17 @@ def convert(arguments: argparse.Namespace) -> None:
         _write_file(target, lossless(LINES[arguments.to](at_least_one(texts, source, warnings))))
     for line in warnings.lines(source, with_losses=True):
         logging.getLogger("nerloop.convert").warning("%s", line)
+
+
+def _texts(records: Iterable[Any], warnings: ReadWarnings, target: str) -> Iterator[TextRecord]:
+    """Yield the texts, and count those that nobody annotated; for columns, whoever cuts them into sentences does."""
+    for record in records:
+        if isinstance(record, TextRecord):
+            if record.spans is None and target == "doccano":  # which has no place to say so
+                warnings.add("records that nobody annotated become records without entities", record.location)
+            elif record.spans is None and target != "conll":
+                warnings.note("records that nobody annotated are written without annotations", record.location)
+            yield record
 
 
 def text_records(

@@ -163,11 +163,16 @@ def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
 
     from nerloop.batching.features import in_chunks
     from nerloop.evaluation.predictor import Split
+    from nerloop.evaluation.report.training_data import trained_on
     from nerloop.evaluation.suspects.suspects import Doubts, Suspects
     from nerloop.inspection.parts import is_line_per_token
     from nerloop.run.logging import release_log
 
     predictor, model, _, options, _ = _load(arguments)
+    if known := trained_on(arguments.model, arguments.files):
+        log.warning(
+            "warning: the model was trained on %s and may repeat its errors; --run judges them", ", ".join(known)
+        )
     release_log()
     decode, labels = predictor.decodings[predictor.main_decoding].decode, predictor.labels
     with Source.of(arguments.files, options, is_reader=True) as source:

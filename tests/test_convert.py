@@ -17,6 +17,7 @@ from nerloop.data.formats import FORMATS
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Prediction
+from nerloop.types import Span
 
 
 @pytest.fixture(autouse=True)
@@ -206,11 +207,25 @@ def test_predicted_tasks_stay_unanswered_on_their_way(convert, caplog):
     Path("tasks.jsonl").write_text(json.dumps(task | {"model_version": "nerloop"}) + "\n")
     assert convert("tasks.jsonl", "again.jsonl", "--to", "prodigy")[0] == 0
     assert "1 tasks with spans that a model predicted and nobody answered: tasks.jsonl:1" in caplog.text
-    assert json.loads(Path("again.jsonl").read_text()) == {"text": "Anna came."}
+    assert json.loads(Path("again.jsonl").read_text()) == {
+        "text": "Anna came.",
+        "spans": [],
+        "model_version": "nerloop",
+    }
     assert convert("tasks.jsonl", "other.jsonl", "--to", "prodigy", "--strict")[0] == 2
     for source in ("tasks.jsonl", "again.jsonl"):
         assert convert(source, "gold.conll", "--to", "conll", "--format", "prodigy")[0] == 2
         assert not Path("gold.conll").exists()
+
+
+def test_what_nobody_annotated_stays_so_and_is_counted(convert, caplog):
+    spans = [{"start": 0, "end": 4, "label": "PER"}]
+    both = [{"text": "Anna came.", "spans": spans, "answer": "accept"}, {"text": "Bo left.", "spans": None}]
+    Path("half.jsonl").write_text("".join(json.dumps(record) + "\n" for record in both))
+    assert convert("half.jsonl", "doccano.jsonl", "--to", "doccano", "--strict")[0] == 2
+    assert convert("half.jsonl", "out.jsonl", "--to", "prodigy", "--strict")[0] == 0
+    assert "note: half.jsonl: 1 records that nobody annotated are written without annotations" in caplog.text
+    assert [r[1] for r in records("out.jsonl")] == [[Span(0, 4, "PER")], None]
 
 
 def test_a_file_of_which_nothing_is_left_is_an_error_and_writes_nothing(convert):

@@ -36,7 +36,7 @@ def span_lines(records: Iterable[TextRecord]) -> Iterator[str]:
 def prodigy_lines(records: Iterable[TextRecord]) -> Iterator[str]:
     """Yield a task of Prodigy for each text. Gold tasks have an answer; predicted ones don't, for `ner.correct`.
 
-    Predicted ones have MODEL_VERSION instead, by which a reader knows that nobody has answered yet.
+    Tasks without an answer have MODEL_VERSION, by which a reader knows that nobody has answered yet.
 
     A source record of Prodigy keeps its hashes, tokens and meta.
     """
@@ -55,13 +55,8 @@ def prodigy_lines(records: Iterable[TextRecord]) -> Iterator[str]:
             if span.start in starts and span.end in ends:
                 value |= {"token_start": starts[span.start], "token_end": ends[span.end]}
             spans.append(value if confidence is None else value | {"score": confidence})
-        if record.spans is not None:
-            task["spans"] = spans
-        if record.confidences is not None:
-            task["model_version"] = MODEL_VERSION
-        elif record.spans is not None:
-            task["answer"] = "accept"
-        yield _json(task)
+        is_gold = record.spans is not None and record.confidences is None
+        yield _json({**task, "spans": spans, **({"answer": "accept"} if is_gold else {"model_version": MODEL_VERSION})})
 
 
 def doccano_lines(records: Iterable[TextRecord]) -> Iterator[str]:

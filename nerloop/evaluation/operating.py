@@ -10,7 +10,8 @@ from nerloop.decoding.operating_points import DEFAULT, Calibration
 from nerloop.decoding.thresholds import Thresholds
 from nerloop.errors import ConfigError
 from nerloop.evaluation.predictor import Predictor
-from nerloop.tags import Scheme
+from nerloop.inspection.finding import count_of
+from nerloop.tags import Scheme, split_tag
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,12 @@ def at_operating_point(predictor: Predictor, calibration: Calibration, scheme: S
             log.warning("warning: operating point %s: on validation nothing was better, so it is the default", name)
     thresholds = thresholds_for(calibration, scheme, choice)
     others = "other types" if thresholds.by_type else "all types"
-    for type_, threshold in {others: thresholds.of_all, **thresholds.by_type}.items():
+    has_others = not {split_tag(label)[1] for label in predictor.labels} - {""} <= thresholds.by_type.keys()
+    told = ({others: thresholds.of_all} if has_others else {}) | dict(thresholds.by_type)
+    for type_, threshold in told.items():
         if thresholds:
-            told = _on_validation(calibration, name, "all" if type_ == "all types" else type_, threshold)
-            log.info("%s: spans with a confidence of %.3f or more are kept%s", type_, threshold, told)
+            scores = _on_validation(calibration, name, "all" if type_ == "all types" else type_, threshold)
+            log.info("%s: spans with a confidence of %.3f or more are kept%s", type_, threshold, scores)
     return replace(predictor, thresholds=thresholds)
 
 
@@ -67,7 +70,8 @@ def _on_validation(calibration: Calibration, name: str, type_: str, threshold: f
     if curve is None or threshold not in calibration.thresholds:
         return ""
     at = calibration.thresholds.index(threshold)
-    return f" (on validation: precision {curve.precision(at):.3f}, recall {curve.recall(at):.3f})"
+    scores = f"precision {curve.precision(at):.3f}, recall {curve.recall(at):.3f}"
+    return f" (on validation: {scores}, {count_of(curve.predicted[at], 'span')})"
 
 
 def thresholds_for(calibration: Calibration, scheme: Scheme, choice: Choice) -> Thresholds:

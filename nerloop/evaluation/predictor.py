@@ -220,14 +220,21 @@ class Predictor:
         confidences = self.confidences(rows, tags, self.temperature)
         if confidences is None:
             confidences = [np.array([s["confidence"] for s in p.spans(main)]) for p in predictions]
+        probabilities = [prediction.probabilities for prediction in predictions]
         if self.thresholds:
             kept = [self.thresholds.apply(*pair) for pair in zip(tags, confidences, strict=True)]
             tags, confidences = [of_sentence for of_sentence, _ in kept], [c for _, c in kept]
+            outside = self.labels.index(OUTSIDE)  # the tag of dropped spans
+            probabilities = [
+                np.where([tag == OUTSIDE for tag in of_sentence], softmax(row / self.temperature)[:, outside], before)
+                for row, of_sentence, before in zip(rows, tags, probabilities, strict=True)
+            ]
         uncalibrated = self.confidences(rows, tags, 1.0) if self.keeps_uncalibrated else None
         return [
             replace(
                 prediction,
                 tags={**prediction.tags, main: tags[at]},
+                probabilities=probabilities[at],
                 confidences={main: confidences[at]},
                 uncalibrated={} if uncalibrated is None else {main: uncalibrated[at]},
             )

@@ -125,6 +125,22 @@ def test_spans_below_a_confidence_are_left_out_and_scored_so(model, config, monk
     assert json.loads(metrics.read_text())["viterbi"]["predicted_spans"] == sum(map(len, kept))
 
 
+def test_a_dropped_span_is_missed_with_the_probability_that_nothing_is_there(model, config, monkeypatch, tmp_path):
+    folder, _ = model
+    whole = [json.loads(x) for x in Path(config.run.dir, "predictions.test.jsonl").read_text().splitlines()]
+    out = tmp_path / "out.jsonl"
+    flags = ("--min_confidence", "1", "--output", str(out))
+    assert run_predict(monkeypatch, "--model", folder, str(config.data.test), *flags) == 0
+    sure = 0
+    for before, after in zip(whole, map(json.loads, out.read_text().splitlines()), strict=True):
+        confidence = {(s["start"], s["end"]): s["confidence"] for s in before["spans"]}
+        for missed in after.get("missed", ()):
+            of_span = confidence.get((missed["start"], missed["end"]), 0.0)
+            assert missed["confidence"] <= 1 - of_span + 1e-5
+            sure += of_span > 0.5
+    assert sure > 0
+
+
 def test_an_evaluation_says_which_entities_it_leaves_out(model, config, monkeypatch, tmp_path):
     folder, _ = model
     found, page = tmp_path / "found.json", tmp_path / "page.html"
@@ -192,7 +208,7 @@ def test_a_target_says_what_it_gave_on_validation(model, monkeypatch, tmp_path, 
     assert at is not None
     assert run_predict(monkeypatch, "--model", folder, str(source), "--target_precision", "0.6") == 0
     told = f"all types: spans with a confidence of {SavedModel.read(folder).calibration.thresholds[at]:.3f} or more"
-    told += f" are kept (on validation: precision {curve.precision(at):.3f}, recall {curve.recall(at):.3f})"
+    told += f" are kept (on validation: precision {curve.precision(at):.3f}, recall {curve.recall(at):.3f}, "
     assert told in capsys.readouterr().err
     assert run_predict(monkeypatch, "--model", folder, str(source), "--min_confidence", "0.123") == 0
     err = capsys.readouterr().err

@@ -90,13 +90,23 @@ def test_a_model_and_its_predictions_suspect_the_same_labels(run, tmp_path, monk
     assert 1 <= len(json.loads(Path(tasks).read_text())) <= 5
 
 
+def test_files_that_the_model_was_trained_on_are_named(run, monkeypatch, capsys):
+    model = str(Path(str(run.run.dir), "model"))
+    for file, is_known in ((str(run.data.train), True), (str(run.data.test), False)):
+        assert run_evaluate(monkeypatch, "--model", model, file) == 0
+        warned = f"the model was trained on {file} and may repeat its errors" in capsys.readouterr().err
+        assert warned == is_known
+
+
 def test_what_does_not_fit_is_refused_in_one_line(run, tmp_path, monkeypatch, capsys):
     folder = Path(str(run.run.dir))
     cases: list[tuple[list[str], str]] = [
         ([], "--suspects: expected one of --run DIR"),
         (["0", "--run", "x"], "--suspects: found 0, expected 1 or more"),
         (["--model", str(folder / "model")], "--suspects: expected one of --run DIR"),
-        (["--run", str(tmp_path)], "--run"),
+        (["--run", str(tmp_path)], f"--run {tmp_path}: found no config.yaml, expected the folder of a run"),
+        (["--run", str(folder / "model")], f"expected the folder of a run, such as {folder}"),
+        (["--model", str(run.data.test), str(folder)], "found a file, expected the folder of a model"),
         (["--run", str(folder), "--predictions", "x"], "--suspects: expected one of"),
         (["--run", str(folder), "--min_confidence", "0.5"], "--min_confidence: found with --suspects"),
         (["--run", str(folder), "--operating_point", "recall"], "--operating_point: found with --suspects"),

@@ -59,7 +59,7 @@ def as_html(found: dict[str, Any], title: str) -> str:
     if "confusion" in found["scores"]:
         sections.append(section("Types", _confusion(found["scores"]["confusion"])))
     if any(of is not None for of in found["by"].values()):
-        sections.append(section("Where it is right", _breakdowns(found["by"])))
+        sections.append(section("Breakdowns", _breakdowns(found["by"])))
     if found["calibration"]["bins"]:
         sections.append(section("Confidence", _calibration(found["calibration"])))
     if any(found.get("targets", {}).values()):
@@ -123,7 +123,8 @@ def _scores(found: dict[str, Any]) -> str:
         + '<p class="note">Intervals: 95%, bootstrap over sentences (BCa).</p>'
         + _table(partial_table(found))
         + '<p class="note">SemEval’s matching: strict is the score above, exact ignores types, partial gives half for '
-        "an overlap, type takes an overlap of the right type as correct.</p>"
+        "an overlap, type takes an overlap of the right type as correct. Each span is compared with one other, so of "
+        "two parts of an entity one is spurious here. Below, both belong to one error.</p>"
     )
 
 
@@ -218,7 +219,7 @@ def _targets(targets: dict[str, dict[str, Any]]) -> str:
     )
     return table(headings, rows) + (
         '<p class="note">For each target, the least confidence of an entity was chosen on validation. '
-        "<code>nerloop.predict --target_precision 0.95</code> uses it.</p>"
+        "<code>python -m nerloop.predict --target_precision 0.95</code> uses it.</p>"
     )
 
 
@@ -259,16 +260,16 @@ def _sentences(found: dict[str, Any], shown: Sequence[Shown], types: Sequence[st
     by_kind: dict[str, list[str]] = {kind: [] for kind in found["errors"]}
     for sentence, error in shown:
         by_kind[error["kind"]].append(item(sentence, error, numbers, hues))
-    chips = [chip("all", "all", sum(found["errors"].values()), checked=True)]
+    chips = [chip("all", "all", len(shown), checked=True)]
     lists = []
     for kind, items in by_kind.items():
         if not items:
             continue
         total = found["errors"][kind]
-        chips.append(chip(kind, NAME_OF[kind], total))
-        part = f"the {len(items):,} worst of {total:,}" if len(items) < total else f"{total:,}"
+        chips.append(chip(kind, NAME_OF[kind], len(items)))
+        part = f": the {len(items):,} worst of {total:,}" if len(items) < total else ""
         lists.append(
-            f'<div class="kind {kind}"><h3>{NAME_OF[kind]}: {part}</h3><p class="note">{MEANING[kind]}</p>'
+            f'<div class="kind {kind}"><h3>{NAME_OF[kind]}{part}</h3><p class="note">{MEANING[kind]}</p>'
             f"{''.join(items)}</div>"
         )
     return f'{filters("Kind of error", chips, types)}<div class="errors">{"".join(lists)}<p class="count"></p></div>'
@@ -318,12 +319,22 @@ def item(
         f'<dt>{name}</dt><dd dir="auto">{_marked(sentence, side, error[side], low, high, hues)}</dd>'
         for name, side in zip(names, ("gold", "predicted"), strict=True)
     ]
-    told = [" + ".join(sentence[side][i]["type"] for i in error[side]) or "nothing" for side in ("gold", "predicted")]
+    told = [
+        " + ".join(_named(sentence["tokens"], sentence[side][i]) for i in error[side]) or "nothing"
+        for side in ("gold", "predicted")
+    ]
     sure = "" if error["confidence"] is None else f"<span>confidence {error['confidence']:.3f}</span>"
     return (
-        f'<article class="item {classes}"><p class="head"><b>{text(told[0])} → {text(told[1])}</b>{sure}'
+        f'<article class="item {classes}"><p class="head"><b>{told[0]} → {told[1]}</b>{sure}'
         f"<code>{text(sentence['location'])}</code></p><dl>{''.join(sides)}</dl></article>"
     )
+
+
+def _named(tokens: Sequence[str], span: dict[str, Any]) -> str:
+    """Return the type and the text of a span as HTML: "ORG Bank of Peru"."""
+    words = " ".join(tokens[span["start"] : span["end"]])
+    words = words if len(words) <= MOST_LETTERS else f"{words[: MOST_LETTERS - 2]}…"
+    return f"{text(span['type'])} <bdi>{text(words)}</bdi>"  # a name written from right to left must not turn the arrow
 
 
 def _marked(sentence: dict[str, Any], side: str, hits: Sequence[int], low: int, high: int, hues: dict[str, int]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,7 @@ def names_of_run(model: str, tokenizer: str) -> tuple[TrainingNames | None, str]
     """
     run = Path(model).resolve().parent
     try:
-        settings, _ = read_yaml(str(run / CONFIG))
-        data = dict(settings["data"])
-        files = [data["train"]] if isinstance(data["train"], str) else list(data["train"] or [])
+        data, files = _data_of(run)
         if not files and data.get("dataset") is None:
             names = TrainingNames.of(demo.splits()["train"])
             return names, "known names are those of the embedded demo's training data"
@@ -37,6 +37,23 @@ def names_of_run(model: str, tokenizer: str) -> tuple[TrainingNames | None, str]
         return None, _unknown(f"the training data can't be found: {error}")
     changed = "" if digest == _fingerprint(run) else ", which has changed since the training"
     return TrainingNames.of(examples), f"known names are those of the training data in {', '.join(files)}{changed}"
+
+
+def trained_on(model: str, files: Sequence[str]) -> list[str]:
+    """Return those of some files that a model was trained on, by their paths in the config.yaml of its run."""
+    try:
+        _, trained = _data_of(Path(model).resolve().parent)
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return []
+    paths = {os.path.abspath(file) for file in trained}
+    return [file for file in files if os.path.abspath(file) in paths]
+
+
+def _data_of(run: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of a run's data, and its training files; raise ConfigError or others if it has none."""
+    settings, _ = read_yaml(str(run / CONFIG))
+    data = dict(settings["data"])
+    return data, [data["train"]] if isinstance(data["train"], str) else list(data["train"] or [])
 
 
 def _unknown(reason: str) -> str:

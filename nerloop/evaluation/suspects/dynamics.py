@@ -99,6 +99,9 @@ def mean_probabilities(
 
 def _training_data(run: Path, files: Sequence[str], tokenizer: str | None) -> tuple[Dataset, bool]:
     """Return only the training split of a run, and whether each of its tokens has a line of its own."""
+    if not (run / CONFIG).is_file():
+        hint = f", such as {run.parent}" if (run.parent / CONFIG).is_file() else ""
+        raise ConfigError(f"--run {run}: found no {CONFIG}, expected the folder of a run{hint}")
     try:
         settings, _ = read_yaml(str(run / CONFIG), "--run")
         named: dict[str, Any] = {k: v for k, v in settings["data"].items() if k in _DATA}

@@ -60,9 +60,10 @@ def test_what_targets_delivered_is_shown():
 
 def test_gold_stands_above_predicted_and_the_error_stands_out():
     html = as_html(found_for(SENTENCES), "")
-    (item,) = re.findall(r"<article[^>]*><p class=\"head\"><b>PER → LOC</b>.*?</article>", html)
+    (item,) = re.findall(r"<article[^>]*><p class=\"head\"><b>PER <bdi>محمد</bdi> → LOC .*?</article>", html)
     assert re.sub(r' style="[^"]*"', "", item) == (
-        '<article class="item t1 t3"><p class="head"><b>PER → LOC</b><span>confidence 1.000</span><code>x:1</code></p>'
+        '<article class="item t1 t3"><p class="head"><b>PER <bdi>محمد</bdi> → LOC <bdi>محمد</bdi></b>'
+        "<span>confidence 1.000</span><code>x:1</code></p>"
         "<dl><dt>gold</dt>"
         '<dd dir="auto">سافر <mark class=hit>محمد <span class="type" dir="ltr">PER</span></mark></dd>'
         "<dt>model</dt>"
@@ -73,9 +74,11 @@ def test_gold_stands_above_predicted_and_the_error_stands_out():
 
 def test_of_a_long_sentence_the_part_around_the_error_is_shown():
     html = as_html(found_for(SENTENCES), "")
-    (item,) = re.findall(r"<article[^>]*><p class=\"head\"><b>ORG → ORG \+ ORG.*?</article>", html)
+    (item,) = re.findall(
+        r"<article[^>]*><p class=\"head\"><b>ORG <bdi>a a</bdi> → ORG <bdi>a</bdi> \+ ORG .*?</article>", html
+    )
     assert item.count("…") == 4
-    assert len(re.findall(r"\ba\b", item)) == 2 * (25 + 2 + 25)
+    assert len(re.findall(r"\ba\b", item)) == 2 * (25 + 2 + 25) + 4  # 4 in the heading
 
 
 def test_the_most_confident_errors_of_each_kind_come_first_and_each_type_has_some():
@@ -121,9 +124,14 @@ document.body.append(measured); })</script>"""
 @pytest.mark.parametrize(
     ("kind", "type_", "expected"),
     [
-        ("all", "", "LOC → nothing|nothing → \\|nothing → LOC|PER → LOC|PER → PER|ORG → ORG + ORG"),
-        ("spurious", "", "nothing → \\|nothing → LOC"),
-        ("wrong_type", "LOC", "PER → LOC"),
+        (
+            "all",
+            "",
+            "LOC Rome → nothing|nothing → \\ \\|nothing → LOC \\u202eevil |PER محمد → LOC محمد|PER Anna Li → PER Anna|"
+            "ORG a a → ORG a + ORG a",
+        ),
+        ("spurious", "", "nothing → \\ \\|nothing → LOC \\u202eevil "),
+        ("wrong_type", "LOC", "PER محمد → LOC محمد"),
     ],
 )
 def test_in_a_browser_the_filters_filter(kind, type_, expected, tmp_path):

@@ -158,7 +158,7 @@ def test_the_page_shows_the_first_ones_in_order_and_is_escaped():
     found = suspects_of(*[(example("<b>", "O", line), [Span(0, 1, "LOC")], matrix) for line in range(1, 6)])
     html = as_html(found, "<i>", 3)
     assert re.findall(r"<code>(train\.conll:\d)</code>", html) == [f"train.conll:{n}" for n in (1, 2, 3)]
-    assert "<b>nothing → LOC</b>" in html
+    assert "<b>nothing → LOC <bdi>&lt;b&gt;</bdi></b>" in html
     assert "&lt;b&gt;" in html
     assert "<i>" not in html.replace("<i style", "")
     assert "entity missing? <b>3</b>" in html
