@@ -91,12 +91,12 @@ def test_calls_of_a_shell_text_are_found_with_their_words():
     text = """pip install . && accelerate launch -m nerloop.train --a 1 \\
         --b 'x y'
     echo A | python -m nerloop.predict > x
-    python tests/benchmarks/f1.py --seeds 1 2  # a comment
+    python tests/benchmarks/distill.py --seeds 1 2  # a comment
     """
     assert calls_of(text) == [
         ["nerloop.train", "--a", "1", "--b", "x y"],
         ["nerloop.predict"],
-        ["tests/benchmarks/f1.py", "--seeds", "1", "2"],
+        ["tests/benchmarks/distill.py", "--seeds", "1", "2"],
     ]
 
 

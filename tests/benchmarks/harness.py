@@ -116,14 +116,6 @@ def train_steps(
     return timings
 
 
-def train_seed(model: str, data: str, seed: int, *flags: str, run: Path) -> dict[str, Any]:
-    """Train at batch 16 and learning rate 1e-4, or take the run that is there already; return its results.json."""
-    settings = ["--train.batch_size", "16", "--train.learning_rate", "1e-4", "--train.seed", str(seed)]
-    launch_training(model, data, *settings, *flags, "--run.resume", "auto", run=run)
-    results: dict[str, Any] = json.loads((run / "results.json").read_text())
-    return results | {"threads": threads_of(run)}
-
-
 @contextlib.contextmanager
 def training_of(config: Any) -> Iterator[Any]:
     """Give the Training that the command builds from these settings; nothing is trained or written."""
