@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import time
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
