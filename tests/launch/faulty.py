@@ -99,8 +99,9 @@ def watch_points(reach: Callable[[str], None]) -> None:
         return replaced
 
     def rmtree(path: Path, **options: Any) -> None:
-        if path.suffix == ".gone" and path.is_dir():
-            sorted(path.iterdir())[0].unlink()
+        # A random kill may have left the folder empty. Then there is nothing to delete half of.
+        if path.suffix == ".gone" and path.is_dir() and (files := sorted(path.iterdir())):
+            files[0].unlink()
             reach("prune")
         shutil.rmtree(path, **options)
 
