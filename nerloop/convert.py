@@ -134,13 +134,11 @@ def convert(arguments: argparse.Namespace) -> None:
 
 
 def _texts(records: Iterable[Any], warnings: ReadWarnings, target: str) -> Iterator[TextRecord]:
-    """Yield the texts, and count those that nobody annotated; for columns, whoever cuts them into sentences does."""
+    """Yield the texts. Those that nobody annotated stay so in most targets, but doccano has no place to say it."""
     for record in records:
         if isinstance(record, TextRecord):
-            if record.spans is None and target == "doccano":  # which has no place to say so
+            if record.spans is None and target == "doccano":
                 warnings.add("records that nobody annotated become records without entities", record.location)
-            elif record.spans is None and target != "conll":
-                warnings.note("records that nobody annotated are written without annotations", record.location)
             yield record
 
 
