@@ -9,7 +9,7 @@ import shutil
 import string
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,24 @@ def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(logging.getLogger("nerloop"), "propagate", True)
     caplog.set_level(logging.INFO, logger="nerloop")
     return caplog
+
+
+@pytest.fixture
+def run_main(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command's `main` with flags: exit code, standard output and error."""
+
+    def run(main: Callable[[], None], *flags: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["x", *flags])
+        try:
+            main()
+            code = 0
+        except SystemExit as left:
+            code = int(left.code or 0)
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -15,20 +15,14 @@ TRAIN = "".join(f"Anna B-PER\nSmith{i} I-PER\ncame O\n\n" for i in range(12))
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run_main, monkeypatch, tmp_path):
     """Return a function that runs the command in a folder of files: exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
 
     def call(flags: str, **files: str) -> tuple[int, str, str]:
         for name, text in files.items():
             Path(name.replace("_", ".")).write_text(text, encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["x", *flags.split()])
-        try:
-            command.main()
-            code = 0
-        except SystemExit as left:
-            code = int(left.code or 0)
-        return (code, *capsys.readouterr())
+        return run_main(command.main, *flags.split())
 
     return call
 

@@ -76,7 +76,10 @@ def iterate_files(
 
 
 def iterate_file(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example]:
-    """Yield the examples of one file while reading, as `iterate_files` does."""
+    """Yield the examples of one file while reading, and count in `warnings` what is changed or left out.
+
+    Raises DataError as `read_files` does, when it reaches the mistake.
+    """
     yield from at_least_one(read_examples(read_records(path, options, warnings), options, warnings), path, warnings)
 
 

@@ -36,7 +36,7 @@ def read_hub(
 ) -> Dataset:
     """Return the splits of a hub data set or a local folder: lists in memory or, with a cache, mapped from there.
 
-    What is read as another tag is told in the log or, if `warnings` is given, put there by split.
+    The log says which tags are read as others; if `warnings` is given, it gets their counts by split instead.
     Raises DataError for a data set that can't be loaded or used.
     """
     from datasets import DatasetDict

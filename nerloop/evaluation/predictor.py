@@ -206,10 +206,11 @@ class Predictor:
         """Return the predictions of sentences from the log-probabilities of their tokens: (tokens, labels) each."""
         main = self.main_decoding
         decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
+        softmaxed = [softmax(row / self.temperature) for row in rows]
         predictions = [
             Prediction(
                 tags={name: [self.labels[label] for label in paths[at]] for name, paths in decoded.items()},
-                probabilities=softmax(row / self.temperature)[np.arange(len(row)), decoded[main][at]],
+                probabilities=softmaxed[at][np.arange(len(row)), decoded[main][at]],
                 scores=row if self.keeps_scores else None,
             )
             for at, row in enumerate(rows)
@@ -226,8 +227,8 @@ class Predictor:
             tags, confidences = [of_sentence for of_sentence, _ in kept], [c for _, c in kept]
             outside = self.labels.index(OUTSIDE)  # the tag of dropped spans
             probabilities = [
-                np.where([tag == OUTSIDE for tag in of_sentence], softmax(row / self.temperature)[:, outside], before)
-                for row, of_sentence, before in zip(rows, tags, probabilities, strict=True)
+                np.where([tag == OUTSIDE for tag in of_sentence], of_label[:, outside], before)
+                for of_label, of_sentence, before in zip(softmaxed, tags, probabilities, strict=True)
             ]
         uncalibrated = self.confidences(rows, tags, 1.0) if self.keeps_uncalibrated else None
         return [

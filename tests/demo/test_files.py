@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,20 +20,10 @@ from nerloop.train import train
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run_main, monkeypatch, tmp_path):
     """Return a function that runs the command in an empty folder: exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*flags: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["x", *flags])
-        try:
-            command.main()
-            code = 0
-        except SystemExit as left:
-            code = int(left.code or 0)
-        return (code, *capsys.readouterr())
-
-    return call
+    return partial(run_main, command.main)
 
 
 def test_the_files_hold_the_demo_and_what_is_printed_trains_on_them(run):

@@ -34,7 +34,7 @@ CONTEXT = 25
 """Number of tokens shown before and after an error."""
 MOST_TOKENS = 120
 MOST_LETTERS = 80
-"""Most characters shown of a token."""
+"""Most characters shown of a token, and of a span in a heading."""
 MEANING = {
     "missed": "A gold span that no predicted span overlaps. Confidence: how sure the model was of the tags it gave.",
     "spurious": "A predicted span that no gold span overlaps.",
@@ -332,8 +332,7 @@ def item(
 
 def _named(tokens: Sequence[str], span: dict[str, Any]) -> str:
     """Return the type and the text of a span as HTML: "ORG Bank of Peru"."""
-    words = " ".join(tokens[span["start"] : span["end"]])
-    words = words if len(words) <= MOST_LETTERS else f"{words[: MOST_LETTERS - 2]}…"
+    words = _cut(" ".join(tokens[span["start"] : span["end"]]))
     return f"{text(span['type'])} <bdi>{text(words)}</bdi>"  # a name written from right to left must not turn the arrow
 
 
@@ -357,4 +356,8 @@ def _marked(sentence: dict[str, Any], side: str, hits: Sequence[int], low: int, 
 
 
 def _token(token: str) -> str:
-    return text(token if len(token) <= MOST_LETTERS else f"{token[: MOST_LETTERS - 2]}…") or "␣"
+    return text(_cut(token)) or "␣"
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= MOST_LETTERS else f"{words[: MOST_LETTERS - 2]}…"
