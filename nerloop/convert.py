@@ -21,7 +21,7 @@ from nerloop import cli
 from nerloop.data import ReadOptions, at_least_one, format_of, read_records
 from nerloop.data.formats import format_named
 from nerloop.data.read_warnings import ReadWarnings
-from nerloop.data.readers.predictions import in_characters, is_predictions, lay_out, read_predictions
+from nerloop.data.readers.predictions import in_characters, kind_of_predictions, lay_out, read_predictions
 from nerloop.data.records import TextRecord, read_examples
 from nerloop.data.text_writers import (
     annotation_lines,
@@ -99,7 +99,9 @@ def convert(arguments: argparse.Namespace) -> None:
     # Either texts with their spans as they are, which may be nested, or sentences.
     records: Iterable[TextRecord] | None = None
     examples: Iterable[Example] = ()
-    if name == "jsonl" and is_predictions(source):
+    predictions = kind_of_predictions(source) if name == "jsonl" else ""
+    # Targets of tokens and tags can't mark predictions, so those for bare tokens go there as they are.
+    if predictions == "texts" or (predictions == "tokens" and arguments.to not in ("conll", "jsonl")):
         whole_files = arguments.to == "brat"
         if whole_files:
             folders = {r.source["folder"] for r in read_predictions(source) if r.source and "folder" in r.source}

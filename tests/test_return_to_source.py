@@ -22,6 +22,7 @@ from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.records import TextRecord, read_examples
 from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Prediction
+from nerloop.types import Example
 
 OPTIONS = ReadOptions(with_tags=False, for_prediction=True)
 
@@ -63,6 +64,16 @@ TEXT = "\n 😀 Hi Anna. To\u00a0Rome?\r\n\n  \nBye, Anna-\nOK\n"
 
 def files(folder: str) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): p.read_bytes().decode() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def predict_tokens() -> None:
+    """Write the predictions for a file of columns: two sentences, "Anna" is a PER, with confidence 0.75."""
+    examples = [Example(("Hi", "Anna", "."), ("O", "O", "O")), Example(("Bye",), ("O",))]
+    tagged = [
+        Prediction({"viterbi": ["O", "B-PER", "O"]}, np.full(3, 0.75)),
+        Prediction({"viterbi": ["O"]}, np.ones(1)),
+    ]
+    Path("predictions.jsonl").write_text("".join(jsonl_lines(examples, tagged, "viterbi")), encoding="utf-8")
 
 
 ANNOTATIONS = (
@@ -273,3 +284,26 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(monkeypatch, capsys, target)
     assert convert(monkeypatch, "x.jsonl", "y", "--to", target) == 2
     assert capsys.readouterr().err == "nerloop: error: y: can't be written: No space left on device\n"
     assert [p.name for p in Path().iterdir()] == ["x.jsonl"]
+
+
+def test_predictions_for_tokens_are_no_gold_either(monkeypatch):
+    predict_tokens()
+    assert convert(monkeypatch, "predictions.jsonl", "prodigy.jsonl", "--to", "prodigy") == 0
+    first, second = map(json.loads, Path("prodigy.jsonl").read_text().splitlines())
+    assert first == {
+        "text": "Hi Anna .", "spans": [{"start": 3, "end": 7, "label": "PER", "score": 0.75}],
+        "model_version": "nerloop",
+    }  # fmt: skip
+    assert second == {"text": "Bye", "spans": [], "model_version": "nerloop"}
+    assert convert(monkeypatch, "predictions.jsonl", "tasks.json", "--to", "label_studio") == 0
+    tasks = json.loads(Path("tasks.json").read_text())
+    assert [("annotations" in task, len(task["predictions"][0]["result"])) for task in tasks] == [
+        (False, 1),
+        (False, 0),
+    ]
+
+
+def test_predictions_for_tokens_keep_their_tokens_as_columns(monkeypatch):
+    predict_tokens()
+    assert convert(monkeypatch, "predictions.jsonl", "out.conll", "--to", "conll") == 0
+    assert Path("out.conll").read_text() == "Hi O\nAnna B-PER\n. O\n\nBye O\n\n"

@@ -69,14 +69,14 @@ def test_bad_input_is_one_line(folder):
 
 @pytest.mark.processes
 def test_ctrl_c_saves_the_runs_and_says_so(folder):
-    process = subprocess.Popen([*COMMAND, "low.yaml", "--seeds", "1", "--", "--train.max_steps", "100000"],
-                               cwd=folder, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    command = [*COMMAND, "low.yaml", "--seeds", "1", "--", "--train.max_steps", "100000"]
     run_folder = folder / "runs" / "compare" / "low" / "seed-1"
     deadline = time.monotonic() + 120
-    while not any(run_folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        while not any(run_folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "nerloop: stopped by Ctrl-C"
     assert json.loads((run_folder / "status.json").read_text())["state"] == "interrupted"

@@ -59,19 +59,7 @@ def scenario(function: Callable[[Inputs], None]) -> Callable[[Inputs], None]:
 
 
 @pytest.fixture(scope="module")
-def _default_signals() -> Iterator[None]:
-    """Start trainings that don't ignore what a background job or nohup lets its children ignore."""
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1")]
-    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
-    for number in ignored:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
-
-
-@pytest.fixture(scope="module")
-def scenarios(tiny_model, files, tmp_path_factory, _default_signals) -> Iterator[dict[str, Future]]:
+def scenarios(tiny_model, files, tmp_path_factory) -> Iterator[dict[str, Future]]:
     """Return the scenarios, each of them running or waiting for its turn."""
     folder = tmp_path_factory.mktemp("interruption")
     undisturbed = tmp_path_factory.getbasetemp() / "undisturbed"

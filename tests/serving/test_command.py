@@ -127,8 +127,7 @@ def test_the_command_finds_what_load_finds_and_ends_in_order(folder, service_at)
 def test_ctrl_c_ends_with_130_and_a_line_and_the_service_itself_needs_no_torch(tmp_path):
     """An exported model is served without torch; here nothing is loaded at all."""
     code = (
-        "import signal, sys, types, nerloop\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job would ignore it
+        "import sys, types, nerloop\n"
         "from nerloop import cli\n"
         "from nerloop.serving import app, server\n"
         "tagger = types.SimpleNamespace(types=(), curves={}, thresholds=(), tag_sentences=None)\n"

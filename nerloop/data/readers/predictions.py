@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nerloop.data.json_stream import read_values
 from nerloop.data.records import TextRecord
@@ -17,19 +17,29 @@ from nerloop.types import Example, Span
 MAX_GAP = 1_000_000
 """Maximum number of characters between two tokens; larger gaps mean that the offsets are wrong."""
 MAX_RECORDS = 100
-"""Number of sentences that `is_predictions` looks at."""
+"""Number of sentences that `kind_of_predictions` looks at."""
 
 
 class _Sentence(NamedTuple):
     where: str
     example: Example
-    confidence_of: Mapping[Offsets, float]  # by start and end in characters
+    confidence_of: Mapping[tuple[int, int], float]  # by start and end in tokens
 
 
-def is_predictions(path: str) -> bool:
-    """Return whether a file of JSON lines holds predictions for sentences of texts."""
-    first = (value for _, value in itertools.islice(read_values(path), MAX_RECORDS))
-    return any(isinstance(value, dict) and {"tokens", "tags", "offsets", "document"} <= value.keys() for value in first)
+def kind_of_predictions(path: str) -> Literal["texts", "tokens", ""]:
+    """Return what the predictions in a file of JSON lines are for: "texts", which have offsets, or bare "tokens".
+
+    "" means that the file holds no predictions of nerloop. Only those have spans with confidences beside their tags.
+    """
+    values = [value for _, value in itertools.islice(read_values(path), MAX_RECORDS) if isinstance(value, dict)]
+    tagged = [value for value in values if {"tokens", "tags"} <= value.keys()]
+    if any({"offsets", "document"} <= value.keys() for value in tagged):
+        return "texts"
+    return "tokens" if any(_has_confidences(value.get("spans")) for value in tagged) else ""
+
+
+def _has_confidences(spans: Any) -> bool:
+    return isinstance(spans, list) and any(isinstance(span, dict) and "confidence" in span for span in spans)
 
 
 def read_predictions(path: str, *, whole_files: bool = False) -> Iterator[TextRecord]:
@@ -65,14 +75,15 @@ def _record_of(sentences: Sequence[_Sentence]) -> TextRecord:
         if source is None:
             example = _laid_out(example, len(text) + bool(text))
             text = _with_tokens(text, example, where)
-        for span in in_characters(example.tags, example.offsets):
+        spans_in_tokens = to_spans(example.tags)
+        for in_tokens, span in zip(spans_in_tokens, in_characters(example.tags, example.offsets), strict=True):
             inside = Span(span.start - start, span.end - start, span.type)
             if not 0 <= inside.start < inside.end <= len(text):
                 raise DataError(
                     f"{where}: found a span at {span.start} to {span.end}, which is not in the source's text"
                 )
             spans.append(inside)
-            confidences.append(confidence_of.get((span.start, span.end), 1.0))
+            confidences.append(confidence_of.get((in_tokens.start, in_tokens.end), 1.0))
     record = TextRecord(text, tuple(spans), first.where, first.example.document, source=source, start=start)
     return replace(record, confidences=tuple(confidences))
 
@@ -156,7 +167,7 @@ def _sentence_of(value: Any, where: str) -> _Sentence:
             names = [source.get("name", ""), source.get("folder", "")]
             if not (is_known and all(isinstance(n, str) for n in names) and isinstance(source.get("start", 0), int)):
                 raise ValueError("the source has no format, text or name")
-        spans = value.get("character_spans", ())
+        spans = value.get("spans", ())
         confidence_of = {(int(s["start"]), int(s["end"])): float(s["confidence"]) for s in spans}
         example = Example(tokens, tags, where, str(value["document"] if offsets else ""), offsets, source=source)
         return _Sentence(where, example, confidence_of)
