@@ -10,12 +10,33 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS, ReadOptions
 from nerloop.decoding.operating_points import DEFAULT, POINTS
-from nerloop.errors import STOPPED, ConfigError, Interrupted, NerloopError
+from nerloop.errors import STOPPED, ConfigError, Interrupted, NerloopError, shorten
+from nerloop.plugins import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of flags whose errors are one line, without the usage before it; exit code 2."""
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Return the values of the flags; leave with an error for one that does not exist."""
+        parsed, unknown = self.parse_known_args(argv)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            if not name.startswith("-"):
+                self.error(f"found {shorten(name)}, one argument too many")
+            flags = [f for a in self._actions if a.help != argparse.SUPPRESS for f in a.option_strings]
+            self.error(f"{name}: no such flag{did_you_mean(name, flags)}")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Print a line and leave."""
+        print(f"nerloop: error: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
 
 
 def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = False) -> None:

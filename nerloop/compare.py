@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.compare",
         description="Train configurations over several seeds and tell their differences from luck. "
         "Flags after -- are settings for all of them, such as -- --train.epochs 5.",
@@ -47,7 +47,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write the comparison as JSON (-: to standard output)")
     parser.add_argument("--html", metavar="FILE", help="write the comparison as a page")
     ours, shared = cli.split_settings(argv)
-    arguments = parser.parse_args(ours)
+    arguments = parser.parse(ours)
     arguments.shared = shared
     return arguments
 

@@ -73,7 +73,7 @@ def _named_input(arguments: argparse.Namespace) -> Iterator[None]:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.convert",
         description="Convert annotated text. Everything that is changed or left out on the way is counted and listed.",
     )
@@ -85,7 +85,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--strict", action="store_true", help="stop, and write nothing, if anything would be lost "
                         "besides what nobody annotated or an annotator rejected")  # fmt: skip
     cli.add_read_flags(parser)
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def convert(arguments: argparse.Namespace) -> None:

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.evaluate",
         description="Score a model that nerloop saved on annotated files, and say where it errs.",
     )
@@ -71,7 +71,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(
             f"--{kind}", help=f"{kind} plugin (none: the one the model was trained with, if it is a built-in one)"
         )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

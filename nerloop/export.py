@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.export",
         description="Write a trained model for ONNX Runtime or OpenVINO, and compare it with the original. "
         "nerloop.predict and nerloop.load read the export like a model, without torch.",
@@ -43,7 +43,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     for kind in KINDS:
         parser.add_argument(f"--{kind}", help=f"{kind} plugin, as nerloop.predict has it")
     parser.add_argument("--tokenizer", help="rule that cuts texts into tokens, as nerloop.predict has it")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def export(arguments: argparse.Namespace) -> None:

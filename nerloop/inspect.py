@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.inspect",
         description="Look at annotated files before training: what they hold, what is odd, what nerloop does about it.",
     )
@@ -57,7 +57,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stride", type=int, help="subwords that windows share, as alignment.stride")
     parser.add_argument("--json", action="store_true", help="write JSON instead of text")
     parser.add_argument("--html", metavar="FILE", help="also write a page of HTML with charts and example sentences")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def inspect(arguments: argparse.Namespace) -> Inspection:

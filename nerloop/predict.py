@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.predict",
         description="Tag sentences with a model that nerloop saved. Files with gold tags are scored as well.",
     )
@@ -82,7 +82,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(
             f"--{kind}", help=f"{kind} plugin (none: the one the model was trained with, if it is a built-in one)"
         )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def predict(arguments: argparse.Namespace) -> None:

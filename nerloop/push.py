@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.push",
         description="Upload a saved model and its card to the hub (or to $HF_ENDPOINT). `hf auth login` or $HF_TOKEN "
         "says who you are.",
@@ -45,7 +45,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dataset", help="for the card: hub name of the training data")
     parser.add_argument("--base_model", help="for the card: hub name of the encoder, if it was loaded from a folder")
     parser.add_argument("--dry_run", action="store_true", help="print the files and the card, and send nothing")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def push(arguments: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.serve",
         description="Serve a model that nerloop saved: POST /tag, a page to try it at /, /openapi.json, /health, "
         "/metrics. There is no login, so other machines reach it only if --host says so.",
@@ -48,7 +48,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name, (_, default, meaning) in LIMITS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{meaning} (default: {default:g})")
     parser.add_argument("--log_requests", action="store_true", help="log a line for each request; never its text")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def serve(arguments: argparse.Namespace) -> None:

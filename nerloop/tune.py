@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.tune",
         description="Search the settings that are best on the validation split; test data are not read. "
         "Flags after -- are settings for all trials, such as -- --train.epochs 5.",
@@ -50,7 +50,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rerun", type=int, default=0, metavar="K", help="train the best K trials with new seeds")
     parser.add_argument("--rerun_seeds", default="1..5", metavar="SEEDS", help="such as 1..5 or 7,8 (default: 1..5)")
     ours, shared = cli.split_settings(argv)
-    arguments = parser.parse_args(ours)
+    arguments = parser.parse(ours)
     arguments.shared = shared
     return arguments
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nerloop.cli import run_command
+from nerloop.cli import Parser, run_command
 
 
 def without(name: str) -> None:
@@ -45,3 +45,30 @@ def test_a_file_that_a_plugin_leaves_open_is_written(tmp_path):
     script = "from nerloop import cli\nimport mine\ncli.run_command(lambda: None)"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     assert (tmp_path / "log.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["in", "--outptu", "x"], "--outptu: no such flag (did you mean '--output'?)"),
+        (["in", "--zzz=1"], "--zzz: no such flag"),
+        (["in", "out"], "found 'out', one argument too many"),
+        ([], "the following arguments are required: FILE"),
+        (["in", "--number", "x"], "argument --number: invalid int value: 'x'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(capsys, argv, line):
+    parser = Parser(prog="python -m nerloop.some")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--output")
+    parser.add_argument("--number", type=int)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse(argv)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"nerloop: error: {line}; see python -m nerloop.some --help\n"
+
+
+def test_flags_are_read():
+    parser = Parser()
+    parser.add_argument("--number", type=int)
+    assert parser.parse(["--number", "3"]).number == 3

@@ -112,7 +112,10 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
     for flag, _ in pairs:
         name = _setting(flag.removeprefix("--"))
         if not flag.startswith("-"):
-            raise ConfigError(f"found {shorten(flag)} where a flag was expected, such as --train.epochs 3; see --help")
+            raise ConfigError(
+                f"found {shorten(flag)} where a flag was expected, such as --train.epochs 3 (a list is one argument: "
+                "'[a, b]'); see --help"
+            )
         if flag not in OTHER_FLAGS and name not in known and name not in CONTEXT:
             near = _nearest(name, known)
             raise ConfigError(f"{_cut(flag)}: no such setting{f'; did you mean --{near}?' if near else '; see --help'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,10 @@ def file_errors(path: str) -> Iterator[None]:
             raise DataError(f"{path}: found a pipe or device, expected a file: it is read more than once")
         yield
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        parts = [part for part in re.split(r"[,\s]+", path) if part]
+        is_list = len(parts) > 1 and all(Path(part).is_file() for part in parts)
+        hint = f"; for several files write a list: '[{', '.join(parts)}]'" if is_list else ""
+        raise DataError(f"{path}: no such file{hint}") from error
     except IsADirectoryError as error:
         raise DataError(
             f"{path}: found a folder, expected a file (data.dataset takes a save_to_disk folder)"

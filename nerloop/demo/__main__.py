@@ -33,13 +33,13 @@ def main() -> None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m nerloop.demo",
         description="Write the embedded demo to files: train.conll, validation.conll, test.conll, and the folder "
         "encoder, a small encoder with random weights.",
     )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; it may exist")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def write(folder: Path) -> None:

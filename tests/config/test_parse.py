@@ -316,10 +316,14 @@ FLAG_MISTAKES = [
     (["--train.epochs", "!!int ''"], "train.epochs: found \"!!int ''\", expected a whole number"),
     (["--alignment"], "--alignment: found no value, expected one after it"),
     (["--config"], "--config: found no value, expected one after it"),
-    (["train.epochs", "3"], "found 'train.epochs' where a flag was expected, such as --train.epochs 3; see --help"),
+    (
+        ["train.epochs", "3"],
+        "found 'train.epochs' where a flag was expected, such as --train.epochs 3 (a list is one argument: '[a, b]'); "
+        "see --help",
+    ),
     (
         ["--train.epochs", "3", "4"],
-        "found '4' where a flag was expected, such as --train.epochs 3; see --help",
+        "found '4' where a flag was expected, such as --train.epochs 3 (a list is one argument: '[a, b]'); see --help",
     ),
     (["--config", "none.yaml"], "--config none.yaml: can't be read: No such file or directory"),
     (["--config", "/"], "--config /: can't be read: Is a directory"),

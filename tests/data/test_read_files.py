@@ -103,6 +103,13 @@ def test_the_second_file_that_is_missing_is_named():
     assert message("a.conll", "b.conll") == "b.conll: no such file"
 
 
+@pytest.mark.parametrize("path", ["a.conll b.conll", "a.conll,b.conll"])
+def test_several_files_in_one_name_are_told_apart(path):
+    for name in ("a.conll", "b.conll"):
+        Path(name).write_text("A O\n")
+    assert message(path) == f"{path}: no such file; for several files write a list: '[a.conll, b.conll]'"
+
+
 def test_a_folder_is_refused():
     Path("folder.d").mkdir()
     assert message("folder.d") == "folder.d: found a folder, expected a file (data.dataset takes a save_to_disk folder)"
