@@ -28,11 +28,13 @@ from nerloop.inspection.finding import count_of
 from nerloop.inspection.page import cards, hues_of, page, section, table
 
 MOST_OF_KIND = 60
-"""Errors shown for each kind. The next constant: errors shown at least for each kind and type."""
+"""Errors shown of each kind."""
 MOST_OF_TYPE = 8
+"""Errors shown at least of each kind and type."""
 CONTEXT = 25
 """Number of tokens shown before and after an error."""
 MOST_TOKENS = 120
+"""Most tokens shown of a sentence."""
 MOST_LETTERS = 80
 """Most characters shown of a token, and of a span in a heading."""
 MEANING = {
@@ -102,7 +104,7 @@ def types_in(sentence: dict[str, Any], error: dict[str, Any]) -> list[str]:
 
 
 def _rules(shown: Sequence[Shown], types: Sequence[str]) -> str:
-    """Return CSS that hides what the filters exclude."""
+    """Return CSS that hides the errors that the filters exclude."""
     kinds = {error["kind"] for _, error in shown}
     rules = [f"main:has(#kind-{kind}:checked) .kind:not(.{kind}) {{ display: none; }}" for kind in sorted(kinds)]
     return "\n".join([*rules, *type_rules(types), ""])
@@ -202,7 +204,7 @@ def _breakdowns(by: dict[str, Any]) -> str:
 
 
 def _targets(targets: dict[str, dict[str, Any]]) -> str:
-    """Return what targets of precision and recall reached on validation, where thresholds were chosen, and here."""
+    """Return the scores at each target's threshold: on validation, where it was chosen, and on this data."""
     rows = [
         (f"{target} {value}", f"{of['threshold']:g}", *(f"{of[on][m]:.4f}" for on in ("validation", "delivered")
                                                       for m in ("precision", "recall")))
