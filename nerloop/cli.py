@@ -55,7 +55,7 @@ OPERATING_FLAGS = ("min_confidence", "target_precision", "target_recall", "per_t
 def add_operating_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose which spans are found and kept; see `nerloop.evaluation.operating`."""
     parser.add_argument("--operating_point", default=DEFAULT, choices=(DEFAULT, *POINTS), help="precision: find fewer "
-                        "and surer spans; recall: more spans; f1: what was best on validation")  # fmt: skip
+                        "and surer spans; recall: more spans; f1: the best F1 on validation")  # fmt: skip
     parser.add_argument("--min_confidence", type=float, metavar="X", help="keep only spans of this confidence or more")
     for target in ("precision", "recall"):
         parser.add_argument(f"--target_{target}", type=float, metavar="X", help="keep only spans with the confidence "

@@ -83,7 +83,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--to", required=True, choices=TARGETS, help="jsonl: text and character spans where the input "
                         "has texts, else tokens and tags")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="stop, and write nothing, if anything would be lost "
-                        "besides what nobody annotated or an annotator rejected")  # fmt: skip
+                        "except records that nobody annotated or an annotator rejected")  # fmt: skip
     cli.add_read_flags(parser)
     return parser.parse_args(argv)
 

@@ -63,8 +63,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--html", metavar="FILE", help="write a page with figures and the worst errors of each kind")
     parser.add_argument("--suspects", type=int, nargs="?", const=50, metavar="N", help="list the N (50) labels that "
                         "are most likely wrong: those that the model contradicts most clearly")  # fmt: skip
-    parser.add_argument("--run", metavar="DIR", help="with --suspects: judge the training data of this run, by what it "
-                        "recorded of them with run.record_tokens")  # fmt: skip
+    parser.add_argument("--run", metavar="DIR", help="with --suspects: check the training data of this run, which was "
+                        "trained with run.record_tokens")  # fmt: skip
     parser.add_argument("--label_studio", metavar="FILE", help="with --suspects: write their sentences as tasks of "
                         "Label Studio")  # fmt: skip
     for kind in KINDS:
@@ -75,7 +75,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Evaluate what the arguments name and write the result. Raises NerloopError."""
+    """Evaluate a model on files, or a predictions file, and write the result. Raises NerloopError."""
     from nerloop.evaluation.operating import Choice
     from nerloop.evaluation.report.as_html import as_html
     from nerloop.evaluation.report.as_text import as_text

@@ -47,7 +47,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Export what the arguments name and print how it differs. Raises NerloopError."""
+    """Export a model and print how the export differs from it. Raises NerloopError."""
     if not (math.isfinite(arguments.max_loss) and arguments.max_loss >= 0):
         raise ConfigError(f"--max_loss: found {arguments.max_loss}, expected 0 or more")
     from nerloop.exporting.export import export as export_model

@@ -86,7 +86,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Tag what the arguments name and write it, some thousand sentences at a time. Raises NerloopError."""
+    """Tag files and write the predictions, some thousand sentences at a time. Raises NerloopError."""
     from nerloop.batching.features import in_chunks
     from nerloop.distributed import collectives
     from nerloop.evaluation import prediction_files, tables

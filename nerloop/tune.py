@@ -103,7 +103,7 @@ def tune(arguments: argparse.Namespace) -> None:
     records = ranked(study.records(), greater_is_better=greater_is_better)
     complete = [record for record in records if record["state"] == "complete"]
     if not complete:
-        raise TrainingError(f"study {name}: no trial was trained to its end; {folder} has what they printed")
+        raise TrainingError(f"study {name}: no trial was trained to its end; {folder} has their logs")
     again = rerun(complete[: arguments.rerun], folder / "rerun", base, new_seeds, slots) if arguments.rerun else []
     best, found_by = complete[0], f"{metric} {complete[0]['value']:.4f}, mean of {len(seeds)} seeds"
     if again:  # the new seeds decide, since they took no part in the choice of these trials

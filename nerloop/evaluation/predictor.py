@@ -45,8 +45,8 @@ class Prediction:
     def spans(self, decoding: str) -> list[dict[str, Any]]:
         """Return the spans: start, end, type and confidence, and the uncalibrated confidence if the predictor keeps it.
 
-        The confidence is the probability of the span where the decoding tells it, else the mean probability of the
-        tags of its tokens.
+        The confidence is the probability of the span if the decoding computes it, else the mean probability of its
+        tags.
         """
         spans = to_spans(self.tags[decoding])
         means = [self.probabilities[span.start : span.end].mean() for span in spans]

@@ -42,7 +42,7 @@ class Uncertain:
     def __init__(self, predictor: Predictor, number: int) -> None:
         """Set the predictor, which must keep scores, and how many sentences are wanted.
 
-        Raises PluginError if its main decoding can't tell the probability of a sequence.
+        Raises PluginError if its main decoding does not compute the probability of a sequence.
         """
         name = predictor.main_decoding
         self._decoding, self._name, self._temperature = predictor.decodings[name], name, predictor.temperature

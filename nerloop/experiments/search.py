@@ -36,8 +36,8 @@ def search(
     """
     free, active = list(slots), list[_Attempt]()
     try:
-        told = study.num_told()
-        with tqdm(total=max(number, told), initial=told, desc=title, unit="trial", bar_format=BAR, disable=None) as bar:
+        done = study.num_told()
+        with tqdm(total=max(number, done), initial=done, desc=title, unit="trial", bar_format=BAR, disable=None) as bar:
             while True:
                 while free and (trial := study.next_trial(number)) is not None:
                     active.append(_Attempt(trial, base, seeds, free.pop()))

@@ -93,7 +93,7 @@ def _describe(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet(name: str | None) -> Iterator[None]:
-    """Discard warnings, what is printed, and what the logger `name` (None: the root) logs below an error."""
+    """Discard warnings, printed text, and log lines below an error of the logger `name` (None: the root)."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -16,7 +16,7 @@ class Objective(Protocol):
     An objective that is a `torch.nn.Module` has its parameters trained, clipped, saved, loaded and resumed with the
     model's; weight decay leaves them alone. These attributes are optional:
 
-    `weight(labels)`: what the loss is divided by, for one feature's labels, (subwords,) int64. It must add up over
+    `weight(labels)`: the divisor of the loss for one feature's labels, (subwords,) int64. It is summed over all
         features. Without it (or where it is None) every labelled subword weighs 1.
     `needs_places`: true if `loss` reads `batch.places` or `batch.features`, as a loss over label sequences does, or
         any other value that changes between steps and is not a tensor on the device. CUDA graphs are then off: a

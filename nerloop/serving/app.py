@@ -128,7 +128,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Failure:
-    """What was wrong, in one line."""
+    """The error, in one line."""
 
     error: str
 
@@ -144,7 +144,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 
 
 class Service:
-    """The handlers of the routes, and what they share."""
+    """The handlers of the routes, and the tagger, queue and metrics that they share."""
 
     def __init__(self, tagger: Tagger, name: str, limits: Limits) -> None:
         """Set the tagger, the name of the model that /model returns, and the limits."""
