@@ -1,4 +1,4 @@
-"""What the commands share: flags for reading data, error lines, exit codes."""
+"""Functions that the commands share: flags for reading data, error lines, exit codes."""
 
 from __future__ import annotations
 
@@ -63,19 +63,20 @@ def add_read_flags(parser: argparse.ArgumentParser, *, for_saved_model: bool = F
 
 
 def read_options(arguments: argparse.Namespace, saved: ReadOptions, *, for_prediction: bool = False) -> ReadOptions:
-    """Return how the files are read: as the flags say, else as the model's training files were; formats may differ."""
+    """Return the options to read files: the flags, else those of the training, except for what may differ by file."""
     given = {s.name: getattr(arguments, s.name) for s in SETTINGS}
     kept = {s.name: getattr(saved, s.name) for s in SETTINGS if given[s.name] is None and not s.metadata["is_of_files"]}
     return ReadOptions(**{**given, **kept}, for_prediction=for_prediction)
 
 
 OPERATING_FLAGS = ("min_confidence", "target_precision", "target_recall", "per_type", "operating_point")
+"""The names of the flags that `add_operating_flags` adds."""
 
 
 def add_operating_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose which spans are found and kept; see `nerloop.evaluation.operating`."""
     parser.add_argument("--operating_point", default=DEFAULT, choices=(DEFAULT, *POINTS), help="precision: find fewer "
-                        "and surer spans; recall: more spans; f1: what was best on validation")  # fmt: skip
+                        "and surer spans; recall: more spans; f1: the best F1 on validation")  # fmt: skip
     parser.add_argument("--min_confidence", type=float, metavar="X", help="keep only spans of this confidence or more")
     for target in ("precision", "recall"):
         parser.add_argument(f"--target_{target}", type=float, metavar="X", help="keep only spans with the confidence "
@@ -130,7 +131,7 @@ def run_command(command: Callable[[], int | None], *, is_speaker: Callable[[], b
 
 
 def missing_package(error: ModuleNotFoundError) -> ConfigError:
-    """Return what to say of a package that was left out for exports. Raises the error if it is about another one."""
+    """Return the error for a package that only exports can do without. Raises the given one for any other package."""
     if error.name not in NOT_NEEDED_BY_EXPORTS:
         raise error
     return ConfigError(
@@ -153,7 +154,7 @@ def _flush_and_freeze() -> None:
 
 
 def error_lines(error: NerloopError) -> str:
-    """Return what a command says of an error: a line, or one for each of several bad records."""
+    """Return the message of a command about an error: a line, or one for each of several bad records."""
     return "\n".join(f"nerloop: error: {line}" for line in str(error).split("\n"))
 
 

@@ -1,4 +1,4 @@
-"""Is one configuration better than another? `python -m nerloop.compare A.yaml B.yaml --seeds 1..10`.
+"""Tell which configuration is better: `python -m nerloop.compare A.yaml B.yaml --seeds 1..10`.
 
 Exit codes: 0 done, 1 a training failed, 2 bad input (one line on stderr), 130 stopped (the same command goes on).
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Parse the command line, train what is missing, compare; leave with the exit code."""
+    """Parse the command line, train the missing runs, compare; leave with the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the runs, as Ctrl-C does
     arguments = _arguments(sys.argv[1:])
     cli.run_command(lambda: compare(arguments))
@@ -36,7 +36,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         "Flags after -- are settings for all of them, such as -- --train.epochs 5.",
     )
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help="settings files (YAML) of nerloop.train")
-    parser.add_argument("--seeds", default="1..5", help="such as 1..10 or 1,2,5 (default: 1..5)")
+    parser.add_argument("--seeds", default="1..5", help="seeds to train with, such as 1..10 or 1,2,5 (default: 1..5)")
     parser.add_argument("--dir", default="runs/compare", help="folder of the runs; several machines may share it")
     parser.add_argument(
         "--runs", nargs="+", metavar="PATTERN", default=[],
@@ -53,7 +53,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Train or find the runs that the arguments name, and print how they compare. Raises NerloopError."""
+    """Train or find the runs that the arguments name, and print their comparison. Raises NerloopError."""
     from nerloop.experiments import comparison
     from nerloop.experiments.as_html import as_html
     from nerloop.experiments.as_text import as_text
@@ -93,7 +93,7 @@ def find_runs(patterns: Sequence[str]) -> list[Configuration]:
 
 
 def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
-    """Train each configuration with each seed, as far as that is not done. Raises NerloopError."""
+    """Return the configurations after training each with each seed that is not done yet. Raises NerloopError."""
     from nerloop.config.parse import parse
     from nerloop.experiments.comparison import Configuration
     from nerloop.experiments.finished import read_finished

@@ -42,7 +42,7 @@ LINES: dict[str, Callable[[Iterable[TextRecord]], Iterator[str]]] = {
     "jsonl": span_lines, "label_studio": task_lines, "prodigy": prodigy_lines, "doccano": doccano_lines,
     "csv": csv_lines,
 }  # fmt: skip
-"""What writes texts to a file, by target."""
+"""The function that writes texts to a file, by target."""
 TARGETS = ("conll", "brat", *LINES)
 
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _named_input(arguments: argparse.Namespace) -> Iterator[None]:
-    """Let `input` be a file, a copy of standard input for "-"."""
+    """Make `arguments.input` the name of a file: of a copy of standard input if it is "-"."""
     if arguments.input != "-":
         yield
         return
@@ -83,7 +83,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--to", required=True, choices=TARGETS, help="jsonl: text and character spans where the input "
                         "has texts, else tokens and tags")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="stop, and write nothing, if anything would be lost "
-                        "besides what nobody annotated or an annotator rejected")  # fmt: skip
+                        "except records that nobody annotated or an annotator rejected")  # fmt: skip
     cli.add_read_flags(parser)
     return parser.parse(argv)
 
@@ -96,7 +96,7 @@ def convert(arguments: argparse.Namespace) -> None:
     warnings = ReadWarnings.of(options)
     name = format_of(source, options)
     folders: set[str] = set()
-    # Either texts with their spans as they are, which may be nested, or sentences.
+    # The input is either texts with their spans, which may be nested, or sentences.
     records: Iterable[TextRecord] | None = None
     examples: Iterable[Example] = ()
     predictions = kind_of_predictions(source) if name == "jsonl" else ""
@@ -136,7 +136,7 @@ def convert(arguments: argparse.Namespace) -> None:
 
 
 def _texts(records: Iterable[Any], warnings: ReadWarnings, target: str) -> Iterator[TextRecord]:
-    """Yield the texts. Those that nobody annotated stay so in most targets, but doccano has no place to say it."""
+    """Yield the texts. Most targets mark texts that nobody annotated, but doccano can't, so a warning counts them."""
     for record in records:
         if isinstance(record, TextRecord):
             if record.spans is None and target == "doccano":
@@ -171,6 +171,7 @@ def text_records(
 
 
 def _on_one_line(token: str) -> str:
+    """Return a token with plain spaces for all white space, since a line break would end the sentence."""
     return token if token.isprintable() else "".join(" " if c.isspace() else c for c in token)
 
 
@@ -183,7 +184,7 @@ def _write_file(path: str, lines: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class _Names:
-    """The names of the texts in a folder of brat's: those of the source, as far as it has files."""
+    """The names of the texts in a folder of brat's: those of the source's files, else numbers."""
 
     base: str | None  # the folder of brat's that is converted
     folders: Collection[str]  # those of the files that predictions come from
@@ -223,7 +224,7 @@ def _write_folder(path: str, records: Iterable[TextRecord], names: _Names, finis
 
 
 def _beside(path: str) -> Path:
-    """Return where this process writes before the path is replaced."""
+    """Return the path that this process writes to before it replaces `path`."""
     return Path(f"{path}.{os.getpid()}.part")
 
 

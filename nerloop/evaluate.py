@@ -63,8 +63,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--html", metavar="FILE", help="write a page with figures and the worst errors of each kind")
     parser.add_argument("--suspects", type=int, nargs="?", const=50, metavar="N", help="list the N (50) labels that "
                         "are most likely wrong: those that the model contradicts most clearly")  # fmt: skip
-    parser.add_argument("--run", metavar="DIR", help="with --suspects: judge the training data of this run, by what it "
-                        "recorded of them with run.record_tokens")  # fmt: skip
+    parser.add_argument("--run", metavar="DIR", help="with --suspects: check the training data of this run, which was "
+                        "trained with run.record_tokens")  # fmt: skip
     parser.add_argument("--label_studio", metavar="FILE", help="with --suspects: write their sentences as tasks of "
                         "Label Studio")  # fmt: skip
     for kind in KINDS:
@@ -75,7 +75,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Evaluate what the arguments name and write the result. Raises NerloopError."""
+    """Evaluate a model on files, or a predictions file, and write the result. Raises NerloopError."""
     from nerloop.evaluation.operating import Choice
     from nerloop.evaluation.report.as_html import as_html
     from nerloop.evaluation.report.as_text import as_text
@@ -85,20 +85,20 @@ def evaluate(arguments: argparse.Namespace) -> None:
     for flag in ("run", "label_studio"):
         if getattr(arguments, flag) is not None:
             raise ConfigError(f"--{flag}: found without --suspects, expected with it")
-    is_of_file = arguments.predictions is not None
-    if is_of_file == (arguments.model is not None) or is_of_file == bool(arguments.files):
+    from_file = arguments.predictions is not None
+    if from_file == (arguments.model is not None) or from_file == bool(arguments.files):
         raise ConfigError("expected --model and annotated files, or --predictions alone")
-    if is_of_file:
+    if from_file:
         cli.refuse_flags(arguments, (*cli.OPERATING_FLAGS, *KINDS), "--predictions")
-    inputs = [arguments.predictions] if is_of_file else [*arguments.files]
+    inputs = [arguments.predictions] if from_file else [*arguments.files]
     _check_outputs(arguments, [*inputs, *arguments.train])
-    found = _of_predictions(arguments) if is_of_file else _of_model(arguments)
-    found["settings"] = {} if is_of_file else Choice.of(arguments).asked()
+    found = _of_predictions(arguments) if from_file else _of_model(arguments)
+    found["settings"] = {} if from_file else Choice.of(arguments).asked()
     if "-" not in (arguments.json, arguments.html):
         cli.print_report(as_text(found))
     if arguments.html is not None:
         with writing(arguments.html) as write_lines:
-            # A page may be passed on, and a threshold makes a model look as if it missed most entities.
+            # The title has the thresholds: a page may be passed on, and with a threshold a model misses many entities.
             write_lines([as_html(found, ", ".join([*inputs, *(f"{n} {v}" for n, v in found["settings"].items())]))])
     if arguments.json is not None:
         with writing(arguments.json) as write_lines:
@@ -152,6 +152,7 @@ def _suspects(arguments: argparse.Namespace) -> None:
 
 
 def _check_outputs(arguments: argparse.Namespace, inputs: Sequence[str]) -> None:
+    """Raise NerloopError if an output would overwrite an input."""
     for flag in ("json", "html", "label_studio"):
         if (target := getattr(arguments, flag)) is not None:
             refuse_input_as_output(inputs, f"--{flag} ", target)
@@ -191,6 +192,7 @@ def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
 
 
 def _of_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the analysis of a predictions file."""
     from nerloop.evaluation.report.breakdown import TrainingNames
     from nerloop.evaluation.report.predictions import read_predictions
 
@@ -223,7 +225,7 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
                 analysis.add(example, prediction.spans(decoding), missed_spans(example, prediction, decoding))
 
         for chunk in in_chunks(_checked(source, predictor.labels), predictor.alignment):
-            # Features without labels: gold tags may be of another scheme than the model's.
+            # Features are built without gold tags, which may be of another scheme than the model's labels.
             split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
             found = predictor.tag_in_order(model, replace(split, examples=chunk), add, evaluator)
             for name, of_chunk in found.items():
@@ -249,6 +251,7 @@ def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, Any, ReadOptio
 
 
 def _training_names(arguments: argparse.Namespace, options: ReadOptions) -> TrainingNames | None:
+    """Return the names in the training data, from --train or the model's run; None if these data are not found."""
     from nerloop.evaluation.report.breakdown import TrainingNames
     from nerloop.evaluation.report.training_data import names_of_run
 

@@ -29,9 +29,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         description="Write a trained model for ONNX Runtime or OpenVINO, and compare it with the original. "
         "nerloop.predict and nerloop.load read the export like a model, without torch.",
     )
-    parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("out", metavar="OUT", help="folder to create")
     parser.add_argument("--model", required=True, help="folder of the trained model")
-    parser.add_argument("--to", required=True, choices=FORMATS, help="format")
+    parser.add_argument("--to", required=True, choices=FORMATS, help="format to write")
     parser.add_argument(
         "--check", nargs="+", default=[], metavar="FILE",
         help="files to compare on, in any format; gold tags in them give the metric (none: generated sentences, where "
@@ -41,13 +41,13 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--max_loss", type=float, default=0.01, help="how much of the main metric may be lost (default: 0.01)"
     )
     for kind in KINDS:
-        parser.add_argument(f"--{kind}", help=f"{kind} plugin, as nerloop.predict has it")
-    parser.add_argument("--tokenizer", help="rule that cuts texts into tokens, as nerloop.predict has it")
+        parser.add_argument(f"--{kind}", help=f"{kind} plugin, as in nerloop.predict")
+    parser.add_argument("--tokenizer", help="rule that cuts texts into tokens, as in nerloop.predict")
     return parser.parse(argv)
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Export what the arguments name and print how it differs. Raises NerloopError."""
+    """Export a model and print how the export differs from it. Raises NerloopError."""
     if not (math.isfinite(arguments.max_loss) and arguments.max_loss >= 0):
         raise ConfigError(f"--max_loss: found {arguments.max_loss}, expected 0 or more")
     from nerloop.exporting.export import export as export_model

@@ -55,7 +55,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         description="Tag sentences with a model that nerloop saved. Files with gold tags are scored as well.",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="in any format of data.format; folders of brat's "
-                        "(none, or -: standard input). What is no known format is plain text: a line break ends a "
+                        "(none, or -: standard input). Any other content is read as plain text: a line break ends a "
                         "sentence, a blank line a document",
     )  # fmt: skip
     parser.add_argument("--model", required=True, help="folder of the model")
@@ -86,11 +86,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Tag what the arguments name and write it, some thousand sentences at a time. Raises NerloopError."""
+    """Tag files and write the predictions, some thousand sentences at a time. Raises NerloopError."""
     from nerloop.batching.features import in_chunks
     from nerloop.distributed import collectives
-    from nerloop.evaluation import prediction_files
-    from nerloop.evaluation import tables as report
+    from nerloop.evaluation import prediction_files, tables
     from nerloop.evaluation.backends import accelerator_of, in_precision
     from nerloop.evaluation.operating import Choice, at_operating_point
     from nerloop.evaluation.predictor import Split
@@ -111,7 +110,7 @@ def predict(arguments: argparse.Namespace) -> None:
     with Source.of(
         files, cli.read_options(arguments, saved.read_options, for_prediction=True), is_reader=is_main
     ) as source:
-        known = collectives.broadcast_from_main(accelerator, source.look_through)
+        input_counts = collectives.broadcast_from_main(accelerator, source.look_through)
         predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
         predictor = at_operating_point(predictor, saved.calibration, saved.scheme, Choice.of(arguments))
         uncertain = None
@@ -119,13 +118,15 @@ def predict(arguments: argparse.Namespace) -> None:
             predictor = replace(predictor, keeps_scores=True)
             uncertain = Uncertain(predictor, arguments.uncertain)
         if getattr(predictor.alignment, "needs_documents", False) and (
-            problem := describe_lone_sentences(known.num_without_document, known.num_sentences, "the input")
+            problem := describe_lone_sentences(
+                input_counts.num_without_document, input_counts.num_sentences, "the input"
+            )
         ):
             log.warning("warning: %s", problem)
         release_log()
         is_plain = source.is_plain()  # opens each file
         decoding = predictor.main_decoding
-        has_gold = known.num_tokens > 0 and known.tags.total() == known.num_tokens
+        has_gold = input_counts.num_tokens > 0 and input_counts.tags.total() == input_counts.num_tokens
         if arguments.metrics and not has_gold and is_main:
             print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)
         counts: dict[str, Counts] = {name: Counter() for name in predictor.decodings}
@@ -134,13 +135,13 @@ def predict(arguments: argparse.Namespace) -> None:
             write_all = prediction_files.writer(write_lines, form, decoding, with_documents=not is_plain)
             write = write_all if uncertain is None else uncertain.look_at
             chunks = in_chunks(source.read(), predictor.alignment)
-            is_shown = is_plain
-            # By the main process alone: standard input can be read once.
+            is_shown = is_plain  # the first sentence shows how columns and records were understood
+            # Only the main process reads and sends chunks to the others: standard input can be read only once.
             while chunk := collectives.broadcast_from_main(accelerator, lambda: next(chunks, [])):
                 if not is_shown:
                     log.info("as it was read: %s", describe_sentence(replace(chunk[0], tags=())))
                 is_shown = True
-                # Features without labels: gold tags may be none of the model's.
+                # Features are built without gold tags, which may be none of the model's labels.
                 split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
                 found = predictor.tag_in_order(
                     model, replace(split, examples=chunk), write, evaluator if has_gold else None
@@ -151,14 +152,14 @@ def predict(arguments: argparse.Namespace) -> None:
                 _write_tasks(uncertain.chosen(), arguments, decoding, write_lines)
         metrics = predictor.metrics_of(counts, evaluator) if has_gold else {}
         if metrics and is_main:
-            print(report.plain_table(*report.metrics_table(metrics[decoding])), file=sys.stderr)
+            print(tables.plain_table(*tables.metrics_table(metrics[decoding])), file=sys.stderr)
             if arguments.metrics:
                 with writing(arguments.metrics) as write_lines:
                     write_lines([json.dumps(metrics, indent=1) + "\n"])
 
 
 def _check_uncertain(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError where --uncertain and the output format don't go together."""
+    """Raise ConfigError if --uncertain is out of range, or does not go with the output format or another flag."""
     number, form = arguments.uncertain, arguments.output_format
     if number is not None and not 1 <= number <= MOST_UNCERTAIN:
         raise ConfigError(f"--uncertain: found {number}, expected 1 to {MOST_UNCERTAIN}")
@@ -192,6 +193,7 @@ def _write_tasks(
 
 
 def _output_format(name: str, target: str, *, is_lines: bool) -> str:
+    """Return the format to write: `name`, or for "auto" the one that fits the output file and the input."""
     if name != "auto":
         return name
     if target.lower().endswith(".jsonl"):

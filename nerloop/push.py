@@ -35,15 +35,15 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         description="Upload a saved model and its card to the hub (or to $HF_ENDPOINT). `hf auth login` or $HF_TOKEN "
         "says who you are.",
     )
-    parser.add_argument("name", metavar="NAME", help="of the repository, such as me/my-model; made if it is not there")
+    parser.add_argument("name", metavar="NAME", help="repository, such as me/my-model; it is created if it is missing")
     parser.add_argument("--model", required=True, help="folder of the model")
     parser.add_argument("--private", action="store_true", help="make the repository a private one, if it is new")
     parser.add_argument("--branch", default="main", help="branch to upload to (default: main)")
-    parser.add_argument("--message", default="Upload model trained with nerloop", help="of the commit")
-    parser.add_argument("--license", help="for the card, such as apache-2.0")
-    parser.add_argument("--language", nargs="+", help="for the card, such as en de")
-    parser.add_argument("--dataset", help="for the card: hub name of the training data")
-    parser.add_argument("--base_model", help="for the card: hub name of the encoder, if it was loaded from a folder")
+    parser.add_argument("--message", default="Upload model trained with nerloop", help="commit message")
+    parser.add_argument("--license", help="licence for the card, such as apache-2.0")
+    parser.add_argument("--language", nargs="+", help="languages for the card, such as en de")
+    parser.add_argument("--dataset", help="hub name of the training data, for the card")
+    parser.add_argument("--base_model", help="hub name of the encoder, for the card, if it was loaded from a folder")
     parser.add_argument("--dry_run", action="store_true", help="print the files and the card, and send nothing")
     return parser.parse(argv)
 
@@ -66,7 +66,7 @@ def push(arguments: argparse.Namespace) -> None:
     api = HfApi(library_name="nerloop")
     operations = [CommitOperationAdd(file.name, str(file)) for file in files]
     operations.append(CommitOperationAdd(CARD, str(card).encode()))
-    with _told(arguments.name, api.endpoint):
+    with _hub_errors(arguments.name, api.endpoint):
         card.validate()
         name = api.create_repo(arguments.name, private=arguments.private or None, exist_ok=True).repo_id
         if arguments.branch != "main":
@@ -102,8 +102,8 @@ def _card(folder: Path, arguments: argparse.Namespace) -> ModelCard:
 
 
 @contextlib.contextmanager
-def _told(name: str, endpoint: str) -> Iterator[None]:
-    """Turn errors of the hub and the network into a ConfigError of one line."""
+def _hub_errors(name: str, endpoint: str) -> Iterator[None]:
+    """Raise errors of the hub and the network as a ConfigError of one line."""
     from huggingface_hub import errors
 
     no_network: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library it uses

@@ -43,7 +43,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True, help="folder of the model")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: any free one (default: 8000)")
     parser.add_argument("--device", help="where to compute, such as cpu (default: a GPU if there is one)")
     for name, (_, default, meaning) in LIMITS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{meaning} (default: {default:g})")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from nerloop.config import Config
 
 MOST = 100_000
+"""The largest value of a flag that counts something."""
 
 
 def main() -> None:
-    """Parse the command line, search, print what was found; leave with the exit code."""
+    """Parse the command line, search, print the result; leave with the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the runs, as Ctrl-C does
     arguments = _arguments(sys.argv[1:])
     cli.run_command(lambda: tune(arguments))
@@ -38,17 +39,19 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("config", metavar="CONFIG", help="settings file (YAML) of nerloop.train to start from")
     parser.add_argument("--space", required=True, metavar="FILE", help="YAML file: the settings to search")
-    parser.add_argument("--trials", type=int, default=30, help="trials of the study, those before included")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds a trial; its value is their mean")
+    parser.add_argument("--trials", type=int, default=30, help="trials of the study, earlier ones included")
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="seeds for each trial; its value is their mean"
+    )
     parser.add_argument("--name", help="name of the study (default: that of the settings file)")
     parser.add_argument("--dir", help="folder of the study (default: runs/tune/NAME); several machines may share it")
     parser.add_argument(
         "--storage", metavar="URL", help="database of the study (default: a journal file in its folder)"
     )
-    parser.add_argument("--sampler_seed", type=int, default=0, help="of the choice of values")
+    parser.add_argument("--sampler_seed", type=int, default=0, help="seed of the sampler that chooses values")
     parser.add_argument("--jobs", type=int, help="trials at a time (none: one a GPU, or one on all cores)")
     parser.add_argument("--rerun", type=int, default=0, metavar="K", help="train the best K trials with new seeds")
-    parser.add_argument("--rerun_seeds", default="1..5", metavar="SEEDS", help="such as 1..5 or 7,8 (default: 1..5)")
+    parser.add_argument("--rerun_seeds", default="1..5", metavar="SEEDS", help="seeds of --rerun (default: 1..5)")
     ours, shared = cli.split_settings(argv)
     arguments = parser.parse(ours)
     arguments.shared = shared
@@ -87,22 +90,23 @@ def tune(arguments: argparse.Namespace) -> None:
     metric, greater_is_better = _metric(config)
     identity = {
         "space": space.to_dict(),
-        "base configuration": _that_count(config),
+        "base configuration": _settings_that_count(config),
         "number of seeds": len(seeds),
         "data": fingerprints,
         "metric": metric,
     }
     opened = open_study(name, arguments.storage, folder, greater_is_better=greater_is_better, identity=identity)
+    # Machines that share a database but not a folder need different salts; see `Study`.
     salt = "" if arguments.storage is None else f"{platform.node()} {folder.resolve()}"
     study = Study(opened, space, folder, seed=arguments.sampler_seed, salt=salt)
     search(study, arguments.trials, base, seeds, slots, f"{name}: {arguments.trials} trials, {len(seeds)} seeds each")
     records = ranked(study.records(), greater_is_better=greater_is_better)
     complete = [record for record in records if record["state"] == "complete"]
     if not complete:
-        raise TrainingError(f"study {name}: no trial was trained to its end; {folder} has what they printed")
+        raise TrainingError(f"study {name}: no trial was trained to its end; {folder} has their logs")
     again = rerun(complete[: arguments.rerun], folder / "rerun", base, new_seeds, slots) if arguments.rerun else []
     best, found_by = complete[0], f"{metric} {complete[0]['value']:.4f}, mean of {len(seeds)} seeds"
-    if again:  # new seeds did not take part in the choice
+    if again:  # the new seeds decide, since they took no part in the choice of these trials
         first = (max if greater_is_better else min)(again, key=lambda one: one["new"]["mean"])
         best = next(record for record in complete if record["number"] == first["number"])
         found_by = f"{metric} {first['new']['mean']:.4f}, mean of {len(new_seeds)} new seeds"
@@ -132,6 +136,7 @@ def _write(study: Any, found: dict[str, Any], best: Config, header: str) -> None
 
 
 def _base_config(path: str, flags: Sequence[str]) -> Config:
+    """Return the validated settings that all trials share. Raises ConfigError if they set run.dir."""
     from nerloop.config import validate
     from nerloop.config.parse import parse
     from nerloop.experiments.runner import refuse_run_dir
@@ -155,11 +160,12 @@ def _fingerprints(config: Config) -> dict[str, str]:
 
 
 def _metric(config: Config) -> tuple[str, bool]:
+    """Return the metric that trials are compared by, and whether a greater value is better."""
     evaluator = config.evaluator.build("evaluator")
     return config.train.best_metric or str(evaluator.main_metric), bool(evaluator.greater_is_better)
 
 
-def _that_count(config: Config) -> dict[str, Any]:
+def _settings_that_count(config: Config) -> dict[str, Any]:
     """Return the settings that change a result: those that a resumed run may not change."""
     from nerloop.run.resume import FREE_TO_CHANGE
 

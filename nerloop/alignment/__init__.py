@@ -18,19 +18,19 @@ class Alignment(Protocol):
     - `labels_every_subword`: false if only the first subword of a token carries a label
     - `fingerprint`: a string, defined in the class itself, that changes whenever the features would; with it they are
       cached
-    - `spread(features, probabilities)`: a method that an objective with teachers needs. It returns, for each feature,
-      the probabilities of the labels of its subwords, (subwords, labels), given those of the tags of each token,
-      (tokens, labels) by index of the example. It is `split` for tags that are only known by their probabilities: tags
-      that are certain give each labelled subword its label, and every other subword a row of zeros. The features are
-      whole atoms, in order, and have labels.
+    - `spread(features, probabilities)`: a method that an objective with teachers needs. It returns the label
+      probabilities of each feature's subwords, (subwords, labels), given those of the tokens, (tokens, labels) by index
+      of the example. So it does for probabilities what `split` does for tags: a tag with probability 1 gives each
+      labelled subword probability 1 for its label; subwords without a label get zeros. The features are whole atoms,
+      in order, and have labels.
     """
 
     def split(self, examples: Sequence[Example]) -> Iterable[Feature]:
         """Return the features of examples; the features of an atom are consecutive.
 
-        Labels are IGNORE if an example has no tags. Each call gets some thousand consecutive examples, and whole
-        documents if `needs_documents` is true.
-        Atoms and examples are numbered from 0 in each call.
+        An atom is a group of features that must be scored and trained on together, such as the windows of a long
+        sentence. Labels are IGNORE if an example has no tags. Each call gets some thousand consecutive examples, and
+        whole documents if `needs_documents` is true. Atoms and examples are numbered from 0 in each call.
         """
         ...
 

@@ -23,7 +23,7 @@ class All(First):
     fingerprint = ""
 
     def spread(self, features: Sequence[Feature], probabilities: Mapping[int, np.ndarray]) -> list[np.ndarray]:
-        """Return the probabilities of the labels of subwords; after the first one of a token, B- has moved to I-."""
+        """Return the label probabilities of subwords. After the first one of a token, those of B- count for I-."""
         return spread_probabilities(features, probabilities, self._continuation)
 
     def _label(self, tags: Sequence[str], token_of: np.ndarray, is_first: np.ndarray) -> np.ndarray:

@@ -23,9 +23,9 @@ WINDOW = 256
 class Document:
     """Consecutive sentences of a document fill a window of at most `max_length` subwords; windows don't overlap.
 
-    Each sentence is labelled and decided once, as by `all` or `first`. It takes the same subwords as there, only with
-    fewer special tokens. A sentence that is longer than a window is cut into windows of its own. A sentence without a
-    known document gets its own window. Both then look exactly as they do with `all` or `first`.
+    Each sentence is labelled and decided once, as by `all` or `first`, and has the same subwords as there. Only special
+    tokens are fewer: one pair a window. A sentence longer than a window is cut into windows of its own, and a sentence
+    without a known document gets a window of its own. Their features are exactly those of `all` or `first`.
     """
 
     needs_documents = True
@@ -79,7 +79,7 @@ class Document:
         length, document = 0, ""
         sentences = itertools.groupby(self._sentences.split(examples), key=lambda f: f.atom)
         for example, (_, group) in zip(examples, sentences, strict=True):
-            first, *further = group  # a long sentence has several features and shares its windows with nothing
+            first, *further = group  # a long sentence has several features and shares no window with other sentences
             added = len(first) - self._num_before - self._num_after
             is_next = bool(example.document) and example.document == document and not further
             if is_next and window and length + added <= self.max_length:

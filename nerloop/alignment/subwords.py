@@ -12,7 +12,7 @@ from nerloop.types import Tokenizer
 CHUNK = 1_000
 """Sentences tokenised in one call: enough to keep the tokenizer's threads busy, few enough to save memory."""
 TOGETHER = 50
-"""Number of distinct tokens that are passed to the tokenizer as one sentence."""
+"""Distinct tokens passed to the tokenizer as one sentence, since one call per token would be slow."""
 TRICKY = (("New", "York", "'s", "", "the", "a", "."), ("é", "\u200e", "x" * 120, "don't", "U.S.", "%"))
 """Sentences that show whether a tokenizer looks across tokens: empty, invisible, long and punctuated ones."""
 
@@ -31,7 +31,7 @@ def subwords_of(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> Ite
 
 
 def is_token_by_token(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> bool:
-    """Whether these and some tricky sentences have the same subwords tokenised whole as token by token."""
+    """Return whether these and some tricky sentences have the same subwords tokenised whole as token by token."""
     tested = [*TRICKY, *sentences]
     direct = encode(tokenizer, tested)
     assembled = _Vocabulary(tokenizer).subwords_of(tested)

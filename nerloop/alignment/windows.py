@@ -1,4 +1,4 @@
-"""Shared by the alignments: special tokens, windows of long sentences, joining of scores."""
+"""Functions that the alignments share: find special tokens, cut windows of long sentences, join scores."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def windows_of(num_subwords: int, room: int, stride: int) -> list[Window]:
     """
     if num_subwords <= room:
         return [Window(0, num_subwords, 0, num_subwords)]
-    starts = [*range(0, num_subwords - room, room - stride), num_subwords - room]
     # The last window ends with the sentence, so all windows are full and none has little context.
+    starts = [*range(0, num_subwords - room, room - stride), num_subwords - room]
     # Neighbours overlap from the later one's start to the earlier one's stop (earlier + room). The border between their
     # own parts is the middle of the overlap: both sides of it are then equally far from the end of their window.
     borders = [0, *((later + earlier + room) // 2 for earlier, later in itertools.pairwise(starts)), num_subwords]

@@ -1,1 +1,1 @@
-"""Features on disk, and the plan: which sentences make a step, and which process computes which of them."""
+"""Store features on disk, and plan which sentences make a step and which process computes which of them."""

@@ -1,4 +1,4 @@
-"""Features on disk: an alignment turns examples into features chunk by chunk; they are written once, then mapped."""
+"""Turn examples into features with an alignment, chunk by chunk, and store them in a file that is memory-mapped."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ LONGEST_DOCUMENT = 100_000
 """Maximum number of examples in one call, also for an alignment that needs whole documents."""
 LISTS = ("input_ids", "labels", "tokens", "examples", "num_tokens")
 NUMBERS = ("atom", "num_examples", "length", "num_labelled")
+"""The columns of the table, a row for each feature: lists of numbers, and single numbers."""
 
 
 class Features(LazySequence[Feature]):

@@ -62,7 +62,7 @@ class BatchUnits:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: the features of the whole batch and of each micro-batch.
+    """One optimizer step: the sizes of the whole batch, and the features of each micro-batch.
 
     `micro_batches[p][m]` holds the feature indices of the m-th forward on process p. All processes run the same number
     of forwards; for an empty micro-batch the forward runs on a dummy row without labels.
@@ -161,7 +161,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Pieces(LazySequence[np.ndarray]):
-    """Consecutive slices of one array; each is a view that is created on access."""
+    """Consecutive slices of one array. Each is a view that is created on access, which saves memory."""
 
     values: np.ndarray
     stops: np.ndarray  # (pieces,) the end of each; it starts at the end of the one before
@@ -243,8 +243,8 @@ def evaluation_batches(
     """Return the groups in which features are scored.
 
     `borders` are cumulative numbers of atoms; the last one is the number of all atoms (default: only that). No group
-    crosses a border, so the atoms between two borders can be scored and written by themselves. Between two borders
-    long atoms come first. A forward holds at most `max_subwords` cells, or a single feature.
+    crosses a border, so the atoms between two borders can be scored and written by themselves. Between two borders the
+    longest atoms come first. A forward holds at most `max_subwords` cells, or a single feature.
 
     The groups don't depend on the number of processes or on the batch size of training. Each feature is therefore
     always scored together with the same others, and rounding can't change its scores.

@@ -28,8 +28,8 @@ class Spreads(Protocol):
 def store_probabilities(sentences: Callable[[], Iterable[np.ndarray]], cache: Cache, key: str | None) -> Table:
     """Return the table of one teacher's probabilities, one row per sentence; from the cache if it is there.
 
-    `sentences` returns (tokens, labels) for each sentence; they are stored as float32. The facts of the table are the
-    number of labels, and the seconds that computing it took.
+    `sentences` computes the probabilities, (tokens, labels) for each sentence; they are stored as float32. The facts of
+    the table are the number of labels, and how many seconds the computation took.
     """
     import pyarrow as pa
 
@@ -61,7 +61,7 @@ class Probabilities(LazySequence[np.ndarray]):
 
     @property
     def seconds(self) -> float:
-        """How long the teachers took to compute them, now or when they were cached."""
+        """How many seconds the teachers took to compute them, now or when they were cached."""
         return float(sum(table.about["facts"]["seconds"] for table in self._tables))
 
     def __len__(self) -> int:
@@ -90,7 +90,8 @@ class Probabilities(LazySequence[np.ndarray]):
 class TargetFeatures(LazySequence[Feature]):
     """The training features with the probabilities of teachers as targets, created on access.
 
-    Unlabelled sentences have placeholder labels that mark the subwords that would have one. Their features lose them.
+    `features` of unlabelled sentences have placeholder labels, which mark the subwords that get a target. Here these
+    labels are replaced by IGNORE.
     """
 
     def __init__(

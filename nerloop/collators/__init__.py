@@ -12,8 +12,8 @@ class Collator(Protocol):
     """A collator is built as `cls(tokenizer, **options)`.
 
     The logits of a feature must not depend on the other features of its micro-batch. A class may have a property
-    `added_ids`: the ids of the subwords that it adds to those of the features, such as padding. Then embeddings of
-    subwords that are in no training feature are left out of the steps.
+    `added_ids`: the ids of subwords that it adds to those of the features, such as padding. Only with it can training
+    leave out the embeddings of subwords that occur in no feature.
     """
 
     def __call__(self, features: Sequence[Feature]) -> MicroBatch:

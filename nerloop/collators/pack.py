@@ -48,10 +48,10 @@ class Pack:
         self.width = width
         self.position_offset = position_offset
         self.layout = layout
-        self._widths = {"per_octave": 16, "multiple_of": 8}  # that a row without padding may have, see round_up_size
+        self._widths = {"per_octave": 16, "multiple_of": 8}  # widths of an unpadded row, for round_up_size; see prepare
 
     def alternatives(self) -> list[Pack]:
-        """Return what to try next if a model gives other logits: positions after the padding id, then other layouts."""
+        """Return the collators to try next if a model gives other logits: other first positions, then other layouts."""
         offsets = [None, self._pad_id + 1] if self.position_offset is None else [self.position_offset]
         others = [
             Pack(self._tokenizer, width=self.width, position_offset=offset, layout=layout)
@@ -67,7 +67,7 @@ class Pack:
             # Fewer widths mean fewer CUDA graphs, and empty cells are cheap on a GPU.
             self._widths = {"per_octave": 8, "multiple_of": 128}
         elif str(first.dtype) == "torch.bfloat16":
-            # oneDNN computes blocks of 32 rows, and generating its kernels for a rest takes some 30 ms.
+            # oneDNN computes blocks of 32 rows, and generating a kernel for a remainder takes some 30 ms.
             self._widths = {"per_octave": 16, "multiple_of": 32}
         else:
             self._widths = {"per_octave": 16, "multiple_of": 8}
@@ -124,7 +124,7 @@ class Pack:
     def _place(self, lengths: Sequence[int]) -> list[Place]:
         """Return where features go: in as few rows as possible, longest first, each into the emptiest row.
 
-        Even rows waste less than full ones: a short last row would be padded to the width of the others.
+        Rows of similar length need less padding than full rows and a short last one, which is padded to their width.
         """
         # Some models number the cells of a row themselves, so a row must not exceed their number of positions.
         width = max(min(self.width, self._tokenizer.model_max_length), *lengths)

@@ -30,7 +30,7 @@ class Pad:
     def _arrays(self, features: Sequence[Feature]) -> MicroBatch:
         """Return the micro-batch as NumPy arrays; this needs no torch."""
         shape = (len(features), max(len(f) for f in features))
-        input_ids: Any  # MicroBatch speaks of tensors
+        input_ids: Any  # the fields of MicroBatch are typed as tensors
         labels: Any
         mask: Any
         input_ids, labels = np.full(shape, self._pad_id, dtype=np.int64), np.full(shape, IGNORE, dtype=np.int64)

@@ -14,10 +14,7 @@ class Argmax(LatticeProbabilities):
     """The best label of each token by itself, legal or not. Of equal scores, the lowest id wins."""
 
     def __init__(self, labels: Sequence[str], scheme: Scheme) -> None:
-        """Set the label names by id; the scheme is ignored.
-
-        Each token has its label by itself, so its lattice has all sequences, legal or not.
-        """
+        """Set the label names by id. The scheme is ignored, so the lattice has all label sequences, legal or not."""
         self._lattice = Lattice(labels, np.zeros((len(labels),) * 2), np.zeros(len(labels)), np.zeros(len(labels)))
 
     def decode(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:

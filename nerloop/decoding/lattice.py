@@ -93,17 +93,18 @@ class Lattice:
         return cooled
 
     def _forward(self, emissions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the log of the summed weights of all beginnings that end in a label: (tokens, sentences, labels)."""
+        """Return the log of the summed weights of all sequences up to each token, (tokens, sentences, labels)."""
         step = _Step(self.transitions)
         alpha = np.full(emissions.shape, -np.inf)
         alpha[0] = emissions[0] + self.start
         for t in range(1, len(emissions)):
             running = int((lengths > t).sum())
+            # Sentences are sorted, longest first, so those that have token t are the first `running` ones.
             alpha[t, :running] = step(alpha[t - 1, :running]) + emissions[t, :running]
         return alpha
 
     def _backward(self, emissions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the log of the summed weights of all continuations after a label: (tokens, sentences, labels)."""
+        """Return the log of the summed weights of all sequences after each token, (tokens, sentences, labels)."""
         step = _Step(self.transitions.T)
         beta = np.full(emissions.shape, -np.inf)
         beta[lengths - 1, np.arange(len(lengths))] = self.end
@@ -119,17 +120,17 @@ class Lattice:
         types = np.array([s[2] for of_row in spans for s in of_row], dtype=object)
         alpha, beta = self._forward(emissions, lengths), self._backward(emissions, lengths)
         totals = logsumexp(alpha[lengths - 1, np.arange(len(spans))] + self.end)[rows]
-        # inside: (spans, labels), the log of the summed weights of all beginnings in which the span starts at its
-        # start and continues up to the current token.
+        # inside: (spans, labels), the log of the summed weights of all sequences up to the current token in which the
+        # span starts at its first token and has not ended. Where first is 0, alpha[first - 1] is not used.
         inside = np.where(
             (first == 0)[:, None], self.start, _Step(_only(self.transitions, self.starts))(alpha[first - 1, rows])
         )
         is_of_type = self._types == types[:, None]
         inside = np.where(is_of_type, inside + emissions[first, rows], -np.inf)
-        going_on = _Step(_only(self.transitions, ~self.starts & ~self.is_outside))
+        continuing = _Step(_only(self.transitions, ~self.starts & ~self.is_outside))
         for k in range(1, int((stop - first).max())):
             longer = np.flatnonzero(stop - first > k)
-            inside[longer] = going_on(inside[longer]) + emissions[first[longer] + k, rows[longer]]
+            inside[longer] = continuing(inside[longer]) + emissions[first[longer] + k, rows[longer]]
         # The span ends at the end of the sentence, or where the next label continues nothing.
         is_last = stop == lengths[rows]
         after = np.minimum(stop, lengths[rows] - 1)
@@ -139,7 +140,7 @@ class Lattice:
 
 
 class LatticeProbabilities:
-    """The probabilities that a decoding with a lattice has: those of its spans and of label sequences."""
+    """The methods of a decoding with a lattice that return probabilities, of spans and of label sequences."""
 
     _lattice: Lattice
 
@@ -203,6 +204,7 @@ class _Step:
 
 
 def _only(transitions: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Return the scores of some transitions, minus infinity for all others."""
     return np.where(which, transitions, -np.inf)
 
 

@@ -37,7 +37,8 @@ class Curve:
     def place_for(self, target: str, value: float) -> int | None:
         """Return the index of the threshold for a "precision" or "recall"; None if no threshold reaches it.
 
-        Of the thresholds that reach the precision, it is the one with the highest recall, and vice versa.
+        Of the thresholds that reach a precision, it is the lowest, which has the highest recall. Of those that reach a
+        recall, it is the highest, which keeps the surest spans.
         """
         reached = [at for at in range(len(self.predicted)) if getattr(self, target)(at) >= value]
         return None if not reached else reached[0] if target == "precision" else reached[-1]

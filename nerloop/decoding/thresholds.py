@@ -33,7 +33,10 @@ class Thresholds:
         return self._without_lone_marks(left), confidences[is_kept]
 
     def _without_lone_marks(self, tags: Sequence[str]) -> list[str]:
-        """Return tags in which B- (IOB1) and E- (IOE1) occur only between two touching spans, which they separate."""
+        """Return tags in which B- (IOB1) and E- (IOE1) occur only between two touching spans, which they separate.
+
+        If one of the two spans was removed, the mark of the other one is illegal and becomes I-.
+        """
         if self.scheme not in (Scheme.IOB1, Scheme.IOE1):
             return list(tags)
         parts = [(OUTSIDE, ""), *map(split_tag, tags), (OUTSIDE, "")]

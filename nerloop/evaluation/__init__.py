@@ -1,1 +1,1 @@
-"""Predict with a model, score the predictions, and present both: files, tables, model card."""
+"""Tag with a saved model, score the predictions, find wrong labels, and write files, tables, reports and model card."""

@@ -39,9 +39,15 @@ class Loaded(NamedTuple):
 
 
 def in_precision(saved: SavedModel, asked: str | None, device: Any = None) -> SavedModel:
-    """Return the model with the precision to tag in: "auto", "no", "bf16", None: as trained. Raises ConfigError.
+    """Return the saved model with the precision to tag in.
 
-    device: where it is to compute (None: a GPU if there is one, else the CPU)
+    Args:
+        saved: the model
+        asked: "no", "bf16", or "auto", which is bf16 where the hardware has it (None: as trained)
+        device: where to compute (None: a GPU if there is one, else the CPU)
+
+    Raises:
+        ConfigError: the hardware does not support the precision, or the model is an export, whose precision is fixed
     """
     if asked is None:
         return saved
@@ -49,14 +55,14 @@ def in_precision(saved: SavedModel, asked: str | None, device: Any = None) -> Sa
         raise ConfigError(f"mixed_precision: found {asked!r}, expected auto, no or bf16")
     if saved.is_exported:
         raise ConfigError(f"--mixed_precision: found {asked}, but an export computes as it was exported; drop the flag")
-    is_here = asked != "no" and has_bf16(device)
-    if asked == "bf16" and not is_here:
-        raise ConfigError("--mixed_precision: found bf16, which this hardware does not multiply; expected auto or no")
-    return replace(saved, precision="bf16" if is_here else "no")
+    use_bf16 = asked != "no" and has_bf16(device)
+    if asked == "bf16" and not use_bf16:
+        raise ConfigError("--mixed_precision: found bf16, which this hardware does not support; expected auto or no")
+    return replace(saved, precision="bf16" if use_bf16 else "no")
 
 
 def accelerator_of(saved: SavedModel) -> tuple[Any, str]:
-    """Return the accelerator of this launch, and the precision to tag in. One process needs no torch for an export."""
+    """Return the accelerator of this launch, and the precision to tag in. An export in one process needs no torch."""
     if saved.is_exported and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return SingleProcess(None, "no"), "no"
     import torch
@@ -108,6 +114,7 @@ def _load_exported(settings: ModelSettings, saved: SavedModel, tokenizer: Tokeni
 def _load_torch(
     settings: ModelSettings, saved: SavedModel, tokenizer: Tokenizer, accelerator: Any, precision: str
 ) -> Loaded:
+    """Return a model of transformers; on a CPU with nerloop's fused kernels."""
     from nerloop.kernels.modules import replace_with_fused
     from nerloop.model.compat import choose_collator, prepare_collator
     from nerloop.optim.master_weights import cast_parameters
@@ -145,8 +152,8 @@ def run_torch(model: Any, batch: MicroBatch, accelerator: Any) -> list[np.ndarra
 
 def run_exported(model: Logits, batch: MicroBatch, _: Any) -> list[np.ndarray]:
     """Return the log-probabilities of each feature, computed by the runtime of an exported model."""
-    arrays: Any = batch.inputs  # the collator's, PadArrays
+    arrays: Any = batch.inputs  # NumPy arrays, from the collator PadArrays
     logits = model(arrays)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    shifted = logits - logits.max(axis=-1, keepdims=True)  # exp can't overflow then
     scores = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return [scores[row, start : start + length] for row, start, length in batch.places]

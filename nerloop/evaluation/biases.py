@@ -1,4 +1,4 @@
-"""Fit biases of transitions on held-out sentences, for more precision, more recall, or a better F1."""
+"""Fit biases of the decoding's transitions on held-out sentences, for more precision, more recall, or a better F1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class _Spans:
         self._starts = np.array([[starts_span(a, b) for b in parts] for a in parts])
         self._outside = int(np.flatnonzero(self._is_outside)[0])
         self._size, self._num_types = sum(len(s) + 1 for s in held.scores) + 1, len(types)
-        borders = np.cumsum([0, *(len(s) + 1 for s in held.scores)])
+        borders = np.cumsum([0, *(len(s) + 1 for s in held.scores)])  # + 1: the "O" that `read` adds
+        # A type that is not among the labels can't be predicted. Its spans count in num_gold only.
         self.gold = np.array([
             self._key(start + borders[i], end + borders[i], types.index(type_))
             for i, gold in enumerate(held.gold) for start, end, type_ in gold if type_ in types
@@ -38,6 +39,7 @@ class _Spans:
         self.num_gold = held.num_gold.total()
 
     def _key(self, start: Any, end: Any, type_: Any) -> Any:
+        """Return the integers of spans, whose positions are numbered through all sentences."""
         return (start * self._size + end) * self._num_types + type_
 
     def read(self, paths: list[np.ndarray]) -> np.ndarray:
@@ -47,6 +49,7 @@ class _Spans:
         begins = self._starts[before, flat]
         ends = ~self._is_outside[before] & (begins | self._is_outside[flat])
         starts = np.flatnonzero(begins)
+        # Spans don't overlap, so the i-th start and the i-th end belong to one span.
         return np.asarray(self._key(starts, np.flatnonzero(ends), self._type[flat[starts]]))
 
 
@@ -66,7 +69,7 @@ def fit_biases(held: HeldOut, decoding: Decoding, beta: float) -> dict[str, floa
     if len(held.examples) < 2:
         return {}
     halves = [held.part(range(i, len(held.examples), 2)) for i in (0, 1)]
-    counts = []  # (halves, with and without biases, correct and predicted and gold)
+    counts = []  # (2 halves, with or without biases, (correct, predicted, gold))
     for half, other in zip(halves, reversed(halves), strict=True):
         found = _search(half, decoding, beta)
         count = _counter(other, decoding)

@@ -66,11 +66,11 @@ def fit_temperature(held: HeldOut, decoding: Decoding) -> float:
 
 
 def measure(held: HeldOut, decoding: Decoding, calibration: Calibration) -> dict[str, Any]:
-    """Return the results on another split of the operating points and targets chosen on validation.
+    """Return the scores of operating points and targets on another split than the one that they were fitted on.
 
-    {"calibration": {"ece", "ece_uncalibrated", "bins"}, "operating_points": {name: scores}, "targets": {"precision":
-    {"0.95": scores}, ...}}, where scores are precision, recall and f1; for a target also the threshold and the value on
-    validation.
+    {"calibration": {"ece", "ece_uncalibrated", "bins"}, "operating_points": {NAME: SCORES}, "targets": {"precision":
+    {"0.95": {"threshold", "validation": SCORES, "delivered": SCORES}}, "recall": ...}}. SCORES are precision, recall
+    and f1; "delivered" are those on this split. Without fitted operating points, {} is returned.
     """
     if not calibration.points:
         return {}
@@ -114,6 +114,7 @@ def _curves(held: HeldOut, decoding: Decoding, temperature: float, biases: Mappi
 
 
 def _scores(curve: Curve, at: int) -> dict[str, float]:
+    """Return the scores at the threshold of an index; index 0 is the threshold 0, which keeps all spans."""
     precision, recall = curve.precision(at), curve.recall(at)
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"precision": round(precision, 6), "recall": round(recall, 6), "f1": round(f1, 6)}
@@ -121,6 +122,6 @@ def _scores(curve: Curve, at: int) -> dict[str, float]:
 
 def with_test(calibration: Calibration, measured: Mapping[str, Any]) -> Calibration:
     """Return the calibration with the results on the test split, without the bins of the reliability diagram."""
-    whole = {k: dict(v) for k, v in measured.items()}
+    whole = {name: dict(of_one) for name, of_one in measured.items()}  # copies, since bins are removed
     whole.get("calibration", {}).pop("bins", None)
     return replace(calibration, test=whole)

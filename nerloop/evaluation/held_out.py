@@ -25,7 +25,7 @@ class HeldOut:
 
     @property
     def gold(self) -> list[set[Span]]:
-        """The gold spans of each sentence that tags can express."""
+        """The gold spans of each sentence, without those that tags can't express."""
         return [set(to_spans(e.tags)) - set(e.widened) for e in self.examples]
 
     @property
@@ -36,7 +36,7 @@ class HeldOut:
         )
 
     def part(self, which: Sequence[int]) -> HeldOut:
-        """Return some of the sentences."""
+        """Return the sentences with these indices."""
         return HeldOut(self.labels, [self.examples[i] for i in which], [self.scores[i] for i in which])
 
     def within(self, num_values: int) -> HeldOut:
@@ -77,7 +77,7 @@ class Judged:
         )
 
     def curves(self, num_gold: Counter[str]) -> dict[str, Curve]:
-        """Return the curves of all types together ("all") and of each."""
+        """Return the curves of all types together ("all") and of each, given the number of gold spans by type."""
         found = {"all": self._curve(np.ones(len(self.types), dtype=bool), num_gold.total())}
         for type_ in sorted({*num_gold, *self.types}):
             found[type_] = self._curve(self.types == type_, num_gold[type_])

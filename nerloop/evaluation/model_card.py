@@ -1,4 +1,4 @@
-"""The README.md of a saved model."""
+"""Write the README.md of a saved model, its model card on the hub."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def model_card(config: Config, results: dict[str, Any], labels: Sequence[str], a
 
 
 def _public(name: str) -> str:
-    """Return a name of the hub as it is, and of a path only what tells nothing of this machine."""
+    """Return a hub name as it is, and only the last part of a path, which tells nothing of this machine."""
     return short_name(name) if Path(name).exists() else name
 
 
@@ -83,8 +83,8 @@ def _metadata(config: Config, split: str, metrics: Mapping[str, Any]) -> str:
         base_model=base if base and not Path(base).exists() else None,
         datasets=[hub_name] if hub_name else None,
     )
-    figures = {n: float(metrics[n]) for n in ("f1", "precision", "recall", "accuracy") if n in metrics}
-    if figures:
+    scores_on_split = {n: float(metrics[n]) for n in ("f1", "precision", "recall", "accuracy") if n in metrics}
+    if scores_on_split:
         name = short_name(config.data_name)
         data.model_name = f"{short_name(base or 'encoder')}-{name}"
         data.eval_results = [
@@ -93,13 +93,13 @@ def _metadata(config: Config, split: str, metrics: Mapping[str, Any]) -> str:
                 dataset_name=name, dataset_config=config.data.dataset_config, dataset_split=split, metric_type=metric,
                 metric_name=metric.capitalize(), metric_value=round(value, 6),
             )
-            for metric, value in figures.items()
+            for metric, value in scores_on_split.items()
         ]  # fmt: skip
     return data.to_yaml()
 
 
 def _confidences(results: dict[str, Any]) -> str:
-    """Return the section on confidences: what they are, what they were worth, and what a pipeline user loses."""
+    """Return the section on confidences: their meaning, their measured quality, and what the pipeline lacks."""
     temperature = results.get("validation", {}).get("calibration", {}).get("temperature")
     fitted = "" if temperature is None else f", at temperature {temperature:.2f}, which was fitted on validation"
     decoding = results["decoding"]

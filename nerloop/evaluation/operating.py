@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user asks for; at most one of the confidence and the two targets."""
+    """The operating point and the threshold that a user asks for: at most one of the confidence and the two targets."""
 
     operating_point: str = DEFAULT
     min_confidence: float | None = None
@@ -32,7 +32,7 @@ class Choice:
         return Choice(**{field.name: getattr(arguments, field.name) for field in fields(Choice)})
 
     def asked(self) -> dict[str, Any]:
-        """Return what differs from the default, by name of the field."""
+        """Return the fields that differ from their default, with their values."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
 
@@ -53,18 +53,17 @@ def at_operating_point(predictor: Predictor, calibration: Calibration, scheme: S
     thresholds = thresholds_for(calibration, scheme, choice)
     others = "other types" if thresholds.by_type else "all types"
     has_others = not {split_tag(label)[1] for label in predictor.labels} - {""} <= thresholds.by_type.keys()
-    told = ({others: thresholds.of_all} if has_others else {}) | dict(thresholds.by_type)
-    for type_, threshold in told.items():
-        if thresholds:
-            scores = _on_validation(calibration, name, "all" if type_ == "all types" else type_, threshold)
-            log.info("%s: spans with a confidence of %.3f or more are kept%s", type_, threshold, scores)
+    in_effect = ({others: thresholds.of_all} if has_others else {}) | dict(thresholds.by_type)
+    for type_, threshold in in_effect.items() if thresholds else ():
+        scores = _on_validation(calibration, name, "all" if type_ == "all types" else type_, threshold)
+        log.info("%s: spans with a confidence of %.3f or more are kept%s", type_, threshold, scores)
     return replace(predictor, thresholds=thresholds)
 
 
 def _on_validation(calibration: Calibration, name: str, type_: str, threshold: float) -> str:
-    """Return what a threshold gave on validation, in brackets; "" if that is not known.
+    """Return the scores of a threshold on validation, in brackets; "" if they are not known.
 
-    A threshold may reach a precision with very few spans, and then the recall tells.
+    A threshold may reach a precision with very few spans, so the recall and the number of spans are shown as well.
     """
     curve = calibration.points[name].curves.get(type_) if name in calibration.points else None
     if curve is None or threshold not in calibration.thresholds:
@@ -105,6 +104,6 @@ def thresholds_for(calibration: Calibration, scheme: Scheme, choice: Choice) -> 
         log.warning("warning: --target_%s %g: %s did not reach it on validation", target, value, type_)
     if not types:
         of_all = calibration.threshold_for(name, target, value)
-    else:  # of a type that validation did not have, nothing is known
+    else:  # for types that validation did not have
         of_all = max(calibration.thresholds) if target == "precision" else 0.0
     return Thresholds(of_all, by_type, scheme)

@@ -1,4 +1,4 @@
-"""Score transformers' own `pipeline` on the saved model, since its F1 differs from nerloop's."""
+"""Score a saved model with transformers' own `pipeline`, whose F1 differs from nerloop's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 STRATEGIES = ("simple", "first")
+"""The aggregation strategies of `pipeline` that are scored."""
 
 
 def count_pipeline(model: PreTrainedModel, tokenizer: Tokenizer, examples: Iterable[Example]) -> dict[str, Counts]:

@@ -58,9 +58,9 @@ def write_nothing(examples: Sequence[Example], tagged: Sequence[Prediction]) -> 
 def jsonl_lines(examples: Sequence[Example], tagged: Sequence[Prediction], decoding: str) -> Iterable[str]:
     """Yield a JSON object a sentence: tokens, gold (if known), tags, spans with text and confidence.
 
-    Where gold spans are tagged "O" throughout, `missed` has them, with the confidence of those tags.
-    Sentences of texts also have `location`, `document`, `offsets` and `character_spans`, and the first one of each
-    record what leads back to it, as `source`.
+    `missed` has the gold spans whose tokens are all tagged "O", with the confidence of these tags. Sentences of texts
+    also have `location`, `document`, `offsets` and `character_spans`. The first sentence of each record has `source`,
+    which leads back to the record in the input.
     """
     for example, prediction in zip(examples, tagged, strict=True):
         record: dict[str, Any] = {"tokens": example.tokens}
@@ -86,6 +86,7 @@ def missed_spans(example: Example, prediction: Prediction, decoding: str) -> lis
 
 
 def _is_text(line: str) -> bool:
+    """Return whether a line has no half of a surrogate pair."""
     try:
         line.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""From a model and features to a tag per token, over all processes. Training and nerloop.predict both use it."""
+"""Compute the tags and confidences of a split with a model, over all processes, for training and the commands."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Prediction:
     def spans(self, decoding: str) -> list[dict[str, Any]]:
         """Return the spans: start, end, type and confidence, and the uncalibrated confidence if the predictor keeps it.
 
-        The confidence is the probability of the span where the decoding tells it, else the mean probability of the
-        tags of its tokens.
+        The confidence is the probability of the span if the decoding computes it, else the mean probability of its
+        tags.
         """
         spans = to_spans(self.tags[decoding])
         means = [self.probabilities[span.start : span.end].mean() for span in spans]
@@ -95,11 +95,11 @@ class Split:
         """Return a split prepared for scoring. `features` are built unless they are given."""
         if features is None:
             features = build_features(examples, alignment)
-        # A shard is what the alignment split in one call. No group crosses its border, so each shard can be scored,
-        # gathered and written by itself, and memory does not grow with the split.
+        # A shard holds the examples of one call of `Alignment.split`. No group crosses its border, so each shard can be
+        # scored, gathered and written by itself, and memory does not grow with the split.
         borders = [num_atoms for _, num_atoms in features.chunks]
-        most = getattr(collator, "max_subwords", MAX_SUBWORDS)  # that of a runtime differs
-        groups = evaluation_batches(features.atoms, most, collator.num_cells, borders)
+        max_subwords = getattr(collator, "max_subwords", MAX_SUBWORDS)  # the runtimes of exports have their own limits
+        groups = evaluation_batches(features.atoms, max_subwords, collator.num_cells, borders)
         ends = [(0, 0), *zip((num_examples for num_examples, _ in features.chunks), groups.up_to, strict=True)]
         shards = [Shard(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
         return Split(examples, features, groups, shards)
@@ -116,12 +116,11 @@ class Predictor:
     accelerator: Accelerator
     interruption: Interruption = field(default_factory=Interruption)
     temperature: float = 1.0  # of confidences; it changes no tag
-    thresholds: Thresholds = field(
-        default_factory=Thresholds
-    )  # spans below them are left out of the main decoding's tags
+    # Spans with a lower confidence are left out of the main decoding's tags.
+    thresholds: Thresholds = field(default_factory=Thresholds)
     keeps_scores: bool = False  # whether predictions have the model's scores
     keeps_uncalibrated: bool = False  # whether predictions have confidences without the temperature as well
-    backend: Backend = run_torch  # what computes with the model that the methods below are given
+    backend: Backend = run_torch  # computes the scores with the model that the methods below are given
 
     @property
     def main_decoding(self) -> str:
@@ -147,7 +146,7 @@ class Predictor:
         Covers this process's share of the split, or of one shard. Stops early if this process gets a stop signal.
         """
         groups = range(len(split.groups)) if shard is None else shard.groups
-        # The groups don't depend on the number of processes, only who scores them does. So the scores are the same.
+        # The number of processes decides who scores a group, not what is in it. So it does not change the scores.
         for number in groups[self.accelerator.process_index :: self.accelerator.num_processes]:
             group = split.groups[number]
             if self.interruption.signal:
@@ -203,7 +202,10 @@ class Predictor:
             yield dict(zip(order, predictions, strict=True))
 
     def decode(self, rows: Sequence[np.ndarray], *, with_confidences: bool = True) -> list[Prediction]:
-        """Return the predictions of sentences from the log-probabilities of their tokens: (tokens, labels) each."""
+        """Return the predictions of sentences from the log-probabilities of their tokens: (tokens, labels) each.
+
+        Thresholds need confidences, so these are then computed also with `with_confidences` false.
+        """
         main = self.main_decoding
         decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
         softmaxed = [softmax(row / self.temperature) for row in rows]
@@ -219,13 +221,14 @@ class Predictor:
             return predictions
         tags = [prediction.tags[main] for prediction in predictions]
         confidences = self.confidences(rows, tags, self.temperature)
-        if confidences is None:
+        if confidences is None:  # the decoding has none, so `spans` returns the mean probabilities
             confidences = [np.array([s["confidence"] for s in p.spans(main)]) for p in predictions]
         probabilities = [prediction.probabilities for prediction in predictions]
         if self.thresholds:
             kept = [self.thresholds.apply(*pair) for pair in zip(tags, confidences, strict=True)]
             tags, confidences = [of_sentence for of_sentence, _ in kept], [c for _, c in kept]
-            outside = self.labels.index(OUTSIDE)  # the tag of dropped spans
+            # The tokens of dropped spans are tagged "O" now, so their probability becomes that of "O".
+            outside = self.labels.index(OUTSIDE)
             probabilities = [
                 np.where([tag == OUTSIDE for tag in of_sentence], of_label[:, outside], before)
                 for of_label, of_sentence, before in zip(softmaxed, tags, probabilities, strict=True)
@@ -245,7 +248,7 @@ class Predictor:
     def confidences(
         self, rows: Sequence[np.ndarray], tags: Sequence[Sequence[str]], temperature: float
     ) -> list[np.ndarray] | None:
-        """Return the probabilities of the spans of tags, (spans,) a sentence; None if the main decoding has none."""
+        """Return the probability of each span in the tags, (spans,) a sentence; None if the main decoding has none."""
         span_probabilities = getattr(self.decodings[self.main_decoding], "span_probabilities", None)
         if span_probabilities is None:
             return None
@@ -292,7 +295,7 @@ class Predictor:
 
 
 def build_decodings(main: Plugin, labels: Sequence[str], scheme: Scheme) -> dict[str, Decoding]:
-    """Return decodings by name: the main one, then the built-in ones, for comparison; they cost next to nothing."""
+    """Return decodings by name: the main one, then the built-in ones for comparison, which cost little time."""
     decodings: dict[str, Decoding] = {main.name: main.build("decoding", labels, scheme)}
     for name in plugins.BUILT_IN["decoding"]:
         decodings.setdefault(name, plugins.build("decoding", name, labels, scheme))

@@ -1,4 +1,4 @@
-"""Read what is to be tagged: files in any format, and standard input, which is read like a file."""
+"""Read the sentences to tag from files in any format, and from standard input, which is read like a file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Source:
     @staticmethod
     @contextlib.contextmanager
     def of(files: Sequence[str], options: ReadOptions, *, is_reader: bool) -> Iterator[Source]:
-        """Give the source for the files of a command line. Only a process with `is_reader` copies standard input."""
+        """Yield the source for the files of a command line. Only a process with `is_reader` copies standard input."""
         files = files or ["-"]
         if "-" not in files or not is_reader:
             yield Source(files, options)
@@ -62,9 +62,10 @@ class Source:
         return format_of(self.paths[0], self.options) in ("conll", "conllu")
 
     def look_through(self) -> TagCounts:
-        """Return the counts of the files, and decide whether gold tags are read: only if all records are annotated.
+        """Read all files once; return their counts, and decide whether gold tags are read from now on.
 
-        A mistake in a file is found here, before anything is tagged. Raises DataError.
+        They are read only if all records are annotated. If reading fails with gold tags but not without, the files have
+        none. A mistake in a file is found here, before anything is tagged. Raises DataError.
         """
         warnings: list[str] = []
         without_tags = replace(self.options, with_tags=False)
@@ -80,6 +81,7 @@ class Source:
                     print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
                     self.options, found, warnings = without_tags, everything, warnings_of_all
         except DataError as error:
+            # A tag column that the user names must be there, so the error stands.
             if self.options.tag_column is not None or not self.options.with_tags:
                 raise
             self.options = without_tags
@@ -108,11 +110,12 @@ class Source:
             warnings += map(self._name, found)
 
     def _named(self, example: Example) -> Example:
+        """Return an example that names standard input, not its copy, as its origin."""
         if self.spooled is None:
             return example
         source = example.source
-        if source is not None and source.get("folder") == os.path.dirname(self.spooled or ""):
-            source = {**source, "folder": "."}
+        if source is not None and source.get("folder") == os.path.dirname(self.spooled):
+            source = {**source, "folder": "."}  # the temporary folder of the copy is gone after this command
         location, document = self._name(example.location), self._name(example.document)
         return replace(example, location=location, document=document, source=source)
 

@@ -1,4 +1,4 @@
-"""Metrics as text: tables for the final report, for TensorBoard and for the model card."""
+"""Write metrics as text: tables for the final report of a run, for TensorBoard and for the model card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Table = tuple[list[tuple[str, ...]], tuple[str, ...]]
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
-    """Return precision, recall and F1 per type, the total last. Without "f1", each number gets a row."""
+    """Return precision, recall and F1 per type, the total last; of metrics without "f1", a row for each number."""
     if "f1" not in metrics:
         numbers = [(n, v) for n, v in metrics.items() if isinstance(v, int | float)]
         return [(name, _cell(value)) for name, value in numbers], ("metric", "value")
@@ -58,7 +58,7 @@ def confusion_rows(metrics: dict[str, Any]) -> tuple[list[list[str]], list[str]]
         [gold or "(no such span)", *(str(confusion.get(gold, {}).get(predicted, 0)) for predicted in names)]
         for gold in names
     ]
-    rows[-1][-1] = "-"
+    rows[-1][-1] = "-"  # no span on either side
     return rows, ["gold \\ predicted", *types, "(no equal borders)"]
 
 

@@ -39,7 +39,7 @@ class Tagger:
     """A saved model that tags texts and token lists of any length; `nerloop.load` returns one."""
 
     def __init__(self, predictor: Predictor, model: Any, saved: SavedModel) -> None:
-        """Set the predictor, the model, and what nerloop.json says of it."""
+        """Set the predictor, the model, and its description in nerloop.json."""
         self._predictor, self._model, self._saved = predictor, model, saved
         self._rule: Rule = saved.read_options.rule
         self._at_point = {DEFAULT: predictor}  # predictors by operating point; they share the model
@@ -60,16 +60,16 @@ class Tagger:
 
     @property
     def curves(self) -> dict[str, Curve | None]:
-        """By operating point, what each confidence delivered on validation: None for a model without calibration.
+        """By operating point: precision and recall on validation at each threshold, None for an uncalibrated model.
 
-        The thresholds of the curves are `nerloop.load(...).thresholds`.
+        The thresholds are those of `nerloop.load(...).thresholds`.
         """
         points = self._saved.calibration.points
         return {name: points[name].curves["all"] if name in points else None for name in self._at_point}
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The least confidences that `curves` speak of."""
+        """The minimum confidences at which `curves` have values."""
         return self._saved.calibration.thresholds
 
     @overload
@@ -112,7 +112,7 @@ class Tagger:
         return entities[0] if isinstance(what, str) else entities
 
     def parts(self, text: str | Sequence[str], name: str) -> list[list[Example]]:
-        """Return the parts of a text or token list that can be tagged apart from each other, each a list of sentences.
+        """Return the parts of a text or token list that can be tagged independently, each a list of sentences.
 
         A part is a sentence; with an alignment that looks at neighbouring sentences, a document. `name` tells documents
         of different texts apart. Parts without tokens are left out.
@@ -146,11 +146,15 @@ class Tagger:
         return replace(self._at_point[name], thresholds=thresholds_for(calibration, self._saved.scheme, choice))
 
     def _examples(self, text: str | Sequence[str], name: str) -> Iterator[Example]:
-        """Yield the sentences of a text. Each line ends a sentence; a blank line ends a document, as in a file."""
+        """Yield the sentences of a text, or the one of a token list.
+
+        In a text, a line break ends a sentence and a blank line a document, as in a file of plain text.
+        """
         if not isinstance(text, str):
             starts = [0]
             for token in text[:-1]:
                 starts.append(starts[-1] + len(token) + 1)
+            # Not strict: an empty token list has no tokens, but `starts` has a 0.
             offsets = tuple((start, start + len(token)) for start, token in zip(starts, text, strict=False))
             yield Example(tuple(text), (), name, name, offsets)
             return
@@ -177,8 +181,8 @@ def load(
             which the folder of a model must not choose
 
     Raises:
-        ModelError: the folder holds no such model
-        ConfigError: the precision can't be had here
+        ModelError: the folder holds no such model, or the device can't be used
+        ConfigError: the hardware does not support the precision
         PluginError: the model needs code that is not nerloop's, and `plugins` doesn't name it
     """
     saved = in_precision(SavedModel.read(folder, plugins), mixed_precision, device)
@@ -211,6 +215,7 @@ def load_predictor(
 
 
 def _with_biases(predictor: Predictor, saved: SavedModel, biases: Mapping[str, float]) -> Predictor:
+    """Return the predictor with decodings of its own, so that their biases don't affect other operating points."""
     decodings = build_decodings(saved.plugins["decoding"], predictor.labels, saved.scheme)
     found = replace(predictor, decodings=decodings)
     found.learn(saved.learned)
@@ -224,5 +229,6 @@ def _with_text(whole: str, entity: Entity) -> Entity:
 
 
 def _entity(example: Example, span: Mapping[str, Any]) -> Entity:
+    """Return a span of tokens as an entity in characters, without "text"."""
     start, end = example.offsets[span["start"]][0], example.offsets[span["end"] - 1][1]
     return {"type": span["type"], "start": start, "end": end, "confidence": span["confidence"]}

@@ -18,7 +18,7 @@ from nerloop.types import Example
 TASKS = {"label_studio": task_lines, "prodigy": prodigy_lines}
 """The function that writes tasks, by format."""
 SPARE = 10
-"""Candidates kept for each wanted sentence. All others are dropped, so that memory is bounded."""
+"""Candidates kept for each wanted sentence, in case many repeat each other. The limit bounds memory."""
 MOST_SHARED = 0.5
 """Of two sentences that share more than this part of their words, only the more uncertain one is chosen."""
 
@@ -42,7 +42,7 @@ class Uncertain:
     def __init__(self, predictor: Predictor, number: int) -> None:
         """Set the predictor, which must keep scores, and how many sentences are wanted.
 
-        Raises PluginError if its main decoding can't tell the probability of a sequence.
+        Raises PluginError if its main decoding does not compute the probability of a sequence.
         """
         name = predictor.main_decoding
         self._decoding, self._name, self._temperature = predictor.decodings[name], name, predictor.temperature
@@ -53,7 +53,7 @@ class Uncertain:
         self._kept: list[tuple[float, int, Candidate]] = []  # a heap, the least uncertain first
 
     def look_at(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-        """Add some sentences and their predictions to the candidates."""
+        """Add some sentences and their predictions, which have scores, to the candidates."""
         rows = [p.scores if p.scores is not None else np.zeros((0, len(self._ids))) for p in predictions]
         paths = [np.array([self._ids[tag] for tag in p.tags[self._name]], dtype=np.int64) for p in predictions]
         logs = self._decoding.sequence_logs(rows, paths, self._temperature)  # type: ignore[attr-defined]

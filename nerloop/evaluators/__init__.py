@@ -21,7 +21,7 @@ class Evaluator(Protocol):
     """An evaluator is built as `cls(**options)`.
 
     `main_metric` names the number of `metrics` that decides which weights are best, unless `train.best_metric` names
-    another one. `greater_is_better` says whether its best value is the greatest or the smallest.
+    another one. `greater_is_better` says whether the best value of that metric is the greatest or the smallest.
 
     `count` may also take `widened` and `missed` as keywords: for each sentence, these spans of its `Example`. Widened
     spans are in the gold tags but are not gold; missed ones are gold but can't be expressed as tags. They are passed
@@ -32,7 +32,7 @@ class Evaluator(Protocol):
     greater_is_better: bool
 
     def count(self, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Counts:
-        """Return the counts of some sentences from their gold and predicted tags, of the same length a sentence."""
+        """Return the counts of some sentences. The gold and predicted tags of a sentence are equally many."""
         ...
 
     def metrics(self, counts: Counts) -> dict[str, Any]:

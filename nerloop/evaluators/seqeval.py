@@ -84,9 +84,8 @@ class Seqeval:
 @lru_cache(maxsize=2048)  # gold tags, and most predicted ones, come once for each decoding
 def types_by_borders(tags: tuple[str, ...]) -> Mapping[tuple[int, int], str]:
     """Return the types of a sentence's spans by (first token, last token), both inclusive."""
-    from seqeval.metrics.sequence_labeling import (
-        get_entities,
-    )  # here, because it imports scikit-learn, which takes seconds
+    # Imported here, because it imports scikit-learn, which takes seconds.
+    from seqeval.metrics.sequence_labeling import get_entities
 
     return MappingProxyType({(start, end): type_ for type_, start, end in get_entities(list(tags))})
 

@@ -1,1 +1,1 @@
-"""Compare configurations over seeds: run them, read what the runs left, and tell differences from luck."""
+"""Compare configurations over seeds and search settings: train the runs, read their files, test the differences."""

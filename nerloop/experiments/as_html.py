@@ -16,7 +16,7 @@ STYLE = """
 .runs { margin-bottom: 14px; }
 .runs .name { font-size: 13px; font-weight: 500; }
 """
-ROW, TOP = 46, 16  # pixels
+ROW, TOP = 46, 16  # pixels: height of a row of a chart, and space above the first one
 
 
 def as_html(comparison: dict[str, Any]) -> str:
@@ -51,14 +51,10 @@ def _table(rows: list[list[str]], headings: list[str]) -> str:
     return table([text(cell) for cell in headings], [[text(cell) for cell in row] for row in rows])
 
 
-def _cell(summary: dict[str, Any] | None) -> str:
-    return "" if summary is None else spread(summary)
-
-
 def _scores(configurations: list[dict[str, Any]]) -> str:
     metrics = shown_metrics(configurations)
     rows = [
-        [one["name"], split, decoding, *(_cell(scored.get(name)) for name in metrics)]
+        [one["name"], split, decoding, *(spread(scored[name]) if name in scored else "" for name in metrics)]
         for one in configurations
         for decoding, by_split in one["decodings"].items()
         for split, scored in by_split.items()

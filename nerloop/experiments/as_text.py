@@ -79,7 +79,7 @@ def _scores(configurations: list[dict[str, Any]]) -> tuple[list[list[str]], list
 
 
 def shown_metrics(configurations: list[dict[str, Any]]) -> list[str]:
-    """Return the metrics that tables of scores have."""
+    """Return the metrics that have a column in tables of scores."""
     return list(dict.fromkeys([configurations[0]["metric"], "precision", "recall"]))
 
 
@@ -91,7 +91,10 @@ def type_rows(configurations: list[dict[str, Any]], split: str) -> list[list[str
 
 
 def cost_rows(configurations: list[dict[str, Any]], digits: dict[str, int], otherwise: int) -> list[list[str]]:
-    """Return a row for each kind of cost, with `digits` decimals by its name."""
+    """Return a row for each kind of cost: its name, and the cost of each configuration.
+
+    `digits` are the decimals by name of the cost; all other costs have `otherwise`.
+    """
     found = [one["cost"] for one in configurations]
     names = dict.fromkeys(name for of_one in found for name in of_one)
     return [

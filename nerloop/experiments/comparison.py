@@ -16,8 +16,9 @@ from nerloop.experiments.statistics import Difference, SpanCounts
 
 METRICS = ("f1", "precision", "recall", "accuracy")
 TOLERANCE = 1e-9
-"""Allowed between the F1 from counts and the one in results.json, whose operations have another order."""
+"""Allowed difference between F1 from span counts and F1 in results.json, which rounds in another order."""
 COSTS = ("train_seconds", "samples_per_second", "subwords_per_second")
+"""The timings in results.json that are compared."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class Configuration:
 def compare(configurations: Sequence[Configuration]) -> dict[str, Any]:
     """Return the comparison as plain values, for JSON. Fractions from 0 to 1; differences are b - a.
 
-    {"configurations": [{"name", "seeds", "settings", "splits": {SPLIT: {METRIC: S}}, "decodings": {DECODING: {SPLIT:
-    {METRIC: S}}}, "per_type": {SPLIT: {TYPE: S}}, "cost": {NAME: S}}], "pairs": [{"a", "b", "split", "metric",
-    "difference", "interval", "bootstrap_interval", "p_value", "p_value_holm", "test", "seeds",
+    {"configurations": [{"name", "folders", "seeds", "metric", "settings", "decoding", "splits": {SPLIT: {METRIC: S}},
+    "decodings": {DECODING: {SPLIT: {METRIC: S}}}, "per_type": {SPLIT: {TYPE: S}}, "cost": {NAME: S}}], "pairs": [{"a",
+    "b", "split", "metric", "difference", "interval", "bootstrap_interval", "p_value", "p_value_holm", "test", "seeds",
     "seeds_for_half_a_point"}], "differing_settings": {NAME: [a value for each configuration]}} with S = {"mean", "sd",
-    "min", "max", "values"}. Raises ConfigError for runs that can't be compared.
+    "min", "max", "values"}, see `summary`. Raises ConfigError for runs that can't be compared.
     """
     check_comparable([run for one in configurations for run in one.runs])
     pairs = [pair for a, b in itertools.combinations(configurations, 2) for pair in _pairs(a, b)]
-    # Holm's correction is for each split by itself: a reader asks which of the configurations is best on it.
+    # Holm's correction is applied to each split by itself, since a reader asks which configuration is best on a split.
     for split in {pair["split"] for pair in pairs}:
         family = [p for p in pairs if p["split"] == split and p["p_value"] is not None]
         for pair, corrected in zip(family, statistics.holm([p["p_value"] for p in family]), strict=True):
@@ -63,7 +64,7 @@ def compare(configurations: Sequence[Configuration]) -> dict[str, Any]:
 
 
 def check_comparable(runs: Sequence[FinishedRun]) -> None:
-    """Raise ConfigError unless all runs have the same data, labels and version of nerloop."""
+    """Raise ConfigError unless all runs have the same data, labels, version of nerloop and scored splits."""
     first = runs[0]
     for run in runs[1:]:
         for name, what in (("fingerprints", "other data"), ("labels", "other labels")):
@@ -95,10 +96,11 @@ def summary(values: Iterable[float]) -> dict[str, Any]:
 
 
 def _configuration(one: Configuration) -> dict[str, Any]:
+    """Return a configuration as `compare` returns it."""
     runs, first = one.runs, one.runs[0]
     metrics = list(dict.fromkeys([first.metric, *METRICS]))
 
-    def of(split: str, decoding: str | None) -> dict[str, Any]:
+    def summaries(split: str, decoding: str | None) -> dict[str, Any]:
         found = [run.scores(split, decoding) for run in runs]
         return {name: summary(m[name] for m in found) for name in metrics if all(name in m for m in found)}
 
@@ -121,8 +123,8 @@ def _configuration(one: Configuration) -> dict[str, Any]:
         "metric": first.metric,
         "settings": first.settings,
         "decoding": first.results["decoding"],
-        "splits": {split: of(split, None) for split in first.splits},
-        "decodings": {name: {split: of(split, name) for split in first.splits} for name in decodings}
+        "splits": {split: summaries(split, None) for split in first.splits},
+        "decodings": {name: {split: summaries(split, name) for split in first.splits} for name in decodings}
         | (_pipelines([run.pipeline for run in runs]) if first.metric == "f1" else {}),
         "per_type": per_type,
         "cost": cost,
@@ -158,6 +160,7 @@ def _pairs(a: Configuration, b: Configuration) -> list[dict[str, Any]]:
 
 
 def _difference(a: Sequence[FinishedRun], b: Sequence[FinishedRun], split: str, metric: str) -> Difference:
+    """Return the difference b - a of runs that are paired by seed. F1 is tested by sentence, other metrics by run."""
     values = [[float(run.scores(split)[metric]) for run in runs] for runs in (a, b)]
     if metric != "f1":  # the counts of each sentence only give F1
         return statistics.compare_values(*values)
@@ -178,7 +181,7 @@ def as_values(difference: Difference) -> dict[str, Any]:
         "interval": difference.interval and list(difference.interval),
         "bootstrap_interval": difference.bootstrap_interval and list(difference.bootstrap_interval),
         "p_value": difference.p_value,
-        "p_value_holm": difference.p_value,
+        "p_value_holm": difference.p_value,  # `compare` corrects it
         "test": difference.test,
         "seeds": difference.seeds,
         "seeds_for_half_a_point": difference.seeds_for_half_a_point,

@@ -39,17 +39,17 @@ class FinishedRun:
 
     @cached_property
     def config(self) -> Config:
-        """The settings."""
+        """The settings of the run, from its config.yaml."""
         return parse(["--config", str(self.folder / CONFIG)], prog="nerloop.compare")
 
     @property
     def seed(self) -> int:
-        """The seed."""
+        """The seed of the training, `train.seed`."""
         return self.config.train.seed
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings by dotted name, without those that are different in every run: seed, folder, resume."""
+        """The settings by dotted name, without those that differ between seeds: seed, folder, resume."""
         return {
             name: value
             for name, value in flatten(asdict(self.config)).items()
@@ -75,7 +75,7 @@ class FinishedRun:
     def pipeline(self) -> dict[str, float]:
         """The F1 of transformers' `pipeline` on validation by aggregation strategy; empty if it was not measured.
 
-        It may be that of the first sentences alone (`run.score_pipeline`), so the names of the scores tell how many.
+        `run.score_pipeline` may limit it to the first sentences of the split, so each key says how many were scored.
         """
         scored = dict(self.results.get("validation", {}).get("pipeline", {}))
         number = scored.pop("sentences", 0)
@@ -83,7 +83,7 @@ class FinishedRun:
 
     @property
     def memory_gib(self) -> float | None:
-        """The highest memory that was logged; None if none was."""
+        """The peak memory that was logged, in GiB; None if none was."""
         lines = (json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines())
         found = [line["timing"]["memory_gib"] for line in lines if "memory_gib" in line.get("timing", {})]
         return max(found, default=None)
@@ -135,6 +135,7 @@ def read_finished(folders: Sequence[Path], *, folds: int = 1) -> list[FinishedRu
             )
         runs.append(FinishedRun(folder))
     runs.sort(key=lambda run: run.seed)
+    # The folds of a seed have different training data, so only the first fold of each seed is compared.
     for one, other in itertools.pairwise(runs[::folds]):
         if one.settings != other.settings:
             names = sorted(name for name in one.settings if one.settings[name] != other.settings.get(name))

@@ -24,14 +24,15 @@ from nerloop.types import Example
 SPLIT = "out_of_fold"
 """The name of the split that consists of all held-out parts."""
 NEVER = 1_000_000_000
-"""Steps between evaluations: only the last weights are scored, since the held-out part must not choose the best."""
+"""A `train.eval_every` that no run reaches. Only the final weights are then scored, since the held-out part must not
+choose the best ones."""
 
 
 def write_folds(config: Config, number: int, folder: Path) -> list[dict[str, str]]:
-    """Write the parts of the training data of a configuration, and return the settings that train on each.
+    """Write `number` pairs of files, each with one part of the training data held out; return the settings for each.
 
-    The parts depend only on the data and their number, so a restart finds the same ones. Raises ConfigError if there
-    are fewer documents (or sentences, where documents are not known) than parts.
+    The parts depend only on the data and their number. So files that exist already, as after a restart, are kept.
+    Raises ConfigError if there are fewer documents (or sentences, where documents are not known) than parts.
     """
     if config.is_demo:
         raise ConfigError("--folds: found the embedded demo, expected a configuration with data.train")
@@ -57,13 +58,17 @@ def write_folds(config: Config, number: int, folder: Path) -> list[dict[str, str
 
 
 def only_training(data: DataSettings) -> DataSettings:
-    """Return the settings without the files of other splits."""
+    """Return the settings without the files of other splits. Those of a data set stay, as it has no such files."""
     return dataclasses.replace(data, validation=None, test=None) if data.dataset is None else data
 
 
 def assign(examples: Sequence[Example], number: int, random_seed: int = 0) -> np.ndarray:
-    """Return the part of each sentence, (sentences,) ints below `number`: documents whole, parts of similar size."""
+    """Return the part of each sentence, (sentences,) ints below `number`: documents whole, parts of similar size.
+
+    Raises ConfigError if there are too few documents or sentences, or if a part would be empty.
+    """
     ids: dict[str, int] = {}
+    # A sentence of no known document is a document of its own; no real one has a name that starts with \0.
     documents = [ids.setdefault(e.document or f"\0{i}", len(ids)) for i, e in enumerate(examples)]
     if len(ids) < number:
         raise ConfigError(f"--folds {number}: found {len(ids)} documents or sentences, expected at least {number}")
@@ -71,7 +76,7 @@ def assign(examples: Sequence[Example], number: int, random_seed: int = 0) -> np
     part_of = np.zeros(len(ids), dtype=int)
     filled = np.zeros(number, dtype=int)
     for document in np.random.default_rng(random_seed).permutation(len(ids)):
-        part_of[document] = filled.argmin()
+        part_of[document] = filled.argmin()  # the part with the fewest sentences so far
         filled[part_of[document]] += sizes[document]
     if not filled.all():
         raise ConfigError(f"--folds {number}: some part would be empty, expected fewer parts")
@@ -112,7 +117,7 @@ class CrossValidated(FinishedRun):
 
     @property
     def memory_gib(self) -> float | None:
-        """The highest memory of any part."""
+        """The peak memory of any part, in GiB."""
         return max((m for part in self.parts if (m := part.memory_gib) is not None), default=None)
 
     @cached_property

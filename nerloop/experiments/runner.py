@@ -34,7 +34,7 @@ class Task:
 
     folder: Path
     flags: Sequence[str]
-    length: tuple[str, float]  # of the training: ("epoch", 3) or ("step", 500), named as in metrics.jsonl
+    length: tuple[str, float]  # of the whole training, in a unit of metrics.jsonl: ("epoch", 3) or ("step", 500)
 
     @property
     def log(self) -> Path:
@@ -47,10 +47,10 @@ class Task:
             return 1.0
         try:
             with (self.folder / METRICS).open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 10_000))  # only the last line is needed
                 last = json.loads(file.read().splitlines()[-1])
             unit, number = self.length
-            return min(0.99, float(last[unit]) / number)
+            return min(0.99, float(last[unit]) / number)  # 1 only once the results are written
         except (OSError, ValueError, IndexError, KeyError, TypeError):
             return 0.0  # not started, or its last line is half written
 
@@ -78,6 +78,7 @@ def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, titl
                 for task in list(waiting):
                     if is_done(task.folder):  # by another machine
                         waiting.remove(task)
+                    # A run that another machine holds stays in `waiting` and is tried again.
                     elif free and (lock := claim(task.folder)) is not None:
                         slot = free.pop()
                         running[id(task)] = (start(task, slot, lock), slot)
@@ -133,9 +134,10 @@ def error_of(one: Running) -> NerloopError | None:
     if one.process.returncode == 0:
         return None
     lines = [line for line in one.task.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.startswith("nerloop: ")), lines[-1] if lines else "nothing")
+    # The last error line of nerloop; without one, the last line, such as that of a traceback.
+    line = next((line for line in reversed(lines) if line.startswith("nerloop: ")), lines[-1] if lines else "nothing")
     kind: type[NerloopError] = ConfigError if one.process.returncode == ConfigError.exit_code else TrainingError
-    return kind(f"{one.task.folder}: {said.removeprefix('nerloop: error: ')} (all of it: {one.task.log})")
+    return kind(f"{one.task.folder}: {line.removeprefix('nerloop: error: ')} (all of it: {one.task.log})")
 
 
 def stop(running: Sequence[Running]) -> None:
@@ -148,19 +150,23 @@ def stop(running: Sequence[Running]) -> None:
 
 
 def refuse_run_dir(name: str, config: Config) -> None:
-    """Raise ConfigError, starting with `name`, for a configuration that names the folder of its run."""
+    """Raise ConfigError if a configuration sets run.dir; `name` is its name in the message."""
     if config.run.dir is not None:
         raise ConfigError(f"{name}: run.dir is {shorten(config.run.dir)}, expected none: each run has its own folder")
 
 
 def length_of(config: Config) -> tuple[str, float]:
-    """Return the length of a training, for a Task."""
+    """Return the length of a training, as `Task.length` has it."""
     steps = config.train.max_steps
     return ("epoch", config.train.epochs) if steps is None else ("step", steps)
 
 
 def slots_of(jobs: int | None) -> list[dict[str, str]]:
-    """Return the environment of each slot: one for each GPU, or `jobs` that share the cores (by default one)."""
+    """Return the environment variables of each slot: a slot for each GPU, or `jobs` slots that share the CPU's cores.
+
+    `jobs` limits the number of GPUs that are used (none: all), or is the number of slots on the CPU (none: 1). On the
+    CPU, raises ConfigError for fewer than 1 job, or more jobs than cores.
+    """
     import torch
 
     from nerloop.distributed.threads import num_cores

@@ -23,7 +23,7 @@ from nerloop.run.folder import CHECKPOINTS, METRICS
 MOST_EVALUATIONS = 1_000_000
 """More evaluations than any run has. Evaluation j of the second seed is step MOST_EVALUATIONS + j of the trial."""
 FAILURES = 3
-"""So many failed trials without a single good one mean that the settings are wrong."""
+"""After this many failed trials without a successful one, the search stops: the settings are probably wrong."""
 
 
 def search(
@@ -36,8 +36,8 @@ def search(
     """
     free, active = list(slots), list[_Attempt]()
     try:
-        told = study.num_told()
-        with tqdm(total=max(number, told), initial=told, desc=title, unit="trial", bar_format=BAR, disable=None) as bar:
+        done = study.num_told()
+        with tqdm(total=max(number, done), initial=done, desc=title, unit="trial", bar_format=BAR, disable=None) as bar:
             while True:
                 while free and (trial := study.next_trial(number)) is not None:
                     active.append(_Attempt(trial, base, seeds, free.pop()))
@@ -75,10 +75,11 @@ class _Attempt:
         """Report new evaluations, start the next run if none is in progress, and return whether the trial is over."""
         has_ended = self.run is None or self.run.process.poll() is not None
         if self._is_hopeless():
-            self.trial.prune()  # first, so that after a kill right now no restart continues it
+            self.trial.prune()  # before `stop`: if this process is killed in between, no restart continues the trial
             if self.run is not None:
                 stop([self.run])
-            return self._clean()
+            delete_checkpoints(self.tasks)
+            return True
         if not has_ended:
             return False
         if self.run is not None and (error := error_of(self.run)) is not None:
@@ -89,18 +90,23 @@ class _Attempt:
         todo = next((task for task in self.tasks if not is_done(task.folder)), None)
         if todo is None:
             self.trial.complete(statistics.fmean(best_value(task) for task in self.tasks))
-            return self._clean()
+            delete_checkpoints(self.tasks)
+            return True
         self.run = start(todo, self.slot, self.trial.lock)
         return False
 
     def _is_hopeless(self) -> bool:
-        """Report the mean over the seeds so far at each new evaluation; return whether to stop the trial early."""
+        """Report each new evaluation as the mean over the seeds so far; return whether to stop the trial early.
+
+        A seed that is done counts with its best value. So the values of two trials at the same step are means over
+        the same seeds, and can be compared.
+        """
         best_of_seeds: list[float] = []
         for seed, task in enumerate(self.tasks):
             found = evaluations(task)
             for at, (done, value) in enumerate(found, start=1):
                 step = seed * MOST_EVALUATIONS + at
-                is_last = task is self.tasks[-1] and done >= 1  # nothing is saved by stopping it
+                is_last = task is self.tasks[-1] and done >= 1  # stopping now would save no time
                 if self.trial.is_hopeless(step, statistics.fmean([*best_of_seeds, value])) and not is_last:
                     return True
             if not is_done(task.folder):
@@ -108,10 +114,11 @@ class _Attempt:
             best_of_seeds.append(found[-1][1])
         return False
 
-    def _clean(self) -> bool:
-        for task in self.tasks:  # these runs are never resumed
-            shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
-        return True
+
+def delete_checkpoints(tasks: Sequence[Task]) -> None:
+    """Delete the checkpoints of runs that are never resumed."""
+    for task in tasks:
+        shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
 
 
 def _stop_if_all_fail(study: Study) -> None:

@@ -1,4 +1,4 @@
-"""Parse the seeds that a flag gives."""
+"""Parse the seeds on a command line, such as 1..10 or 1,2,5."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ MOST_SEEDS = 1_000
 
 
 def parse_seeds(text: str, flag: str = "--seeds") -> list[int]:
-    """Return seeds: "1..3" -> [1, 2, 3], "1,5" -> [1, 5]. Raises ConfigError if there is none, or one is invalid."""
+    """Return seeds: "1..3" -> [1, 2, 3], "1,5" -> [1, 5].
+
+    Raises ConfigError if there is none, if one is invalid or repeated, or if a range has more than MOST_SEEDS.
+    """
     seeds: list[int] = []
     for part in filter(None, re.split(r"[,\s]+", text.strip())):
         match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", part)

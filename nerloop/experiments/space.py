@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nerloop import plugins
@@ -46,8 +46,10 @@ class Parameter:
     log: bool = False
     is_whole: bool = False  # only whole numbers of the range
     choices: tuple[Any, ...] = ()
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # only where these settings have these values
-    flags: tuple[str, ...] = ()  # settings under which `when` holds
+    when: Mapping[str, tuple[Any, ...]] = field(
+        default_factory=dict
+    )  # the condition: each setting has one of these values
+    flags: tuple[str, ...] = ()  # flags that make the condition hold
 
     def can_be(self, value: Any) -> bool:
         """Return whether the search may choose a value."""
@@ -118,6 +120,7 @@ def values_of(config: Config) -> dict[str, Any]:
 def _parameter(
     name: str, spec: Any, above: Sequence[Parameter], base: Mapping[str, Any], flags: Sequence[str]
 ) -> Parameter:
+    """Return the parameter that an entry of the file describes. Raises NerloopError if one of its values is refused."""
     for fixed, why in NOT_TUNED.items():
         if name == fixed or name.startswith(f"{fixed}."):
             raise ConfigError(f"{name}: can't be searched: {why}")
@@ -138,7 +141,7 @@ def _parameter(
     found = _choices(name, spec) if "choices" in spec else _range(name, spec, flags)
     for value in found.choices or (found.low, found.high):
         validate(parse([*flags, flag_of(name, value)], prog="nerloop.tune"))
-    return Parameter(**{**vars(found), "when": when, "flags": tuple(context)})
+    return replace(found, when=when, flags=tuple(context))
 
 
 def _condition(
@@ -198,7 +201,8 @@ def _range(name: str, spec: dict[str, Any], flags: Sequence[str]) -> Parameter:
     is_whole = _takes_whole_numbers(name, flags)
     if is_whole and any(isinstance(value, float) for value in (low, high, step)):
         raise ConfigError(f"{name}: found {shorten(spec)}, expected whole numbers")
-    if step is not None:  # the largest value that the steps reach
+    if step is not None:
+        # The largest value that the steps reach. A quotient such as 0.3 / 0.1 may be just below a whole number.
         high = low + step * math.floor((high - low) / step + 1e-9)
     return Parameter(name, low, high, step, bool(log), is_whole)
 
@@ -217,7 +221,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _named(name: str, value: Any) -> Any:
-    """Return the short name of a plugin that is named in any way; return all other values unchanged."""
+    """Return a plugin's short name, also for its dotted path; return all other values unchanged."""
     if name not in plugins.BUILT_IN or not isinstance(value, str):
         return value
     return plugins.name_of(name, plugins.path_of(name, value))

@@ -21,14 +21,19 @@ DRAWS = 10_000
 FEWEST_SEEDS = 8
 """Fewest seeds for a randomization test. With n seeds its smallest p-value is 2 / 2^n, and all others are multiples."""
 LEVEL = 0.95
+"""Coverage of intervals. A difference is significant if its p-value is at most 1 - LEVEL."""
 POWER = 0.8
+"""The share of experiments in which a difference should be found significant, to tell how many seeds are needed."""
+HALF_A_POINT = 0.005
+"""The difference in F1 that the number of needed seeds refers to."""
 MOST_SEEDS = 10_000
+"""The largest number of seeds that is considered."""
 AT_A_TIME = 500
 """Draws that are computed together, which limits the memory."""
 
 
 class SpanCounts(NamedTuple):
-    """Spans by run and sentence, three arrays of shape (seeds, sentences)."""
+    """Numbers of spans by run and sentence, three arrays of shape (seeds, sentences)."""
 
     correct: np.ndarray
     predicted: np.ndarray
@@ -117,7 +122,7 @@ def compare(a: SpanCounts, b: SpanCounts, *, draws: int = DRAWS, random_seed: in
         p_value,
         test,
         seeds,
-        seeds_needed(spread, 0.005) if seeds > 1 else None,
+        seeds_needed(spread, HALF_A_POINT) if seeds > 1 else None,
     )
 
 
@@ -130,7 +135,7 @@ def compare_values(a: Sequence[float], b: Sequence[float]) -> Difference:
     spread = Spread(float(differences.var(ddof=1)), 0.0, seeds, 0)
     if spread.variance == 0:
         return Difference(mean, (mean, mean), None, 1.0 if mean == 0 else 0.0, "none", seeds, None)
-    needed = seeds_needed(spread, 0.005)
+    needed = seeds_needed(spread, HALF_A_POINT)
     return Difference(mean, t_interval(mean, spread), None, t_test(mean, spread), "t", seeds, needed)
 
 
@@ -147,18 +152,19 @@ def spread_of(by_cell: np.ndarray) -> Spread:
         return Spread(0.0, between_sentences / sentences, seeds, sentences)
     rest = by_cell - of_seeds[:, None] - of_sentences + by_cell.mean()
     of_cell = float((rest**2).sum()) / ((seeds - 1) * max(sentences - 1, 1))
-    # What a sentence adds under every seed. A negative estimate comes from noise around zero.
+    # The variance of sentence means has two parts: the sentences' own effects, which more seeds don't lower, and the
+    # rest of single cells, which is subtracted here. The estimate is negative where noise is larger than the effects.
     lasting = max(0.0, between_sentences / sentences - of_cell / (seeds * sentences))
     return Spread(float(of_seeds.var(ddof=1)), lasting, seeds, sentences)
 
 
 def t_test(mean: float, spread: Spread) -> float:
-    """Return the two-sided p-value of Student's t."""
+    """Return the two-sided p-value of a mean difference by Student's t."""
     return float(2 * stats.t.sf(abs(mean) / math.sqrt(spread.variance), spread.freedom))
 
 
 def t_interval(mean: float, spread: Spread) -> tuple[float, float]:
-    """Return the 95% interval of Student's t."""
+    """Return the 95% interval of a mean difference by Student's t."""
     half = float(stats.t.ppf((1 + LEVEL) / 2, spread.freedom)) * math.sqrt(spread.variance)
     return mean - half, mean + half
 
@@ -196,7 +202,10 @@ def randomization(by_cell: np.ndarray, *, draws: int, random: np.random.Generato
 
 
 def _signs(seeds: int, draws: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield arrays of signs, (some draws, seeds): every combination equally often if there are no more than `draws`."""
+    """Yield arrays of signs, (some draws, seeds): every combination equally often if there are no more than `draws`.
+
+    Repeating combinations is of use, since `randomization` draws new signs of the sentences for each.
+    """
     if seeds > 1 and 2**seeds <= draws:
         every = np.array(list(itertools.product((-1.0, 1.0), repeat=seeds)))
         whole = np.tile(every, (draws // len(every), 1))

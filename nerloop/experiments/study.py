@@ -34,12 +34,14 @@ IDENTITY, STARTED, ERROR = "nerloop", "started", "error"
 ORPHAN_SECONDS = 60
 """If a trial has no folder after this long, its process was killed before making it."""
 LOCK_SECONDS = 600.0
+"""How long to wait for another process that chooses a trial or writes the tables."""
 TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+"""States of a trial that is over: its result was passed to `optuna.Study.tell`."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial to train: its folder, whose lock is ours, and the settings that it changes."""
+    """A trial to train: its folder, the lock that this process holds on it, and the settings that it changes."""
 
     folder: Path
     lock: FolderLock
@@ -48,7 +50,7 @@ class Trial:
     _study: optuna.Study
 
     def is_hopeless(self, step: int, value: float) -> bool:
-        """Report an evaluation, and return whether it is worse than the median of the other trials."""
+        """Report an evaluation, and return whether it is worse than the median of the completed trials at this step."""
         if step in self._frozen.intermediate_values:  # reported before a restart
             return False
         self._trial.report(value, step)
@@ -76,7 +78,11 @@ class Study:
     """The trials of one space and one base configuration."""
 
     def __init__(self, study: optuna.Study, space: Space, folder: Path, *, seed: int, salt: str = "") -> None:
-        """Take a study of `open_study`. Machines with different folders need different `salt`s to differ in values."""
+        """Take a study from `open_study`. `seed` and `salt` seed the sampler.
+
+        Machines that share a database but not a folder can't lock each other out while they choose a trial. They need
+        different salts, or two of them could choose the same values.
+        """
         self._study, self._space, self.folder = study, space, folder
         self._seed, self._salt = seed, salt
         self._taken: set[int] = set()  # trials that this process has trained
@@ -90,6 +96,7 @@ class Study:
                     if lock is not None and self._trials()[trial.number].state in TOLD:  # it ended meanwhile
                         lock.release()
                     elif lock is not None:
+                        # Optuna has no public way to continue a trial, only to start a new one.
                         return self._start(optuna.Trial(self._study, trial._trial_id), lock)
             count = len(self._trials())
             if count >= number:
@@ -168,7 +175,11 @@ class Study:
 def open_study(
     name: str, storage: str | None, folder: Path, *, greater_is_better: bool, identity: Mapping[str, Any]
 ) -> optuna.Study:
-    """Return the study of this name, a new one if there is none. Raises ConfigError if its identity is another."""
+    """Return the study of this name, a new one if there is none.
+
+    `identity` is everything that must be equal for its trials to be comparable. Raises ConfigError if the study has
+    another identity, or if the storage can't be used.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", module="optuna")
     try:
@@ -186,12 +197,11 @@ def open_study(
     except OSError as error:
         raise ConfigError(f"--dir {folder}: can't be used: {error.strerror}") from error
     except Exception as error:  # a wrong address, a missing driver or server, a file of another kind
-        where = (
-            f"--dir {folder}" if storage is None else f"--storage {re.sub('//.*@', '//***@', storage)}"
-        )  # a password
+        # The address of a database may contain a password.
+        where = f"--dir {folder}" if storage is None else f"--storage {re.sub('//.*@', '//***@', storage)}"
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{where}: can't be used: {type(error).__name__}: {reason}") from error
-    now = json.loads(json.dumps(identity))
+    now = json.loads(json.dumps(identity))  # as the storage returns it: tuples become lists
     if before is None and not has_trials:
         study.set_user_attr(IDENTITY, now)
     elif before != now:
@@ -225,4 +235,5 @@ def _suggest(trial: optuna.Trial, p: Parameter) -> Any:
 
 
 def _value_of(parameter: Parameter, chosen: Any) -> Any:
+    """Return the choice that Optuna stores as this text; a number is its own value."""
     return next((choice for choice in parameter.choices if as_text(choice) == chosen), chosen)

@@ -1,4 +1,4 @@
-"""Report what a search found, as text, CSV and TensorBoard's HParams page, and measure how much of it was luck."""
+"""Report the trials of a search as text, CSV and TensorBoard's HParams page, and rerun the best with new seeds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from nerloop.experiments import statistics
 from nerloop.experiments.as_text import points, spread
 from nerloop.experiments.comparison import summary
 from nerloop.experiments.runner import train_all
-from nerloop.experiments.search import best_value, tasks_of
+from nerloop.experiments.search import best_value, delete_checkpoints, tasks_of
 from nerloop.experiments.space import as_text as as_flag
-from nerloop.run.folder import CHECKPOINTS
 
 Record = Mapping[str, Any]
 """A trial, as `Study.records` gives it."""
@@ -37,7 +36,7 @@ def ranked(records: Sequence[Record], *, greater_is_better: bool) -> list[Record
 def rerun(
     best: Sequence[Record], folder: Path, base: Sequence[str], seeds: Sequence[int], slots: Sequence[Mapping[str, str]]
 ) -> list[dict[str, Any]]:
-    """Train trials again with other seeds; return how far their values fall below those that they were chosen for.
+    """Train trials again with new seeds; return how far the new values fall below those that they were chosen for.
 
     [{"number", "value", "seeds", "new": {"mean", "sd", "min", "max", "values"}, "luck", "interval"}]: `luck` is the
     value in the study minus the mean of the new seeds, with its 95% interval over seeds (None with one seed).
@@ -51,8 +50,8 @@ def rerun(
     found = []
     for record in best:
         values = [best_value(task) for task in tasks[record["number"]]]
-        for task in tasks[record["number"]]:
-            shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
+        delete_checkpoints(tasks[record["number"]])
+        # The value in the study is a constant here. The interval is that of the new seeds alone.
         luck = statistics.compare_values(values, [record["value"]] * len(values))
         found.append(
             {
@@ -87,7 +86,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         parts.append("\n".join(f"trial {record['number']} failed: {record['error']}" for record in failed))
     if found["importances"]:
         shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in found["importances"].items())
-        parts.append(f"what the {metric} depends on (fANOVA): {shares}")
+        parts.append(f"share of each setting in the variance of {metric} (fANOVA): {shares}")
     if found["rerun"]:
         rows = [
             [
@@ -144,7 +143,7 @@ def best_yaml(config: Config, header: str) -> str:
     """Return settings as YAML for `nerloop.train`, without those at their defaults."""
     default, changed = Config().to_dict(), {}
     for section, values in config.to_dict().items():
-        kept = values
+        kept = values  # a plugin with all its options: they mean nothing without its name
         if section in SECTIONS:
             kept = {name: value for name, value in values.items() if value != default[section][name]}
         if kept and kept != default[section]:
@@ -153,6 +152,7 @@ def best_yaml(config: Config, header: str) -> str:
 
 
 def _settings(records: Sequence[Record]) -> list[str]:
+    """Return the names of all settings that any trial has, since a condition leaves some out of a trial."""
     return list(dict.fromkeys(name for record in records for name in record["settings"]))
 
 

@@ -19,11 +19,11 @@ ROUNDING = 1e-3
 """Largest allowed difference between logits of an exact format, relative to the largest. Rounding gives about 1e-6."""
 
 MOST = 256
-"""Number of features whose logits are compared; the entities of all sentences are compared."""
+"""The logits of this many sentences, or up to twice as many, are compared. The entities of all are."""
 
 
 class Tagging(NamedTuple):
-    """A model, and the objects that tag with it."""
+    """A model, and the predictor that tags with it."""
 
     predictor: Predictor
     model: Any
@@ -64,8 +64,8 @@ class Comparison:
 
     def check(self, *, is_exact: bool, max_loss: float) -> None:
         """Raise ModelError if an exact export has other logits, or if the metric loses more than `max_loss`."""
-        apart = self.logit_difference / self.largest_logit
-        if is_exact and not apart <= ROUNDING:  # not `>`, so that NaN is refused
+        relative = self.logit_difference / self.largest_logit
+        if is_exact and not relative <= ROUNDING:  # not `>`, so that NaN is refused
             raise ModelError(
                 f"the exported model computes something else: logits differ by {self.logit_difference:.1e} (the "
                 f"largest is {self.largest_logit:.1e}), expected rounding; nothing is written"
@@ -86,8 +86,11 @@ def generated_sentences() -> list[Example]:
 
 
 def compare(original: Tagging, exported: Tagging, examples: Sequence[Example], evaluator: Evaluator) -> Comparison:
-    """Return the differences between the exported model and the original on these sentences."""
-    apart, largest = logit_difference(original, exported, examples)
+    """Return the differences between the exported model and the original on these sentences.
+
+    Raises ModelError if the exported model can't compute them.
+    """
+    difference, largest = logit_difference(original, exported, examples)
     predicted = [_predict(tagging, examples) for tagging in (original, exported)]
     main = original.predictor.main_decoding
     before, after = ([_confidences(one, main) for one in side] for side in predicted)
@@ -100,7 +103,7 @@ def compare(original: Tagging, exported: Tagging, examples: Sequence[Example], e
     loss = metrics[0] - metrics[1] if evaluator.greater_is_better else metrics[1] - metrics[0]
     return Comparison(
         sentences=len(examples), tokens=sum(len(e.tokens) for e in examples),
-        logit_difference=apart, largest_logit=largest,
+        logit_difference=difference, largest_logit=largest,
         entities=num_before, same_entities=len(both), other_entities=num_after - len(both),
         confidence_difference=max((abs(a - b) for a, b in both), default=0.0),
         metric=evaluator.main_metric, gold="file" if has_gold else "original",
@@ -109,14 +112,17 @@ def compare(original: Tagging, exported: Tagging, examples: Sequence[Example], e
 
 
 def logit_difference(original: Tagging, exported: Tagging, examples: Sequence[Example]) -> tuple[float, float]:
-    """Return the largest difference between logits of the same padded rows, and the largest logit of the original."""
+    """Return the largest absolute difference between logits of the two models, and the largest logit of the original.
+
+    Both compute the same padded rows. Raises ModelError if the exported model fails.
+    """
     import torch
 
     from nerloop.model.forward import feature_logits
 
     alignment, collate = exported.predictor.alignment, exported.predictor.collator
     split = Split.of(examples[:: max(1, len(examples) // MOST)], alignment, collate)
-    apart = largest = np.float32(0)
+    difference = largest = np.float32(0)
     for group in split.groups:
         for forward in group:
             batch = collate([split.features[i] for i in forward])
@@ -131,13 +137,15 @@ def logit_difference(original: Tagging, exported: Tagging, examples: Sequence[Ex
             for logits, (row, start, length) in zip(expected, batch.places, strict=True):
                 wanted = logits.numpy()
                 # np.maximum keeps a NaN, which max() may lose.
-                apart = np.maximum(apart, np.abs(wanted - found[row, start : start + length]).max())
+                difference = np.maximum(difference, np.abs(wanted - found[row, start : start + length]).max())
                 largest = np.maximum(largest, np.abs(wanted).max())
-    return float(apart), float(largest)
+    return float(difference), float(largest)
 
 
 def _predict(tagging: Tagging, examples: Sequence[Example]) -> list[Prediction]:
+    """Return the prediction for each sentence."""
     predictor, model = tagging
+    # Without gold tags, which may be none of the model's labels.
     untagged = [replace(example, tags=()) for example in examples]
     tagged = predictor.tag(model, Split.of(untagged, predictor.alignment, predictor.collator))
     return [tagged[i] for i in range(len(examples))]
@@ -149,4 +157,5 @@ def _confidences(prediction: Prediction, decoding: str) -> dict[Span, float]:
 
 
 def _metric(evaluator: Evaluator, examples: Sequence[Example], tags: Sequence[Sequence[str]]) -> float:
+    """Return the main metric of predicted tags."""
     return float(evaluator.metrics(count_examples(evaluator, examples, tags))[evaluator.main_metric])

@@ -31,6 +31,7 @@ from nerloop.types import Example
 log = logging.getLogger(__name__)
 
 FILE = "export.json"
+"""The comparison and the versions, written into the folder of the export."""
 
 
 def export(
@@ -49,8 +50,8 @@ def export(
         to: a key of FORMATS
         out: the folder to make
         check: files to compare both on (none: generated sentences)
-        max_loss: how much worse the main metric may be
-        plugins: as `nerloop.load` has it
+        max_loss: how much worse the main metric may be, as a fraction: 0.01 is a point of F1
+        plugins: as in `nerloop.load`
 
     Raises:
         NerloopError: the input can't be used; the model can't be exported; the export differs too much. Then `out` is
@@ -82,7 +83,7 @@ def export(
 
 
 def _write(folder: str, original: SavedModel, chosen: Format, beside: Path) -> None:
-    """Write the graph, configuration (the labels), tokenizer and nerloop.json."""
+    """Write the graph, the configuration (with the labels), the tokenizer, nerloop.json and the model card."""
     settings = ModelSettings(name_or_path=folder)
     tokenizer = load_tokenizer(settings)
     model, _ = load_saved(settings, tokenizer)  # also sets the tokenizer's limit, which is saved with it
@@ -92,7 +93,7 @@ def _write(folder: str, original: SavedModel, chosen: Format, beside: Path) -> N
         write_onnx(model.float().eval(), onnx_file)
         try:
             chosen.write(onnx_file, beside)
-        except OSError:
+        except OSError:  # such as a full disk; `write_errors` reports it
             raise
         except Exception as error:  # each converter has its own exceptions
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -116,7 +117,7 @@ def _compare(
 
 
 def read_examples(files: Sequence[str], saved: ReadOptions) -> list[Example]:
-    """Return the sentences of the files, read as the training files were. Raises DataError."""
+    """Return the sentences of the files, read as the training files were. Raises DataError, or ConfigError for none."""
     kept: dict[str, Any] = {s.name: getattr(saved, s.name) for s in SETTINGS if not s.metadata["is_of_files"]}
     with Source.of(files, ReadOptions(**kept, for_prediction=True), is_reader=True) as source:
         source.look_through()

@@ -28,7 +28,7 @@ class Format:
 
 
 def check_installed(name: str) -> None:
-    """Raise ConfigError if a package that a format needs is missing."""
+    """Raise ConfigError for an unknown format, or if a package that it needs is missing."""
     if name not in FORMATS:
         raise ConfigError(
             f"--to {name}: found no converter that is exact at any length with torch 2.13 (nerloop/exporting/README.md "
@@ -52,13 +52,13 @@ def write_onnx(model: Any, file: Path) -> None:
     mask = torch.ones(2, 12, dtype=torch.long)
     mask[1, 7:] = 0
     inputs = {"input_ids": torch.full((2, 12), 3), "attention_mask": mask}
-    free = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in inputs}
+    dynamic = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in inputs}
     try:
         with _quiet("torch.onnx"):
-            program = OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True, dynamic_shapes=free)).program
+            program = OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True, dynamic_shapes=dynamic)).program
             OnnxExporter.save_program(program, file)
     except Exception as error:  # tracing runs the model's own code, which may raise anything
-        raise ModelError(f"{type(model).__name__} can't be exported to ONNX: {_line(error)}") from error
+        raise ModelError(f"{type(model).__name__} can't be exported to ONNX: {_describe(error)}") from error
     if fixed := [one.name for one in program.graph.inputs if any(isinstance(size, int) for size in one.shape)]:
         raise ModelError(f"{type(model).__name__} can't be exported to ONNX: it fixes the size of {', '.join(fixed)}")
 
@@ -79,20 +79,21 @@ def _to_int8(onnx_file: Path, folder: Path) -> None:
 def _to_openvino(onnx_file: Path, folder: Path) -> None:
     openvino = import_openvino()
     model = openvino.convert_model(onnx_file)
-    openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
+    openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)  # fp16 would change the logits
 
 
 def _weights_of(onnx_file: Path) -> Path:
+    """Return the file next to an ONNX file to which the exporter writes the weights."""
     return onnx_file.with_name(f"{onnx_file.name}.data")
 
 
-def _line(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 @contextlib.contextmanager
 def _quiet(name: str | None) -> Iterator[None]:
-    """Discard warnings, what is printed, and what the logger `name` (None: the root) logs below an error."""
+    """Discard warnings, printed text, and log lines below an error of the logger `name` (None: the root)."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -71,11 +71,11 @@ class Crf(nn.Module):
         chains = chains_of(batch, len(start))
         # The sum is computed even if all counts are 0, so that every micro-batch gives every parameter a gradient: DDP
         # waits for one.
-        counts = _sent(chains.counts, logits).to(exact)
+        counts = _to_device(chains.counts, logits).to(exact)
         found = entropy - (counts * torch.cat([transitions, start[None], end[None]])).sum()
         if len(chains.cells):
-            scores = logits.index_select(0, _sent(chains.cells, logits)).to(exact).log_softmax(-1)
-            is_first, is_last = _sent(chains.borders, logits).to(exact).unsqueeze(-1)  # (chains, 1) each
+            scores = logits.index_select(0, _to_device(chains.cells, logits)).to(exact).log_softmax(-1)
+            is_first, is_last = _to_device(chains.borders, logits).to(exact).unsqueeze(-1)  # (chains, 1) each
             parts = torch.split(scores, chains.running)
             found = found + log_partition(parts, is_first * start, transitions, is_last * end).sum()
         return found.to(logits.dtype)
@@ -91,6 +91,7 @@ def log_partition(scores: Sequence[Tensor], start: Tensor, transitions: Tensor, 
         end: added at the last position of each chain, (chains, labels)
     """
     first, *further = scores
+    # Chains that end at a position leave `alpha` for `ended`. As chains are sorted, they are its last rows.
     # alpha: (chains that reach the position, labels), the log of the summed exponentiated scores of all sequences up to
     # the position that end in a label.
     alpha, ended = first + start, []
@@ -101,16 +102,15 @@ def log_partition(scores: Sequence[Tensor], start: Tensor, transitions: Tensor, 
     return (torch.cat([alpha, *reversed(ended)]) + end).logsumexp(-1)
 
 
-def _sent(array: np.ndarray, logits: Tensor) -> Tensor:
+def _to_device(array: np.ndarray, logits: Tensor) -> Tensor:
     return torch.from_numpy(array).to(logits.device, non_blocking=True)
 
 
 class Chains(NamedTuple):
     """The chains of a micro-batch, longest first."""
 
-    cells: (
-        np.ndarray
-    )  # (tokens,) cells of the logits: first tokens of all chains, then second tokens of chains that have one, ...
+    # (tokens,) cells of the logits: first tokens of all chains, then second tokens of chains that have one, ...
+    cells: np.ndarray
     running: list[int]  # by position: number of chains that have such a token
     borders: np.ndarray  # (2, chains) bool: whether a chain starts at the start of a sentence, and ends at its end
     counts: np.ndarray  # (labels + 2, labels): how often a label follows each other, is the first, is the last
@@ -123,11 +123,13 @@ def chains_of(batch: MicroBatch, num_labels: int) -> Chains:
     begins[1:] = (tokens[1:] != tokens[:-1] + 1) | is_first[1:]
     starts = np.flatnonzero(begins)
     lengths = np.diff(starts, append=len(tokens))
+    # The order of `cells`: by position in the chain, then by rank of the chain.
     longest_first = np.argsort(-lengths, kind="stable")
     rank = np.empty_like(longest_first)
     rank[longest_first] = np.arange(len(rank))
     position = np.arange(len(tokens)) - np.repeat(starts, lengths)
     order = np.lexsort((np.repeat(rank, lengths), position))
+    # Neighbouring labels as one integer each, where the second token does not begin a chain.
     pairs = (labels[:-1] * num_labels + labels[1:])[~begins[1:]]
     return Chains(
         cells=cells[order],

@@ -66,14 +66,14 @@ class Distill:
         targets = batch.targets.flatten(0, 1).to(logits.dtype)
         has_target = targets.sum(-1) > 0
         if temperature != 1:
-            # Relative to the largest one, because otherwise all powers could underflow to 0.
+            # Divide by the largest probability, because otherwise all powers could underflow to 0.
             targets = (targets / targets.amax(-1, keepdim=True).where(has_target[:, None], 1)) ** (1 / temperature)
             targets = targets / targets.sum(-1, keepdim=True).where(has_target[:, None], 1)
         scores = (logits / temperature).log_softmax(-1)
-        apart = functional.kl_div(scores, targets, reduction="none").sum(-1) * temperature**2
+        divergence = functional.kl_div(scores, targets, reduction="none").sum(-1) * temperature**2
         of_teacher = has_target * logits.new_tensor(1.0).where(labels == IGNORE, self._share)
         of_labels = logits.new_tensor(1.0).where(~has_target, 1 - self._share)
-        return (of_labels * gold + of_teacher * apart).sum()
+        return (of_labels * gold + of_teacher * divergence).sum()
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Parameters of an objective: a part of the model while it is trained, and of no saved model."""
+"""Make the parameters of an objective a part of the model during training; saved models don't contain them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def attach(model: nn.Module, objective: Objective) -> None:
 
 
 def attached(model: nn.Module, objective: Objective) -> Objective:
-    """Return the objective as a model holds it (the model in bf16 holds a copy), or itself without parameters."""
+    """Return the objective to use with a model: the one attached to it (in bf16 a copy), or `objective` if none is."""
     found: Any = getattr(model, MODULE, objective)
     return found  # type: ignore[no-any-return]
 
 
 def detach(model: nn.Module) -> None:
-    """Take the objective's parameters out of a model, which is then what transformers made."""
+    """Remove the objective's parameters from a model, before it is saved."""
     if hasattr(model, MODULE):
         delattr(model, MODULE)
 

@@ -28,10 +28,9 @@ from nerloop.serving.queue import BatchQueue, Entity, QueueFull
 from nerloop.types import Example
 
 SHORT = 5_000
-"""Texts up to this many characters are cut into sentences directly; longer ones in a thread, so as not to block other
-requests."""
+"""A request of fewer characters is cut into sentences at once, a longer one in a thread, so as not to block others."""
 MOST_OF_NAME = 200
-"""Most characters of the request that an error may quote."""
+"""Most characters of a field's name that an error quotes from the request."""
 
 
 class Tagger(Protocol):
@@ -43,7 +42,7 @@ class Tagger(Protocol):
 
     @property
     def curves(self) -> Mapping[str, Curve | None]:
-        """The precision and recall of each confidence on validation, if known, by operating point."""
+        """By operating point: precision and recall on validation at each threshold, None if not known."""
 
     @property
     def thresholds(self) -> Sequence[float]:
@@ -109,7 +108,7 @@ class OperatingPointOf:
 
 @dataclass(frozen=True)
 class ModelResponse:
-    """What is served, and what a request may have."""
+    """The served model, and the limits of a request."""
 
     model: str
     nerloop: str
@@ -129,7 +128,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Failure:
-    """What was wrong, in one line."""
+    """The error, in one line."""
 
     error: str
 
@@ -145,12 +144,12 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 
 
 class Service:
-    """The handlers of the routes, and what they share."""
+    """The handlers of the routes, and the tagger, queue and metrics that they share."""
 
     def __init__(self, tagger: Tagger, name: str, limits: Limits) -> None:
         """Set the tagger, the name of the model that /model returns, and the limits."""
         self._tagger, self._name, self._limits = tagger, name, limits
-        self._names = itertools.count()
+        self._names = itertools.count()  # of texts, so that documents of different requests are told apart
         self.metrics = Metrics()
         self.queue = BatchQueue(
             tagger.tag_sentences,
@@ -203,7 +202,7 @@ class Service:
         return parts
 
     async def model(self) -> ModelResponse:
-        """Return what is served."""
+        """Return the model's name, types and operating points, and the limits of a request."""
         points = [_as_response(n, self._tagger.thresholds, c) for n, c in self._tagger.curves.items()]
         limits = self._limits
         return ModelResponse(
@@ -248,9 +247,9 @@ def create_app(tagger: Tagger, name: str, limits: Limits | None = None, *, log_r
     app.add_api_route("/metrics", service.read_metrics)
     for path, (media_type, text) in page_files().items():
         app.add_route(path, _static(text, media_type), include_in_schema=False)
-    app.add_exception_handler(AnyHTTPException, _told)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _failed)
+    app.add_exception_handler(AnyHTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_body)
+    app.add_exception_handler(Exception, _on_failure)
     paths = {getattr(route, "path", "") for route in app.routes}
     return Guard(
         app, max_bytes=limits.max_bytes, seconds=limits.seconds, paths=paths, metrics=service.metrics,
@@ -259,7 +258,7 @@ def create_app(tagger: Tagger, name: str, limits: Limits | None = None, *, log_r
 
 
 def page_files() -> dict[str, tuple[str, str]]:
-    """Return media type and contents of the files of the page, by path."""
+    """Return the media type and the contents of the page's files, by path."""
     folder = resources.files("nerloop.serving").joinpath("page")
     of_pages = resources.files("nerloop.inspection").joinpath("page.css").read_text(encoding="utf-8")
     index, script, style = (
@@ -315,11 +314,12 @@ def _as_response(name: str, thresholds: Sequence[float], curve: Curve | None) ->
     )  # fmt: skip
 
 
-async def _told(request: Request, error: Any) -> Response:
+async def _on_http_error(request: Request, error: Any) -> Response:
+    """Return the error as JSON, as all other answers are."""
     return Response(error_body(error.detail), error.status_code, headers=error.headers, media_type="application/json")
 
 
-async def _invalid(request: Request, error: Any) -> Response:
+async def _on_invalid_body(request: Request, error: Any) -> Response:
     """Return the first error in a body, in one line, without the values in the body."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
@@ -336,7 +336,7 @@ async def _invalid(request: Request, error: Any) -> Response:
     return Response(error_body(printable(message)), 422, media_type="application/json")
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _on_failure(request: Request, error: Exception) -> Response:
     """Return an internal server error. `Guard` logs its cause."""
     return Response(
         error_body("the service failed on this request; its log says where"), 500, media_type="application/json"

@@ -33,7 +33,7 @@ class _TooLargeError(Exception):
 
 @dataclass
 class _Exchange:
-    """The state of a request and its answer."""
+    """The state of a request and its answer, seen by wrapping the ASGI functions `receive` and `send`."""
 
     max_bytes: int
     receive: Receive
@@ -62,6 +62,7 @@ class _Exchange:
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if is_last and not self.is_whole:
+            # The server closes the connection when the answer ends, so the end is sent only after lingering.
             await self.send({**message, "more_body": True})
             await self._linger()
             message = {"type": "http.response.body", "body": b""}
@@ -71,7 +72,7 @@ class _Exchange:
         """Send an error, unless an answer has begun."""
         if self.code:
             return
-        self.is_too_large = False
+        self.is_too_large = False  # `watched_send` must let this answer pass
         body = error_body(message)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.watched_send({"type": "http.response.start", "status": code, "headers": headers})
@@ -101,7 +102,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        path = scope["path"] if scope["path"] in self._paths else "other"
+        path = scope["path"] if scope["path"] in self._paths else "other"  # a raw path may contain a client's text
         exchange = _Exchange(self._max_bytes, receive, send)
         headers = dict(scope["headers"])
         exchange.is_whole = b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0"
@@ -118,6 +119,7 @@ class Guard:
                 log.info("%s %s %d %.0f ms", scope["method"], path, code, 1000 * seconds)
 
     async def _answer(self, scope: Message, exchange: _Exchange, num_declared: int) -> None:
+        """Pass a request to the application, or answer that it is too large or too slow."""
         exchange.is_too_large = num_declared > self._max_bytes
         try:
             async with asyncio.timeout(self._seconds):

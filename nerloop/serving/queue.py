@@ -18,12 +18,12 @@ Tag = Callable[[Sequence[Example], str], list[list[Entity]]]
 """Takes sentences and an operating point; returns the entities of each sentence, as `Tagger.tag_sentences` does."""
 
 
-class QueueFull(Exception):  # noqa: N818 (nobody's mistake)
+class QueueFull(Exception):  # noqa: N818 (a state, not an error)
     """The queue has no room for the request; it can be sent again later."""
 
 
 class Batch(NamedTuple):
-    """The figures of one batch, for the metrics."""
+    """The size and the duration of one batch, for the metrics."""
 
     num_sentences: int
     num_tokens: int
@@ -77,7 +77,7 @@ class BatchQueue:
         self._tag, self._on_batch = tag, on_batch
         self._batch_tokens, self._wait_seconds, self._most_tokens = batch_tokens, wait_seconds, most_tokens
         self._changed = threading.Condition()
-        self._line: list[_Entry] = []
+        self._waiting: list[_Entry] = []
         self._numbers = itertools.count()
         self._clock = 0  # of the last part that was taken
         self._num_tokens = 0  # in the queue
@@ -105,7 +105,7 @@ class BatchQueue:
     def num_sentences(self) -> int:
         """The number of sentences in the queue."""
         with self._changed:
-            return sum(len(part.sentences) for _, _, part in self._line)
+            return sum(len(part.sentences) for _, _, part in self._waiting)
 
     @property
     def num_tokens(self) -> int:
@@ -118,9 +118,9 @@ class BatchQueue:
         Raises QueueFull.
         """
         job = _Job(operating_point, [[] for _ in parts], len(parts))
-        waiting = [_Part(job, at, of, sum(len(s.tokens) for s in of)) for at, of in enumerate(parts)]
-        num_tokens = sum(part.num_tokens for part in waiting)
-        if not waiting:
+        new_parts = [_Part(job, at, of, sum(len(s.tokens) for s in of)) for at, of in enumerate(parts)]
+        num_tokens = sum(part.num_tokens for part in new_parts)
+        if not new_parts:
             job.future.set_result([])
             return job.future
         with self._changed:
@@ -128,21 +128,23 @@ class BatchQueue:
             if self._is_closed or (self._num_tokens and self._num_tokens + num_tokens > self._most_tokens):
                 raise QueueFull
             clock = self._clock
-            for part in waiting:
+            for part in new_parts:
                 clock += part.num_tokens
-                heapq.heappush(self._line, (clock, next(self._numbers), part))
+                heapq.heappush(self._waiting, (clock, next(self._numbers), part))
             self._num_tokens += num_tokens
             self._changed.notify_all()
         job.future.add_done_callback(lambda future: self._forget(job) if future.cancelled() else None)
         return job.future
 
     def _forget(self, job: _Job) -> None:
+        """Remove the waiting parts of a job from the queue."""
         with self._changed:
-            self._line = [entry for entry in self._line if entry[2].job is not job]
-            heapq.heapify(self._line)
-            self._num_tokens = sum(part.num_tokens for _, _, part in self._line)
+            self._waiting = [entry for entry in self._waiting if entry[2].job is not job]
+            heapq.heapify(self._waiting)
+            self._num_tokens = sum(part.num_tokens for _, _, part in self._waiting)
 
     def _run(self) -> None:
+        """Tag batches until the end. A call tags at one operating point, so a batch may take several calls."""
         while (batch := self._next_batch()) is not None:
             for _, of_point in itertools.groupby(
                 sorted(batch, key=lambda part: part.job.operating_point), key=lambda part: part.job.operating_point
@@ -150,19 +152,19 @@ class BatchQueue:
                 self._tag_parts(list(of_point))
 
     def _next_batch(self) -> list[_Part] | None:
-        """Return the next parts, [] if all were cancelled meanwhile; None after the end."""
+        """Return the parts of the next batch, [] if all were cancelled meanwhile; None after `close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._line or self._is_closed)
-            if not self._line:
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            if not self._waiting:
                 return None
-            # Clients that were answered together send their next requests at nearly the same time.
+            # Wait for more, since clients that were answered together send their next requests nearly together.
             self._changed.wait_for(
                 lambda: self._num_tokens >= self._batch_tokens or self._is_closed, self._wait_seconds
             )
             batch: list[_Part] = []
             left = self._batch_tokens
-            while self._line and (not batch or self._line[0][2].num_tokens <= left):
-                self._clock, _, part = heapq.heappop(self._line)
+            while self._waiting and (not batch or self._waiting[0][2].num_tokens <= left):
+                self._clock, _, part = heapq.heappop(self._waiting)
                 left -= part.num_tokens
                 self._num_tokens -= part.num_tokens
                 batch.append(part)
@@ -190,6 +192,7 @@ class BatchQueue:
                 part.job.future.set_result(part.job.found)
 
     def _fail(self, job: _Job, error: Exception) -> None:
+        """Give a job the error as its result. Its parts that still wait are dropped."""
         self._forget(job)
         if not job.future.done() and job.future.set_running_or_notify_cancel():
             job.future.set_exception(error)

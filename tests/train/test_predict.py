@@ -496,6 +496,6 @@ def test_a_precision_that_can_not_be_had_is_refused(model, monkeypatch, capsys):
     monkeypatch.setattr("nerloop.evaluation.backends.has_bf16", lambda *_: False)
     folder, _ = model
     assert run_predict(monkeypatch, "--model", folder, "--mixed_precision", "bf16") == 2
-    assert "found bf16, which this hardware does not multiply; expected auto or no" in capsys.readouterr().err
+    assert "found bf16, which this hardware does not support; expected auto or no" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="an export computes as it was exported"):
         in_precision(replace(SavedModel.read(folder), backend="onnx"), "auto")

@@ -27,10 +27,10 @@ class Analysis:
         self._whole = Tally()
         self._tallies: dict[tuple[str, str], Tally] = {}  # by ("type", type) and by (breakdown, bucket)
         self._partial: PartialCounts = Counter()  # of the sentences with an error
-        self._num_correct = 0  # spans of the others
+        self._num_correct = 0  # spans of the sentences without an error
         self._kinds: dict[str, Counter[Kind]] = {}  # by type
         self._with_other_type: Counter[Kind] = Counter()
-        self._confidences: list[tuple[float, float, bool]] = []  # calibrated or not, correct
+        self._confidences: list[tuple[float, float, bool]] = []  # of predicted spans: calibrated, not, is correct
         self._knows_uncalibrated = True
         self._mistakes: list[dict[str, Any]] = []
 
@@ -51,7 +51,7 @@ class Analysis:
             for error in errors:
                 self._kinds.setdefault(_type_of(sentence, error), Counter())[error.kind] += 1
                 self._with_other_type[error.kind] += _has_other_type(sentence, error)
-            self._mistakes.append(_mistakes(sentence, errors))
+            self._mistakes.append(_with_errors(sentence, errors))
 
     def _count(self, sentence: ScoredSentence) -> None:
         """Count correct, predicted and gold spans: all, by type and by bucket."""
@@ -67,9 +67,9 @@ class Analysis:
         self._whole.add(len(gold & predicted), len(predicted), len(gold))
         for key, counts in cells.items():
             self._tallies.setdefault(key, Tally()).add(*counts)
-        before = sentence.uncalibrated
-        self._knows_uncalibrated &= before is not None
-        rows = zip(sentence.predicted, sentence.confidences, before or sentence.confidences, strict=True)
+        uncalibrated = sentence.uncalibrated
+        self._knows_uncalibrated &= uncalibrated is not None
+        rows = zip(sentence.predicted, sentence.confidences, uncalibrated or sentence.confidences, strict=True)
         self._confidences += [(after, before, span in gold) for span, after, before in rows]
 
     @property
@@ -114,16 +114,17 @@ class Analysis:
 
 
 def _type_of(sentence: ScoredSentence, error: SpanError) -> str:
-    """Return the type under which an error counts: that of its first gold span, of a spurious span its own."""
+    """Return the type under which an error counts: that of its first gold span, or of the span if it is spurious."""
     return sentence.gold[error.gold[0]].type if error.gold else sentence.predicted[error.predicted[0]].type
 
 
 def _has_other_type(sentence: ScoredSentence, error: SpanError) -> bool:
+    """Return whether the types of the gold and the predicted spans of an error differ."""
     types = {sentence.gold[i].type for i in error.gold}, {sentence.predicted[i].type for i in error.predicted}
     return bool(types[0]) and bool(types[1]) and types[0] != types[1]
 
 
-def _mistakes(sentence: ScoredSentence, errors: Iterable[SpanError]) -> dict[str, Any]:
+def _with_errors(sentence: ScoredSentence, errors: Iterable[SpanError]) -> dict[str, Any]:
     """Return a sentence with its errors. The confidence of an error is the highest one of its predicted spans.
 
     The confidence of a missed span is that of the tags that the model gave instead; None if it is not known.

@@ -28,11 +28,13 @@ from nerloop.inspection.finding import count_of
 from nerloop.inspection.page import cards, hues_of, page, section, table
 
 MOST_OF_KIND = 60
-"""Errors shown for each kind. The next constant: errors shown at least for each kind and type."""
+"""Errors shown of each kind."""
 MOST_OF_TYPE = 8
+"""Errors shown at least of each kind and type."""
 CONTEXT = 25
 """Number of tokens shown before and after an error."""
 MOST_TOKENS = 120
+"""Most tokens shown of a sentence."""
 MOST_LETTERS = 80
 """Most characters shown of a token, and of a span in a heading."""
 MEANING = {
@@ -102,7 +104,7 @@ def types_in(sentence: dict[str, Any], error: dict[str, Any]) -> list[str]:
 
 
 def _rules(shown: Sequence[Shown], types: Sequence[str]) -> str:
-    """Return CSS that hides what the filters exclude."""
+    """Return CSS that hides the errors that the filters exclude."""
     kinds = {error["kind"] for _, error in shown}
     rules = [f"main:has(#kind-{kind}:checked) .kind:not(.{kind}) {{ display: none; }}" for kind in sorted(kinds)]
     return "\n".join([*rules, *type_rules(types), ""])
@@ -202,7 +204,7 @@ def _breakdowns(by: dict[str, Any]) -> str:
 
 
 def _targets(targets: dict[str, dict[str, Any]]) -> str:
-    """Return what targets of precision and recall reached on validation, where thresholds were chosen, and here."""
+    """Return the scores at each target's threshold: on validation, where it was chosen, and on this data."""
     rows = [
         (f"{target} {value}", f"{of['threshold']:g}", *(f"{of[on][m]:.4f}" for on in ("validation", "delivered")
                                                       for m in ("precision", "recall")))
@@ -230,13 +232,13 @@ def _calibration(found: dict[str, Any]) -> str:
     for one in found["bins"]:
         x, width = 100 * one["low"], 100 * (one["high"] - one["low"])
         top, sure = (base - (base - 14) * one[name] for name in ("correct", "confidence"))
-        told = (
+        tooltip = (
             f"confidence {one['low']:.1f} to {one['high']:.1f}: {count_of(one['spans'], 'span')}, "
             f"{100 * one['correct']:.1f}% correct, mean confidence {100 * one['confidence']:.1f}%"
         )
         parts.append(
             f'<rect class="bar" x="{x + width * 0.08:.2f}%" width="{width * 0.84:.2f}%" y="{top:.1f}" '
-            f'height="{base - top:.1f}"><title>{told}</title></rect>'
+            f'height="{base - top:.1f}"><title>{tooltip}</title></rect>'
             f'<line class="ideal" x1="{x:.2f}%" x2="{x + width:.2f}%" y1="{sure:.1f}" y2="{sure:.1f}"/>'
             f'<text x="{x + width / 2:.2f}%" y="{min(top, sure) - 4:.1f}" text-anchor="middle">{one["spans"]:,}</text>'
         )
@@ -319,13 +321,13 @@ def item(
         f'<dt>{name}</dt><dd dir="auto">{_marked(sentence, side, error[side], low, high, hues)}</dd>'
         for name, side in zip(names, ("gold", "predicted"), strict=True)
     ]
-    told = [
+    heading = [
         " + ".join(_named(sentence["tokens"], sentence[side][i]) for i in error[side]) or "nothing"
         for side in ("gold", "predicted")
     ]
     sure = "" if error["confidence"] is None else f"<span>confidence {error['confidence']:.3f}</span>"
     return (
-        f'<article class="item {classes}"><p class="head"><b>{told[0]} → {told[1]}</b>{sure}'
+        f'<article class="item {classes}"><p class="head"><b>{heading[0]} → {heading[1]}</b>{sure}'
         f"<code>{text(sentence['location'])}</code></p><dl>{''.join(sides)}</dl></article>"
     )
 

@@ -1,8 +1,9 @@
-"""95% intervals of precision, recall and F1: what other sentences of the same kind might have given.
+"""Compute 95% intervals of precision, recall and F1: the scores to expect from other sentences of the same kind.
 
 The bootstrap draws as many sentences as there are, with replacement, and scores them; it does so 2,000 times. Plain
-percentiles are too optimistic where few spans are wrong, so they are corrected for bias and skewness (BCa; Efron 1987).
-Of 600 made-up data sets of 250 sentences with an F1 of 0.97, percentiles cover the truth in 92%, BCa in 94%.
+percentile intervals are too narrow where few spans are wrong, so they are corrected for bias and skewness (BCa; Efron
+1987). On 600 simulated data sets of 250 sentences with an F1 of 0.97, percentile intervals contain the true F1 in 92%
+of the cases, BCa intervals in 94%.
 """
 
 from __future__ import annotations
@@ -91,18 +92,19 @@ def _wilson(score: float, spans: float) -> list[float]:
 def _bca(drawn: np.ndarray, score: float, without: np.ndarray, numbers: np.ndarray) -> list[float]:
     """Return the BCa interval of a score from its draws.
 
-    `without` is the score without one sentence, for each different sentence; `numbers` says how often each occurs.
+    `without` is the score without one sentence, for each different triple; `numbers` says how many sentences have it.
     """
     normal = NormalDist()
     levels = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    below = float((drawn < score).mean() + (drawn == score).mean() / 2)
+    below = float((drawn < score).mean() + (drawn == score).mean() / 2)  # the share of draws below; ties count half
+    # The jackknife: how far the score moves without each sentence.
     shift = np.average(without, weights=numbers) - without
     spread = float((numbers * shift**2).sum())
     if 0 < below < 1 and spread > 0:
         bias = normal.inv_cdf(below)
         skewness = float((numbers * shift**3).sum()) / (6 * spread**1.5)
         ends = [bias + normal.inv_cdf(float(level)) for level in levels]
-        # Beyond this the correction has no meaning; that happens only with a handful of sentences.
+        # The correction divides by these terms and is meaningless where one is near 0: with a handful of sentences.
         if all(1 - skewness * end > 0.1 for end in ends):
             levels = np.array([normal.cdf(bias + end / (1 - skewness * end)) for end in ends])
     low, high = np.quantile(drawn, levels)

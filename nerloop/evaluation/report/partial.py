@@ -1,4 +1,4 @@
-"""Score spans that match in part, as the shared tasks MUC-5 and SemEval-2013 task 9.1 did (Segura-Bedmar et al., 2013).
+"""Score partial matches of spans, as the shared tasks MUC-5 and SemEval-2013 task 9.1 did (Segura-Bedmar et al., 2013).
 
 strict   correct: same borders and type
 exact    correct: same borders

@@ -71,6 +71,7 @@ def _span(values: Mapping[str, Any]) -> Span:
 
 
 def _moved(span: Span, starts: Sequence[int]) -> Span:
+    """Return a span of old tokens as a span of cut ones; `starts` are the new indices of the old tokens."""
     if span.start < 0:
         raise IndexError("a span starts before the sentence")
     return Span(starts[span.start], starts[span.end], span.type)

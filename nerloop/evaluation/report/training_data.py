@@ -50,7 +50,10 @@ def trained_on(model: str, files: Sequence[str]) -> list[str]:
 
 
 def _data_of(run: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a run's data, and its training files; raise ConfigError or others if it has none."""
+    """Return the data settings of a run and its training files.
+
+    Raises ConfigError, KeyError, TypeError or ValueError if config.yaml is missing or not that of a run.
+    """
     settings, _ = read_yaml(str(run / CONFIG))
     data = dict(settings["data"])
     return data, [data["train"]] if isinstance(data["train"], str) else list(data["train"] or [])
@@ -61,6 +64,7 @@ def _unknown(reason: str) -> str:
 
 
 def _fingerprint(run: Path) -> Any:
+    """Return the fingerprint of the data that a run was trained on; None if it is not known."""
     try:
         return json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["fingerprints"]["train"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,1 +1,1 @@
-"""Find wrong labels: places where a model contradicts the labels of a file, the clearest contradictions first."""
+"""Find labels that are probably wrong: places where a model contradicts the labels of a file, ranked."""

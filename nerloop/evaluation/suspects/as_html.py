@@ -1,4 +1,4 @@
-"""Write suspects as one self-contained page, the most suspicious first, with filters by kind and type."""
+"""Write suspects as one self-contained HTML page, the most suspicious first, with filters by kind and type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME_OF = {
     "missed": "not an entity?", "spurious": "entity missing?", "wrong_type": "other type?", "too_short": "too long?",
     "too_long": "too short?", "shifted": "shifted?", "split": "several in one?", "merged": "one cut in several?",
 }  # fmt: skip
-"""What may be wrong with the label in the file, by the kind of error that the model made if the label is right."""
+"""What may be wrong with the label, by kind of suspect: the kind of the model's error if the label were right."""
 
 
 def as_html(found: Mapping[str, Any], title: str, number: int) -> str:
@@ -31,8 +31,9 @@ def as_html(found: Mapping[str, Any], title: str, number: int) -> str:
     body = f"<p>{text(summary(found, len(shown)))}.</p>"
     if shown:
         body += (
-            '<p class="note">The label in the file above what the model says. Confidence: how much more probable the '
-            "model finds its own; near 1, look here first. A suspect is a question, not an error.</p>"
+            '<p class="note">Each item has the label in the file above the model’s. A confidence near 1 means that '
+            "the model finds its own label far more probable: look there first. A suspect is a question, not an "
+            "error.</p>"
             f"{filters('What may be wrong', chips, types)}"
             f'<div class="errors">{items}<p class="count"></p></div>'
         )

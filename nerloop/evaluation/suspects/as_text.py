@@ -9,6 +9,7 @@ from nerloop.errors import printable
 from nerloop.inspection.finding import count_of
 
 MOST_LETTERS = 40
+"""Most characters shown of a span."""
 LEAST_AGREEMENT = 0.5
 """Share of the file's spans that a model should find before its suspects are worth reading."""
 
@@ -27,9 +28,9 @@ def as_text(found: Mapping[str, Any], number: int) -> str:
 
 
 def summary(found: Mapping[str, Any], shown: int) -> str:
-    """Return the number of suspects, the source of the model's labels, and how often it agrees with the file's spans.
+    """Return the number of suspects, the source of the model's labels, and the share of the file's spans it confirms.
 
-    A model that rarely agrees is sure of its own errors, and its suspects are mostly these.
+    A model that confirms few spans makes many errors of its own, and most suspects are these.
     """
     total = len(found["suspects"])
     part = f"; the {shown:,} most suspicious ones" if shown < total else ""

@@ -1,4 +1,4 @@
-"""Find suspects in training data, from what a training recorded of each token in each epoch."""
+"""Find suspects in training data by the loss and margin of each token that the training recorded in each epoch."""
 
 from __future__ import annotations
 
@@ -81,18 +81,18 @@ def mean_probabilities(
         tokens: the indices of the tokens
         file: the ids of their labels in the file, (tokens,)
     """
-    num_labels, rows = len(records[0].labels), np.arange(len(file))
+    num_labels = len(records[0].labels)
     total, count = np.zeros((len(file), num_labels)), np.zeros((len(file), 1))
     for record, weight in zip(records, weights, strict=True):
         loss, margin = (np.asarray(v[tokens], dtype=np.float64) for v in (record.loss, record.margin))
-        is_seen = ~np.isnan(loss)
+        is_seen = ~np.isnan(loss)  # NaN: not trained on in this epoch
         own, rival = np.exp(-loss[is_seen]), np.exp(-loss[is_seen] - margin[is_seen])
         rest = np.maximum(1 - own - rival, 0) / max(1, num_labels - 2)
         one = np.repeat(rest[:, None], num_labels, axis=1)
         seen = np.arange(len(one))
         one[seen, file[is_seen]] = own
         one[seen, record.rival[tokens][is_seen]] = rival
-        total[rows[is_seen]] += weight * one
+        total[is_seen] += weight * one
         count[is_seen] += weight
     return np.where(count > 0, total / np.where(count > 0, count, 1), 1 / num_labels)
 

@@ -35,8 +35,8 @@ def _texts(suspects: Sequence[Mapping[str, Any]]) -> tuple[TextRecord, TextRecor
         confidences = tuple(placed.values()) if is_predicted else None
         return TextRecord(text, tuple(placed), location, location, confidences=confidences)
 
-    # Spans that the model does not contradict get confidence 1. No other span overlaps a suspect, so its spans can be
-    # exchanged.
+    # Spans that the model does not contradict get confidence 1. No other span overlaps a suspect, so its spans in the
+    # file can be replaced by the model's.
     file = {_span(s): 1.0 for s in sentence["file"]}
     model = {span: 1.0 for span in file if all(span != _span(s) for x in suspects for s in x["file"])}
     model |= {_span(s): x["confidence"] for x in suspects for s in x["model"]}

@@ -65,6 +65,7 @@ class Suspects:
 
     def to_json(self) -> dict[str, Any]:
         """Return all suspects, the most suspicious first; equal ones in the order of the file."""
+        # usual: (types,), the log of the mean probability of a type where the file has it; 0 without probabilities.
         total, count = np.asarray(self._agreement).reshape(2, -1) if np.ndim(self._agreement) else np.ones((2, 1))
         usual = np.log(np.maximum(np.where(count > 0, total / np.maximum(count, 1), 1.0), LEAST))
         ranked = [{**suspect, "confidence": evidence.confidence(usual)} for suspect, evidence in self._found]
@@ -75,6 +76,7 @@ class Suspects:
         }  # fmt: skip
 
     def _location(self, example: Example, token: int) -> str:
+        """Return the line of a token if each has one, else the location of its sentence."""
         file, _, line = example.location.rpartition(":")
         return f"{file}:{int(line) + token}" if self._has_lines and line.isdecimal() else example.location
 
@@ -142,6 +144,7 @@ class Doubts:
         return Evidence(log_odds, (of_type[by_model] - of_type[by_file]).mean(0))
 
     def _types(self, spans: Sequence[Span], low: int, high: int) -> np.ndarray:
+        """Return the type ids of the tokens from `low` to `high`, (high - low,), where these spans are the entities."""
         types = np.full(high - low, self._ids[""])
         for span in spans:
             types[span.start - low : span.end - low] = self._ids[span.type]
