@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerloop import cli
-from nerloop.errors import ConfigError
+from nerloop.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
     from nerloop.config import Config
@@ -45,7 +45,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folds", type=int, metavar="K", help="cross-validate on the training file with K parts")
     parser.add_argument("--jobs", type=int, help="runs at a time (none: one a GPU, or one on all cores)")
     parser.add_argument("--json", metavar="FILE", help="write the comparison as JSON (-: to standard output)")
-    parser.add_argument("--html", metavar="FILE", help="write the comparison as a page")
+    parser.add_argument("--html", metavar="FILE", help="write the comparison as a page (-: to standard output)")
     ours, shared = cli.split_settings(argv)
     arguments = parser.parse(ours)
     arguments.shared = shared
@@ -57,25 +57,24 @@ def compare(arguments: argparse.Namespace) -> None:
     from nerloop.experiments import comparison
     from nerloop.experiments.as_html import as_html
     from nerloop.experiments.as_text import as_text
-    from nerloop.run import atomic
+    from nerloop.run.output import writing
 
+    if arguments.json and arguments.json == arguments.html:
+        raise ConfigError(f"--json, --html: found {shorten(arguments.json)} for both, expected two outputs")
     if bool(arguments.configs) == bool(arguments.runs):
         raise ConfigError("expected settings files to train, or --runs with patterns of finished runs")
     if arguments.runs and (arguments.folds or arguments.shared):
         raise ConfigError("--runs: finished runs are not trained again; --folds and settings after -- don't go with it")
     found = find_runs(arguments.runs) if arguments.runs else train_runs(arguments)
     compared = comparison.compare(found)
-    whole = json.dumps(compared, indent=1, ensure_ascii=False)
-    if arguments.json != "-":
+    if "-" not in (arguments.json, arguments.html):
         cli.print_report(as_text(compared))
-    for path, content in ((arguments.json, f"{whole}\n"), (arguments.html, None)):
-        if path == "-":
-            cli.print_report(whole)
-        elif path:
-            try:
-                atomic.write_text(Path(path), as_html(compared) if content is None else content)
-            except OSError as error:
-                raise ConfigError(f"{path}: can't be written: {error.strerror}") from error
+    if arguments.json:
+        with writing(arguments.json) as write:
+            write([json.dumps(compared, indent=1, ensure_ascii=False), "\n"])
+    if arguments.html:
+        with writing(arguments.html) as write:
+            write([as_html(compared)])
 
 
 def find_runs(patterns: Sequence[str]) -> list[Configuration]:
@@ -96,7 +95,7 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
     """Return the configurations after training each with each seed that is not done yet. Raises NerloopError."""
     from nerloop.config.parse import parse
     from nerloop.experiments.comparison import Configuration
-    from nerloop.experiments.finished import read_finished
+    from nerloop.experiments.finished import is_done, read_finished, refuse_other_run
     from nerloop.experiments.folds import CrossValidated, write_folds
     from nerloop.experiments.runner import Task, length_of, refuse_run_dir, slots_of, train_all
     from nerloop.experiments.seeds import parse_seeds
@@ -110,7 +109,7 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
     configs = {name: parse(of_one, prog="nerloop.compare") for name, of_one in flags.items()}
     for name, config in configs.items():
         refuse_run_dir(name, config)
-    _check_data(configs)
+    fingerprints = _check_data(configs)
     folds: list[dict[str, str]] = [{}]
     if arguments.folds:
         folds = write_folds(next(iter(configs.values())), arguments.folds, base / "folds")
@@ -126,6 +125,11 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
                 )
                 for number, of_fold in enumerate(folds, start=1)
             ]
+    for task in (task for some in tasks.values() for task in some):
+        if is_done(task.folder):
+            refuse_other_run(
+                task.folder, parse(task.flags, prog="nerloop.compare"), None if arguments.folds else fingerprints
+            )
     title = f"{len(names)} configurations, {len(seeds)} seeds" + (f", {len(folds)} folds" if arguments.folds else "")
     train_all([task for some in tasks.values() for task in some], slots_of(arguments.jobs), title=title)
     found = []
@@ -149,8 +153,11 @@ def _names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_data(configs: dict[str, Config]) -> None:
-    """Raise ConfigError unless all configurations have the same data and labels."""
+def _check_data(configs: dict[str, Config]) -> dict[str, str] | None:
+    """Return the fingerprint of each split, None for the demo.
+
+    Raises ConfigError unless all configurations have the same data and labels.
+    """
     from nerloop.data.read_dataset import read_dataset
 
     seen: dict[str, tuple[Any, ...]] = {}
@@ -165,6 +172,7 @@ def _check_data(configs: dict[str, Config]) -> None:
         if of_one != seen[first]:
             what = "other labels" if of_one[:2] == seen[first][:2] else "other data"
             raise ConfigError(f"{name}: has {what} than {first}, expected the same data for all configurations")
+    return None if configs[first].is_demo else seen[first][0]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nerloop.experiments.as_text import cost_rows, p_value, points, shown_metrics, spread, type_rows, verdict
+from nerloop.experiments.statistics import SIGNIFICANT
 from nerloop.inspection.escaping import text
 from nerloop.inspection.page import page, section, table
 
@@ -74,7 +75,7 @@ def _intervals(pairs: list[dict[str, Any]]) -> str:
             50 + 50 * x / reach for x in (pair["interval"][0], pair["difference"], pair["interval"][1])
         )
         name = f"{pair['b']} - {pair['a']}, {pair['split']}: {points(pair['difference'])}, p {p_value(pair['p_value'])}"
-        kind = ' class="clear"' if pair["p_value_holm"] <= 0.05 else ""
+        kind = ' class="clear"' if pair["p_value_holm"] <= SIGNIFICANT else ""
         parts.append(
             f'<text class="name" x="0" y="{y - 14}">{text(name)}</text>'
             f'<line{kind} x1="{low:.2f}%" x2="{high:.2f}%" y1="{y}" y2="{y}"/>'

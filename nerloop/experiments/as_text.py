@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nerloop.evaluation.tables import plain_table
+from nerloop.experiments.statistics import SIGNIFICANT
 
 
 def as_text(comparison: dict[str, Any]) -> str:
@@ -30,17 +31,19 @@ def verdict(pair: dict[str, Any]) -> str:
     text = f"{pair['split']}: {pair['b']} - {pair['a']} = {points(pair['difference'])} points of {name}"
     if pair["interval"] is None or pair["p_value"] is None:
         return f"{text}; one seed says nothing about the spread, expected at least 2"
+    if pair["test"] == "none":
+        return f"{text}, the same with every seed"
     low, high = pair["interval"]
     text += f", 95% interval {points(low)} to {points(high)}"
     if pair["bootstrap_interval"] is not None:
         text += f" (bootstrap {points(pair['bootstrap_interval'][0])} to {points(pair['bootstrap_interval'][1])})"
-    test = {"randomization": "approximate randomization", "t": "Student's t"}.get(pair["test"], "no spread at all")
+    test = {"randomization": "approximate randomization", "t": "Student's t"}[pair["test"]]
     text += f", p {p_value(pair['p_value'])} by {test}"
     if pair["p_value_holm"] != pair["p_value"]:
         text += f", {p_value(pair['p_value_holm'])} after Holm's correction"
     text += f", {pair['seeds']} seed{'s' * (pair['seeds'] != 1)}"
-    is_clear = pair["p_value_holm"] <= 0.05
-    better = pair["b"] if pair["difference"] > 0 else pair["a"]
+    is_clear = pair["p_value_holm"] <= SIGNIFICANT
+    better = pair["b"] if (pair["difference"] > 0) == pair["greater_is_better"] else pair["a"]
     text += f": {better} is better" if is_clear else ": no difference shown"
     if pair["seeds"] == 1:
         return f"{text}, of these two models; other seeds may differ"

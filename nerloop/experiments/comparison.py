@@ -39,9 +39,10 @@ def compare(configurations: Sequence[Configuration]) -> dict[str, Any]:
 
     {"configurations": [{"name", "folders", "seeds", "metric", "settings", "decoding", "splits": {SPLIT: {METRIC: S}},
     "decodings": {DECODING: {SPLIT: {METRIC: S}}}, "per_type": {SPLIT: {TYPE: S}}, "cost": {NAME: S}}], "pairs": [{"a",
-    "b", "split", "metric", "difference", "interval", "bootstrap_interval", "p_value", "p_value_holm", "test", "seeds",
-    "seeds_for_half_a_point"}], "differing_settings": {NAME: [a value for each configuration]}} with S = {"mean", "sd",
-    "min", "max", "values"}, see `summary`. Raises ConfigError for runs that can't be compared.
+    "b", "split", "metric", "greater_is_better", "difference", "interval", "bootstrap_interval", "p_value",
+    "p_value_holm", "test", "seeds", "seeds_for_half_a_point"}], "differing_settings": {NAME: [a value for each
+    configuration]}} with S = {"mean", "sd", "min", "max", "values"}, see `summary`. Raises ConfigError for runs that
+    can't be compared.
     """
     check_comparable([run for one in configurations for run in one.runs])
     pairs = [pair for a, b in itertools.combinations(configurations, 2) for pair in _pairs(a, b)]
@@ -146,13 +147,16 @@ def _pairs(a: Configuration, b: Configuration) -> list[dict[str, Any]]:
     if not seeds:
         raise ConfigError(f"{a.name} has the seeds {a.seeds} and {b.name} {b.seeds}, expected some in common")
     runs = [[run for run in one.runs if run.seed in seeds] for one in (a, b)]
-    metric = runs[0][0].metric
+    metric, its = runs[0][0].metric, runs[1][0].metric
+    if metric != its:
+        raise ConfigError(f"{a.name} is judged by {metric} and {b.name} by {its}, expected the same metric for all")
     return [
         {
             "a": a.name,
             "b": b.name,
             "split": split,
             "metric": metric,
+            "greater_is_better": runs[0][0].greater_is_better,
             **as_values(_difference(runs[0], runs[1], split, metric)),
         }
         for split in a.runs[0].splits

@@ -14,7 +14,7 @@ import numpy as np
 
 from nerloop.config import Config, flatten
 from nerloop.config.parse import parse
-from nerloop.errors import ConfigError
+from nerloop.errors import ConfigError, shorten
 from nerloop.run.folder import CONFIG, ENVIRONMENT, METRICS, RESULTS, STATUS
 from nerloop.tags import to_spans
 
@@ -60,6 +60,11 @@ class FinishedRun:
     def metric(self) -> str:
         """The name of the metric that decides which weights are best."""
         return self.config.train.best_metric or str(self.config.evaluator.build("evaluator").main_metric)
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether larger values of `metric` are better."""
+        return bool(self.config.evaluator.build("evaluator").greater_is_better)
 
     @property
     def splits(self) -> list[str]:
@@ -120,6 +125,26 @@ def is_done(folder: Path) -> bool:
         return _json(folder / STATUS).get("state") == "done" and (folder / RESULTS).exists()
     except ConfigError:
         return False
+
+
+def refuse_other_run(folder: Path, config: Config, fingerprints: Mapping[str, str] | None) -> None:
+    """Raise ConfigError if a finished run had other settings, or other data, than it would have today.
+
+    Without fingerprints, the paths of the files are compared instead of their contents.
+    """
+    run = FinishedRun(folder)
+    before, now = (c.resolved().to_flat() for c in (run.config, config))
+    # What says where files are, and how many threads compute, does not change the run.
+    free = ("run.", "data.cache_dir", "train.threads", *(f"data.{split}" for split in run.environment["fingerprints"]))
+    for name in sorted(now.keys() | before.keys()):
+        is_free = name.startswith(free[:3] if fingerprints is None else free)
+        if before.get(name) != now.get(name) and not is_free:
+            raise ConfigError(
+                f"{folder}: is done with {name} {shorten(before.get(name))}, but {shorten(now.get(name))} is asked "
+                "for; delete it, or choose another --dir"
+            )
+    if fingerprints is not None and run.environment["fingerprints"] != fingerprints:
+        raise ConfigError(f"{folder}: is done with other data than those of today; delete it, or choose another --dir")
 
 
 def read_finished(folders: Sequence[Path], *, folds: int = 1) -> list[FinishedRun]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,22 +33,25 @@ choose the best ones."""
 def write_folds(config: Config, number: int, folder: Path) -> list[dict[str, str]]:
     """Write `number` pairs of files, each with one part of the training data held out; return the settings for each.
 
-    The parts depend only on the data and their number. So files that exist already, as after a restart, are kept.
-    Raises ConfigError if there are fewer documents (or sentences, where documents are not known) than parts.
+    The parts depend only on the data and their number, of which the name of the files' folder has a digest. So files
+    that exist already, as after a restart, hold the same. Raises ConfigError if there are fewer documents (or
+    sentences, where documents are not known) than parts.
     """
     if config.is_demo:
         raise ConfigError("--folds: found the embedded demo, expected a configuration with data.train")
     examples = read_dataset(only_training(config.data)).splits["train"]
     parts = assign(examples, number)
+    lines = list(token_lines(examples))
+    digest = hashlib.sha256("".join(lines).encode() + parts.tobytes()).hexdigest()[:12]
+    folder = folder / f"{number}-{digest}"
+    folder.mkdir(parents=True, exist_ok=True)
     settings = []
     for fold in range(number):
         sides = {"train": parts != fold, "validation": parts == fold}
         paths = {side: folder / f"fold-{fold + 1}.{side}.jsonl" for side in sides}
         for side, chosen in sides.items():
-            lines = token_lines(example for example, is_in in zip(examples, chosen, strict=True) if is_in)
             if not paths[side].exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                atomic.write_text(paths[side], "".join(lines))
+                atomic.write_text(paths[side], "".join(itertools.compress(lines, chosen)))
         settings.append(
             {
                 "data.train": str(paths["train"]), "data.validation": str(paths["validation"]), "data.test": "null",

@@ -164,8 +164,8 @@ def length_of(config: Config) -> tuple[str, float]:
 def slots_of(jobs: int | None) -> list[dict[str, str]]:
     """Return the environment variables of each slot: a slot for each GPU, or `jobs` slots that share the CPU's cores.
 
-    `jobs` limits the number of GPUs that are used (none: all), or is the number of slots on the CPU (none: 1). On the
-    CPU, raises ConfigError for fewer than 1 job, or more jobs than cores.
+    `jobs` is the number of GPUs that are used (none: all), or the number of slots on the CPU (none: 1). Raises
+    ConfigError for fewer than 1 job, or more jobs than GPUs or cores.
     """
     import torch
 
@@ -175,7 +175,9 @@ def slots_of(jobs: int | None) -> list[dict[str, str]]:
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         names = visible.split(",") if visible else [str(i) for i in range(gpus)]
-        return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: jobs or gpus]]
+        if jobs is not None and not 1 <= jobs <= len(names):
+            raise ConfigError(f"--jobs: found {shorten(jobs)}, expected 1 to {len(names)}, the GPUs of this machine")
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:jobs]]
     if jobs is not None and not 1 <= jobs <= num_cores():
         raise ConfigError(f"--jobs: found {shorten(jobs)}, expected 1 to {num_cores()}, the cores of this machine")
     threads = max(1, num_cores() // (jobs or 1))

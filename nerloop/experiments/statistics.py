@@ -21,7 +21,9 @@ DRAWS = 10_000
 FEWEST_SEEDS = 8
 """Fewest seeds for a randomization test. With n seeds its smallest p-value is 2 / 2^n, and all others are multiples."""
 LEVEL = 0.95
-"""Coverage of intervals. A difference is significant if its p-value is at most 1 - LEVEL."""
+"""Coverage of intervals."""
+SIGNIFICANT = 0.05
+"""Largest p-value of a difference that is called significant."""
 POWER = 0.8
 """The share of experiments in which a difference should be found significant, to tell how many seeds are needed."""
 HALF_A_POINT = 0.005
@@ -69,10 +71,6 @@ class Difference:
     test: str  # "randomization", "t" or "none"
     seeds: int
     seeds_for_half_a_point: int | None  # None: no number suffices, or it is unknown
-
-    def is_significant(self, level: float = 1 - LEVEL) -> bool:
-        """Return whether the p-value is at most `level`."""
-        return self.p_value is not None and self.p_value <= level
 
 
 class Spread(NamedTuple):

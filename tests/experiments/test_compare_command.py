@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from nerloop import compare as command
+from nerloop.config import Config, DataSettings, ModelSettings
 from nerloop.errors import ConfigError
-from nerloop.experiments.folds import assign
+from nerloop.experiments.folds import assign, write_folds
 from nerloop.types import Example
 
 COMMAND = [sys.executable, "-m", "nerloop.compare"]
@@ -56,6 +57,15 @@ def test_a_killed_comparison_goes_on_where_it_was(folder):
     assert found["differing_settings"] == {"train.learning_rate": [1e-4, 1e-2]}
     assert "points of f1" in finished.stdout
     assert (folder / "c.html").read_text().startswith("<!DOCTYPE html>")
+    for flags_, problem in (
+        (["--", "--train.batch_size", "2"], "is done with train.batch_size 4, but 2 is asked for"),
+        (["--", "--data.test", "null"], "is done with other data than those of today"),
+    ):
+        refused = run(folder, *flags, *flags_)
+        assert refused.returncode == 2
+        assert refused.stderr == (
+            f"nerloop: error: runs/compare/low/seed-1: {problem}; delete it, or choose another --dir\n"
+        )
     again = run(folder, "--runs", "runs/compare/low/seed-?", "runs/compare/high/seed-?", "--json", "-")
     assert json.loads(again.stdout)["pairs"][0]["difference"] == found["pairs"][0]["difference"]
 
@@ -93,6 +103,21 @@ def test_folds_score_every_training_sentence_once(folder, files):
     train = Path(files["train"]).read_text().split("\n\n")
     gold = sorted(tuple(row.split()[0] for row in s.splitlines()) for s in train if s.strip())
     assert predicted == gold
+
+
+def test_another_number_of_parts_or_other_data_get_files_of_their_own(files, tmp_path):
+    config = Config(model=ModelSettings(name_or_path="x"), data=DataSettings(train=files["train"]))
+    folders = []
+    for number in (2, 4, 2):
+        settings = write_folds(config, number, tmp_path / "folds")
+        held_out = [Path(of_fold["data.validation"]).read_text().count("\n") for of_fold in settings]
+        assert (len(held_out), sum(held_out), max(held_out) - min(held_out) <= 1) == (number, 50, True)
+        folders.append(Path(settings[0]["data.train"]).parent)
+    assert folders[0] == folders[2] != folders[1]
+    more = tmp_path / "more.conll"
+    more.write_text(Path(files["train"]).read_text() + "\nNew O\n\n")
+    other = write_folds(Config(model=config.model, data=DataSettings(train=str(more))), 2, tmp_path / "folds")
+    assert Path(other[0]["data.train"]).parent not in folders
 
 
 def test_documents_stay_in_one_part():

@@ -112,7 +112,7 @@ def test_a_pair_is_put_into_words():
     pair = {
         "a": "x", "b": "y", "split": "test", "metric": "f1", "difference": 0.0123, "interval": [0.004, 0.02],
         "bootstrap_interval": [0.005, 0.019], "p_value": 0.004, "p_value_holm": 0.008, "test": "randomization",
-        "seeds": 10, "seeds_for_half_a_point": 24,
+        "greater_is_better": True, "seeds": 10, "seeds_for_half_a_point": 24,
     }  # fmt: skip
     assert verdict(pair) == (
         "test: y - x = +1.23 points of f1, 95% interval +0.40 to +2.00 (bootstrap +0.50 to +1.90), p 0.004 by "
@@ -123,6 +123,9 @@ def test_a_pair_is_put_into_words():
     assert "with so few sentences, no number of seeds would detect half a point" in verdict(
         pair | {"seeds_for_half_a_point": None}
     )
+    assert ": x is better; 24" in verdict(pair | {"greater_is_better": False})
+    alike = pair | {"difference": 0.0, "interval": [0.0, 0.0], "p_value": 1.0, "p_value_holm": 1.0, "test": "none"}
+    assert verdict(alike) == "test: y - x = +0.00 points of f1, the same with every seed"
 
 
 def test_the_page_is_self_contained_and_escaped(runs):
