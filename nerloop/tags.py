@@ -17,7 +17,7 @@ from nerloop.types import Span
 OUTSIDE = "O"
 PREFIXES = "BIES"
 STYLES = {"L": "E", "U": "S", "M": "I", "W": "S"}
-"""Prefixes of BILOU (L-, U-), BMES (M-) and BMEWO (M-, W-), and those that nerloop has for them."""
+"""Prefixes of BILOU (L-, U-), BMES (M-) and BMEWO (M-, W-), and the prefix of BIOES that means the same."""
 NO_COLUMN = frozenset(" \t\r\n\0")  # characters that a type may not have, since no column of a file could hold it
 
 

@@ -227,7 +227,7 @@ class Cache:
         try:
             unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
         except OSError as error:
-            raise DataError(self._cannot(error)) from error
+            raise DataError(self._describe(error)) from error
         num_rows = 0
         try:
             with pa.OSFile(str(unfinished / ARROW), "wb") as file, pa.ipc.new_file(file, schema) as writer:
@@ -244,11 +244,11 @@ class Cache:
         except BaseException as error:  # also Ctrl-C: leave nothing unfinished
             shutil.rmtree(unfinished, ignore_errors=True)
             if isinstance(error, OSError):
-                raise DataError(self._cannot(error)) from error
+                raise DataError(self._describe(error)) from error
             raise
         return unfinished
 
-    def _cannot(self, error: OSError) -> str:
+    def _describe(self, error: OSError) -> str:
         return (
             f"data.cache_dir {self.folder}: can't be written: {error.strerror or error}; "
             "make room there, or set it to another folder"

@@ -19,13 +19,14 @@ ONLY_TYPE = "ENTITY"
 """The type of tags that are prefixes alone, as in files with entities of one type: "B" is read as "B-ENTITY"."""
 ALL_PREFIXES = frozenset(PREFIXES) | STYLES.keys()
 BEGINNINGS = frozenset("BSU")
+"""Prefixes that begin a span. A file of prefixes without types has at least one of them."""
 LOOK_AHEAD = 1_000
 """First records of a file that tell whether its tags have prefixes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagStyle:
-    """How the tags of a file are written; `warnings` gets what is read as another tag."""
+    """How the tags of a file are written; tags that are read as others are counted in `warnings`."""
 
     is_bare: bool = False  # types without prefixes ("PER"), or prefixes without types ("B")
     warnings: ReadWarnings | None = None
@@ -34,7 +35,7 @@ class TagStyle:
     def of_lists(lists: Iterable[Any], names: Sequence[str] | None, warnings: ReadWarnings) -> TagStyle:
         """Return the style of the tags in some lists, the first ones of a file; what is no list of tags is ignored.
 
-        `names` are those of integer tags.
+        `names` are the names that integer tags stand for.
         """
         values: Counter[str] = Counter()
         for tags in lists:
@@ -49,7 +50,7 @@ class TagStyle:
 def are_bare(values: Mapping[str, int]) -> bool:
     """Return whether values, with the count of each, are "O" and types without prefixes, or prefixes without types.
 
-    {"O": 9, "PER": 2}, or {"O": 9, "B": 2, "I": 1}. Never if one has both, or looks like a misspelt one of both
+    {"O": 9, "PER": 2}, or {"O": 9, "B": 2, "I": 1}. False if a value has a prefix and a type, or seems to be misspelt
     ("B_PER", "PER-B"). Types have two or more characters; they repeat, or most of the values are "O".
     """
     types = [value for value in values if value != OUTSIDE]

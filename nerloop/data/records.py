@@ -1,7 +1,7 @@
-"""Texts with character spans, as annotation tools hand them over, and their way into sentences of tagged tokens.
+"""Texts with character spans, as annotation tools write them, and how they become sentences of tagged tokens.
 
-A text is cut without a look at its spans, in every split: a cut at a gold border would leak the answer. What then lies
-off the borders of tokens is widened to whole tokens for training, and counted as missed in evaluation.
+Texts are cut without regard to their spans, in every split: a cut at a gold border would leak the answer. A gold span
+that then begins or ends inside a token is widened to whole tokens for training, and counts as missed in evaluation.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class TextRecord:
 
     `tokens` are the record's own, where it has some. `location` is file:line, or the file whose whole text this is.
 
-    `source` is what leads predictions back to the record: "format", and "record" (the parsed record of JSON, the row of
-    a table by column) or "folder" and "name" (of the file, for plain text and brat). Examples also get its "text".
+    `source` serves to write predictions back to the record: "format", and "record" (the parsed record of JSON, the row
+    of a table by column) or "folder" and "name" (of the file, for plain text and brat). Examples also get its "text".
     """
 
     text: str
@@ -152,15 +152,15 @@ def _trimmed(text: str, span: Span) -> Span:
 
 @dataclass
 class _Placing:
-    """Where the spans of a record go: into the tags of its sentences as far as whole tokens can say it."""
+    """Puts the spans of a record into the tags of its sentences, as far as whole tokens can express them."""
 
     record: TextRecord
     sentences: Sequence[Sequence[Offsets]]
     warnings: ReadWarnings
-    tagged: list[list[Span]] = field(init=False)  # of tokens, by sentence
-    widened: list[list[Span]] = field(init=False)
-    missed: list[list[Span]] = field(init=False)
-    free: int = 0  # tokens before this one have their tags: spans come from left to right
+    tagged: list[list[Span]] = field(init=False)  # by sentence, in tokens: the spans that become tags
+    widened: list[list[Span]] = field(init=False)  # by sentence, in tokens: those of `tagged` that are not gold
+    missed: list[list[Span]] = field(init=False)  # by sentence, in characters: gold spans that tags can't express
+    free: int = 0  # the first token that may still get a tag: spans come from left to right
 
     def __post_init__(self) -> None:
         self.tokens = list(itertools.chain.from_iterable(self.sentences))

@@ -162,7 +162,7 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def load_best_step(folder: Path) -> int | None:
-    """Return the step of the best evaluation before a checkpoint; None if there is none, or for a damaged one."""
+    """Return the step of the best evaluation before a checkpoint; None without one, or if the checkpoint is damaged."""
     try:
         step: int | None = read_state(folder)["best_step"]
     except CheckpointError:

@@ -41,9 +41,8 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
     line_start = 0  # offset of the sentence in the text of its document
     was_found = not options.with_tags
     brackets = ""  # place and text of the first coreference brackets, which are no tags
-    for number, text in itertools.chain(
-        open_lines(path, options.encoding), [(0, "")]
-    ):  # the extra blank line ends the last sentence
+    last = [(0, "")]  # one more blank line, which ends the last sentence
+    for number, text in itertools.chain(open_lines(path, options.encoding), last):
         where = f"{path}:{number}"
         if not text.strip(" \t"):
             try:
