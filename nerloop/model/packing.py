@@ -134,7 +134,7 @@ def attention_forward(
     layout = current.layout
     num_subwords, num_heads = query.shape[2], query.shape[1]
     rate = dropout if module.training else 0.0
-    if _uses_varlen(query, sliding_window):
+    if _has_varlen(query, sliding_window):
         flat = [_by_head(x, num_heads).view(num_subwords, num_heads, -1) for x in (query, key, value)]
         return _varlen_attention(flat[0], flat[1], flat[2], layout, scaling, rate, sliding_window)[None], None
     # The kernel takes all three in one shape, and every subword of the layout.
@@ -168,7 +168,7 @@ def _bucket_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
     return output
 
 
-def _uses_varlen(query: Tensor, sliding_window: int | None) -> bool:
+def _has_varlen(query: Tensor, sliding_window: int | None) -> bool:
     kind = (query.device, query.dtype, query.shape[3])
     return query.is_cuda and can_use_varlen(*kind, is_windowed=sliding_window is not None)
 
