@@ -97,7 +97,7 @@ def scheme_of(pairs: Mapping[tuple[str, str], int]) -> tuple[Scheme, int]:
 
 
 def is_written(before: str, tag: str, scheme: Scheme) -> bool:
-    """Return whether a scheme has the prefix of a tag and allows the tag after the one before."""
+    """Return whether a scheme has the prefix of a tag and allows `tag` after `before`."""
     previous, current = split_tag(before), split_tag(tag)
     return current[0] in PREFIXES_OF[scheme] and is_legal(previous, current, scheme)
 

@@ -47,7 +47,7 @@ def to_config(namespace: Namespace) -> Config:
         path = namespace[kind].class_path
         options = vars(namespace[kind].get("init_args") or Namespace())  # type: ignore[no-untyped-call]
         defaults = plugins.defaults_of(plugins.find(kind, path))
-        # Options at their defaults are left out, so that what no flag touches equals Config().
+        # Options at their defaults are left out, so that the result without flags equals Config().
         changed = {n: v for n, v in options.items() if n not in defaults or v != defaults[n]}
         chosen[kind] = Plugin(plugins.name_of(kind, path), changed)
     return Config(**chosen)
@@ -87,7 +87,7 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
     sources: dict[str, str] = {}
     arguments: list[str] = []
     chosen = {kind: plugins.path_of(kind, getattr(Config(), kind).name) for kind in CONTEXT}
-    # Files first: flags win wherever they stand on the command line.
+    # Files first: flags win wherever they are on the command line.
     pairs = sorted(_pairs(argv), key=lambda pair: pair[0] != "--config")
     files: list[dict[str, Any]] = []
     for flag, value in pairs:

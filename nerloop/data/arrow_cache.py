@@ -263,14 +263,14 @@ def fingerprint(*parts: Any) -> str:
 def code_fingerprint(*names: str) -> str:
     """Return the SHA-256 of the source of some of nerloop's files and packages.
 
-    As a part of keys it keeps a changed version of the code from reading what another one wrote.
+    As a part of cache keys it makes sure that no version of the code reads what another version wrote.
     """
     package = Path(__file__).parents[1]
     return digest_of([str(path) for path in _files_of([str(package / name) for name in names]) if path.suffix == ".py"])
 
 
 def digest_of(paths: Sequence[str]) -> str:
-    """Return the SHA-256 of the bytes of one file; for several files or a folder, that of all names and digests.
+    """Return the SHA-256 of one file's bytes; for several files or a folder, the SHA-256 of all names and digests.
 
     Names are relative to their folder, and "." for a file that is named itself. So a renamed file changes the result,
     but a moved folder does not.

@@ -14,7 +14,7 @@ from nerloop.tags import OUTSIDE, PREFIXES, STYLES, split_tag
 from nerloop.types import Example
 
 MAX_TYPES = 100
-"""Different types up to which tags may be without prefixes; a column with more is something else."""
+"""Most types that a column of tags without prefixes may have; one with more holds something else."""
 ONLY_TYPE = "ENTITY"
 """The type of tags that are prefixes alone, as in files with entities of one type: "B" is read as "B-ENTITY"."""
 ALL_PREFIXES = frozenset(PREFIXES) | STYLES.keys()
@@ -33,7 +33,7 @@ class TagStyle:
 
     @staticmethod
     def of_lists(lists: Iterable[Any], names: Sequence[str] | None, warnings: ReadWarnings) -> TagStyle:
-        """Return the style of the tags in some lists, the first ones of a file; what is no list of tags is ignored.
+        """Return the style of the tags in some lists, the first ones of a file; values that are no lists are ignored.
 
         `names` are the names that integer tags stand for.
         """
@@ -70,7 +70,7 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str, style: TagStyle
     """Return a tag as a string; whole numbers (also written as text) are looked up in `labels`.
 
     Prefixes of BILOU and BMES become those of BIOES: "U-PER" -> "S-PER". Without prefixes, "PER" becomes "I-PER".
-    Raises DataError, starting with `where`, for what is no tag.
+    Raises DataError, starting with `where`, unless the value is a tag.
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise DataError(f"{where}: found {shorten(value)}, expected a tag such as 'B-PER'")

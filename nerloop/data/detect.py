@@ -27,18 +27,18 @@ from nerloop.errors import DataError, shorten
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
 MAX_HEAD = 4096
-"""Bytes at the beginning of a file that tell formats which are not read."""
+"""Bytes at the beginning of a file in which formats that are not read are recognised."""
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
-"""Suffixes of several formats; the records tell which one."""
+"""Suffixes that several formats share; the records decide between these."""
 MAX_LINES = 10_000
 """Lines of a file that are looked at to tell columns from plain text."""
 
 
 def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: B008 (frozen)
-    """Return the name of a file's format: that of the options, else by suffix and content.
+    """Return the name of a file's format: the one that the options name, else by suffix and content.
 
     The column names of the options count: a record with them is one of tokens, or of text and spans. A file that can't
-    be read gets the format of its suffix, or "conll": that reader will say what is wrong. Raises DataError for a file
+    be read gets the format of its suffix, or "conll", and its reader reports what is wrong. Raises DataError for a file
     that fits two formats.
 
     For a prediction, a file whose suffix names no format is plain text unless it clearly is something else.
@@ -81,7 +81,7 @@ def _refuse_foreign(path: str, *, may_be_any_text: bool) -> None:
     try:
         with opened(path) as file:
             head = file.read(MAX_HEAD)
-    except DataError:  # its reader will say why it can't be opened
+    except DataError:  # can't be opened, which its reader reports
         return
     refuse_bytes(head, path, may_be_any_text=may_be_any_text)
     refuse_header(head[:200].decode("utf-8", "replace").removeprefix("\ufeff"), path)
@@ -157,7 +157,7 @@ def _has_tags(lines: list[str], options: ReadOptions, separator: str = "") -> bo
     cells = zip(*(row for row in rows if len(row) == width), strict=True)
     columns = [Counter(cell.strip() for cell in column) for column in cells]
     num_tags = [sum(n for cell, n in values.items() if is_tag(cell, options.labels)) for values in columns]
-    # A few tags may be misspelt, and the first row may be a header; the reader will say so.
+    # A few tags may be misspelt, which the reader reports, and the first row may be a header.
     return 3 * max(num_tags, default=0) >= 2 * number or any(map(are_bare, columns[1:]))
 
 

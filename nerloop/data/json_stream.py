@@ -43,7 +43,7 @@ def read_values(path: str, encoding: str = "utf-8", on_error: OnError = stop) ->
 
 
 def values_in(file: BinaryIO, path: str, on_error: OnError = stop) -> Iterator[tuple[str, Any]]:
-    """Yield what `read_values` does, from an open file, read from its start."""
+    """Yield the values of an open file, from its start, as `read_values` does."""
     if is_array(file):
         yield from _elements(file, path)
     else:

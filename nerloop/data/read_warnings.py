@@ -22,7 +22,7 @@ MAX_LISTED = 10
 
 @dataclass
 class ReadWarnings:
-    """How often readers changed or left out something, by a phrase that says what, and the records they can't read."""
+    """Counts of what readers changed or left out, by a phrase for it, and the errors of records that can't be read."""
 
     skips_bad_records: bool = False
     counts: Counter[str] = field(default_factory=Counter)
@@ -83,7 +83,7 @@ class ReadWarnings:
             raise BadRecordsError([str(error) for error in self.errors])
 
     def each(self, make: Callable[[S], T], values: Iterable[S]) -> Iterator[T]:
-        """Yield what `make` makes of each value, except of those for which it raises DataError: bad records."""
+        """Yield `make(value)` for each value; values for which it raises DataError are bad records."""
         for value in values:
             try:
                 made = make(value)

@@ -52,14 +52,14 @@ class TextRecord:
 
 
 def as_offset(value: Any, where: str) -> int:
-    """Return an offset. Raises DataError, starting with `where`, for what is no whole number."""
+    """Return an offset. Raises DataError, starting with `where`, unless it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"{where}: found the offset {shorten(value)}, expected a whole number")
     return value
 
 
 def as_type(value: Any, where: str, warnings: ReadWarnings) -> str:
-    """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError for none."""
+    """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError unless it is a name."""
     if not isinstance(value, str) or not value.strip() or any("\ud800" <= c <= "\udfff" for c in value):
         raise DataError(f"{where}: found the type {shorten(value)}, expected a name such as 'PER'")
     if value == OUTSIDE or re.match("[BIOESLUMW]-.", value):
@@ -71,7 +71,7 @@ def as_type(value: Any, where: str, warnings: ReadWarnings) -> str:
 
 
 def as_text(value: Any, name: str, where: str) -> str:
-    """Return a text. Raises DataError, starting with `where`, for what is none."""
+    """Return a text. Raises DataError, starting with `where`, unless it is a string without half surrogate pairs."""
     if not isinstance(value, str):
         raise DataError(f"{where}: {name!r} is {shorten(value)}, expected a text")
     if any("\ud800" <= c <= "\udfff" for c in value):
@@ -252,7 +252,7 @@ def _without_prefix(example: Example, prefix: str) -> Example:
 def read_examples(
     records: Iterable[Example | TextRecord], options: ReadOptions, warnings: ReadWarnings
 ) -> Iterator[Example]:
-    """Yield what a reader gives, texts cut into sentences; with tags, only those texts that somebody annotated.
+    """Yield a reader's sentences, and its texts cut into sentences; with tags, only texts that somebody annotated.
 
     A text that can't be cut as the options ask is a bad record.
     """

@@ -25,7 +25,7 @@ RULES = {
 }
 DEFAULT_RULE = "words"
 SAVED_AS = {"words": "words2"}
-"""The name of a rule in a saved model. `words` means the newest version, but a model keeps that of its training."""
+"""The name of a rule in a saved model: "words" means the newest version, but a model keeps the one of its training."""
 SAVED_BEFORE = {"words": "words1"}
 """The rule that a name in a saved model means: models saved before there was `words2` say "words"."""
 

@@ -160,7 +160,7 @@ def set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
 
 
 def _needs_prefix_space(tokenizer: Tokenizer) -> bool:
-    """Whether this is a byte-level tokenizer that treats a word without a space before it as another word."""
+    """Whether this is a byte-level tokenizer that has other subwords for a word without a space before it."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     normalizer, splitter = state.get("normalizer") or {}, state.get("pre_tokenizer") or {}
     return any(

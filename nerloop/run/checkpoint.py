@@ -166,5 +166,5 @@ def load_best_step(folder: Path) -> int | None:
     try:
         step: int | None = read_state(folder)["best_step"]
     except CheckpointError:
-        return None  # loading it will say so
+        return None  # loading it raises the error
     return step

@@ -17,7 +17,7 @@ from nerloop.types import Example
 MAX_TOKENS = 1_000
 """A sentence with more tokens suggests that blank lines between sentences are missing."""
 MANY_TOKENS = 100
-"""The same limit for a file that is one sentence."""
+"""The same limit for a file without any blank line."""
 
 
 class Row(NamedTuple):

@@ -104,7 +104,7 @@ def _example(
     rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[str], options: ReadOptions, style: TagStyle,
     document: str, raw_text: str, line_start: int,
 ) -> Example:  # fmt: skip
-    """Return the example of a sentence's rows. Raises DataError for what is no tag."""
+    """Return the example of a sentence's rows. Raises DataError for a cell that is no tag."""
     token_index = _column(options.token_column or "FORM", columns, rows[0][0])
     tokens = tuple(fields[token_index] for _, fields in rows)
     tags = []
