@@ -190,7 +190,7 @@ class _Source:
     def read_more(self, size: int = BLOCK) -> None:
         block = self.file.read(size)
         self.is_whole = not block
-        self.where()
+        self.where()  # count the lines of what is dropped below
         try:
             text = self.decoder.decode(block, final=self.is_whole)
         except UnicodeDecodeError as error:
@@ -237,6 +237,7 @@ class _Source:
                 if end < len(self.buffer) or self.is_whole:
                     self.at = end
                     return value
+            # As much again: a value is parsed from its start each time, which must not take time in its square.
             self.read_more(max(BLOCK, len(self.buffer)))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nerloop.data.checks import has_surrogate
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.segmentation import Offsets, Rule
@@ -60,7 +61,7 @@ def as_offset(value: Any, where: str) -> int:
 
 def as_type(value: Any, where: str, warnings: ReadWarnings) -> str:
     """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError unless it is a name."""
-    if not isinstance(value, str) or not value.strip() or any("\ud800" <= c <= "\udfff" for c in value):
+    if not isinstance(value, str) or not value.strip() or has_surrogate(value):
         raise DataError(f"{where}: found the type {shorten(value)}, expected a name such as 'PER'")
     if value == OUTSIDE or re.match("[BIOESLUMW]-.", value):
         warnings.add("types of spans that look like tags; expected names such as 'PER'", f"{where} {shorten(value)}")
@@ -74,7 +75,7 @@ def as_text(value: Any, name: str, where: str) -> str:
     """Return a text. Raises DataError, starting with `where`, unless it is a string without half surrogate pairs."""
     if not isinstance(value, str):
         raise DataError(f"{where}: {name!r} is {shorten(value)}, expected a text")
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if has_surrogate(value):
         raise DataError(f"{where}: {name!r} is {shorten(value)}: half a surrogate pair is no character")
     return value
 

@@ -150,6 +150,7 @@ class ParameterChunks:
         sizes = np.array([tensors[0].numel() for tensors in parameters])
         counts = -(-sizes // CHUNK_SIZE)
         self._owners = np.repeat(np.arange(len(sizes)), counts)  # of each chunk: which parameter it belongs to
+        # Of each chunk: its first element, counted within its parameter.
         starts = CHUNK_SIZE * (np.arange(len(self._owners)) - np.repeat(np.cumsum(counts) - counts, counts))
         self._chunks = np.zeros(len(self._owners), dtype=CHUNK)
         for column, name in enumerate(ADDRESSES):

@@ -24,6 +24,8 @@ LR = 0.01
 
 
 class _NoScaler:
+    """The part of an Accelerator that `clip_and_step` uses, in a precision other than fp16."""
+
     scaler = None
 
 
