@@ -4,10 +4,10 @@ NerloopError            exit code 2: bad input, found before any training time i
   ConfigError           a setting, a flag, a YAML file, a launch profile
   DataError             a data file or data set; the line starts with file:line
   PluginError           a plugin that can't be found, built, or breaks its contract
-  ModelError            a model or tokenizer that can't serve
+  ModelError            a model or tokenizer that can't be used
   CheckpointError       a checkpoint that is damaged or doesn't fit
   TrainingError         exit code 1: training itself went wrong (a gradient that is not finite, a full disk)
-  Interrupted           exit code 130: a signal stopped the run, which can be gone on with
+  Interrupted           exit code 130: a signal stopped the run, which can be resumed
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class PluginError(NerloopError):
 
 
 class ModelError(NerloopError):
-    """A model or tokenizer that can't serve."""
+    """A model or tokenizer that can't be used."""
 
 
 class CheckpointError(NerloopError):
@@ -54,23 +54,23 @@ class CheckpointError(NerloopError):
 
 
 class TrainingError(NerloopError):
-    """Training went wrong in a way that going on can't mend."""
+    """Training failed, and continuing as before would not help."""
 
     exit_code = 1
 
 
 class Interrupted(NerloopError):  # noqa: N818 (nobody's mistake, as KeyboardInterrupt is not)
-    """A signal stopped the run between two steps; what it had was saved."""
+    """A signal stopped the run between two steps, after its work was saved."""
 
     exit_code = 130
 
 
 STOPPED = "nerloop: stopped by Ctrl-C"
-"""What a command says that has nothing to go on with."""
+"""The message of a command that was stopped and has nothing to resume."""
 
 
 def printable(text: str) -> str:
-    """Return a text with what ends a line or can't be seen escaped: "a\\nb" -> "a\\\\nb"."""
+    """Return a text in which line breaks and invisible characters are escaped: "a\\nb" -> "a\\\\nb"."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -81,6 +81,6 @@ def shorten(value: object, limit: int = 60) -> str:
     """
     try:
         text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep; a whole number of too many digits
+    except (RecursionError, ValueError):  # nested too deep, or an integer with more digits than Python prints
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"

@@ -2,8 +2,8 @@
 
 Instead of files `--dataset` takes what `data.dataset` takes: a hub data set, or a folder that save_to_disk wrote.
 
-Exit codes: 0 nothing that would stop a training, 2 there is (or a mistake on the command line, in one line on stderr),
-130 stopped by Ctrl-C.
+Exit codes: 0 no error in the data, 2 an error that would stop a training (or a mistake on the command line, in one line
+on stderr), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Parse the command line, look at the data, write; leave with the exit code."""
+    """Parse the command line, inspect the data, write the result; leave with the exit code."""
     arguments = _arguments(sys.argv[1:])
 
     def command() -> int:
@@ -42,17 +42,17 @@ def main() -> None:
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.Parser(
         prog="python -m nerloop.inspect",
-        description="Look at annotated files before training: what they hold, what is odd, what nerloop does about it.",
+        description="Inspect annotated files before training: what they hold, what is odd, what nerloop does about it.",
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="annotated files; words of their names (train, dev, "
-                        "test ...) tell the split, else their order does")  # fmt: skip
+    parser.add_argument("files", nargs="*", metavar="FILE", help="annotated files; a word in the name (train, dev, "
+                        "test ...) decides the split, else the position")  # fmt: skip
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", nargs="+", default=[], metavar="FILE", help=f"files of the {split} split")
     parser.add_argument("--dataset", metavar="NAME|FOLDER", help="instead of files: a hub data set, or a folder that "
                         "save_to_disk wrote")  # fmt: skip
     parser.add_argument("--dataset_config", metavar="NAME", help="configuration of a hub data set")
     cli.add_read_flags(parser)
-    parser.add_argument("--model", metavar="DIR", help="folder or hub name of a model: look at its subwords too")
+    parser.add_argument("--model", metavar="DIR", help="folder or hub name of a model: count its subwords, too")
     parser.add_argument("--max_length", type=int, help="subwords of a window, as alignment.max_length")
     parser.add_argument("--stride", type=int, help="subwords that windows share, as alignment.stride")
     parser.add_argument("--json", action="store_true", help="write JSON instead of text")
@@ -61,7 +61,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def inspect(arguments: argparse.Namespace) -> Inspection:
-    """Return what there is to say about the data; a file that can't be read is a finding. Raises NerloopError."""
+    """Return the inspection of the data; a file that can't be read is a finding. Raises NerloopError."""
     from nerloop.inspection.inspection import Inspection
     from nerloop.inspection.parts import Part
     from nerloop.inspection.statistics import Statistics
@@ -88,7 +88,7 @@ class _Read(NamedTuple):
     path: str
     examples: Sequence[Example]
     has_line_per_token: bool
-    taken_by: str  # how the split was told
+    taken_by: str  # how the split was found, such as "by its name"
 
 
 def _of_files(arguments: argparse.Namespace, findings: list[Finding]) -> Iterator[_Read]:
@@ -132,19 +132,20 @@ def _of_dataset(arguments: argparse.Namespace, findings: list[Finding]) -> Itera
 
 
 def _files(arguments: argparse.Namespace) -> list[tuple[str, str, str]]:
-    """Return path, split, and how the split was told, of each file."""
+    """Return path, split, and how the split was found, of each file."""
     from nerloop.inspection.parts import SPLITS, assign_splits
 
     named = [(path, split, f"by --{split}") for split in SPLITS for path in getattr(arguments, split)]
     taken = [split for _, split, _ in named]
-    told = [(path, *found) for path, found in zip(arguments.files, assign_splits(arguments.files, taken), strict=True)]
-    if not told and not named:
+    assigned = assign_splits(arguments.files, taken)
+    unnamed = [(path, *found) for path, found in zip(arguments.files, assigned, strict=True)]
+    if not unnamed and not named:
         raise ConfigError(
             "found no files, expected some: python -m nerloop.inspect train.conll dev.conll test.conll, or --dataset"
         )
     if arguments.dataset_config is not None:
         raise ConfigError("--dataset_config: found without --dataset, expected with it")
-    return [*named, *told]
+    return [*named, *unnamed]
 
 
 def _tokenizer(arguments: argparse.Namespace) -> tuple[Any, Any]:

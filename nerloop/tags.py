@@ -17,7 +17,7 @@ from nerloop.types import Span
 OUTSIDE = "O"
 PREFIXES = "BIES"
 STYLES = {"L": "E", "U": "S", "M": "I", "W": "S"}
-"""Prefixes of BILOU (L-, U-), BMES (M-) and BMEWO (M-, W-), and those that nerloop has for them."""
+"""Prefixes of BILOU (L-, U-), BMES (M-) and BMEWO (M-, W-), and the prefix of BIOES that means the same."""
 NO_COLUMN = frozenset(" \t\r\n\0")  # characters that a type may not have, since no column of a file could hold it
 
 
@@ -97,7 +97,7 @@ def scheme_of(pairs: Mapping[tuple[str, str], int]) -> tuple[Scheme, int]:
 
 
 def is_written(before: str, tag: str, scheme: Scheme) -> bool:
-    """Return whether a scheme has the prefix of a tag and allows the tag after the one before."""
+    """Return whether a scheme has the prefix of a tag and allows `tag` after `before`."""
     previous, current = split_tag(before), split_tag(tag)
     return current[0] in PREFIXES_OF[scheme] and is_legal(previous, current, scheme)
 

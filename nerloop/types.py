@@ -37,7 +37,7 @@ class Example:
 
     `location` is its place in the source, such as "train.conll:152", for messages. Consecutive examples with the same
     `document` belong together; it is empty if documents are not known. If the source is a text, `offsets` are the start
-    and end of each token in it, in code points, half-open. `source` is what leads predictions back to the record: its
+    and end of each token in it, in code points, half-open. `source` serves to write predictions back to the record: its
     format, its text, and what the format needs (see `TextRecord`). The first sentence of each record has it.
 
     In a text, a gold span may start or end inside a token, as "York" in the token "York-based". Tags can't express it,
@@ -99,7 +99,7 @@ class MicroBatch:
     def to(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
         """Return the micro-batch on a device, with its floating point tensors (masks) as `dtype`.
 
-        For a GPU, memory is pinned first, so that the copy runs while the process continues.
+        For a GPU the tensors are first copied to pinned memory, so that the transfer runs while the process continues.
         """
         if device.type == "cuda":
             pinned = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}

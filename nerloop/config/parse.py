@@ -19,7 +19,7 @@ from nerloop.errors import ConfigError, PluginError, shorten
 from nerloop.plugins import CONTEXT
 
 MOST_CHARACTERS = 1_000_000
-"""Of a settings file. A larger file holds no settings, and YAML is slow."""
+"""Limit of a settings file. A larger file can't be meant, and YAML is slow to parse."""
 OTHER_FLAGS = ("--config", "--print_config", "--help", "-h", *(f"--{kind}.help" for kind in CONTEXT))
 
 
@@ -47,7 +47,7 @@ def to_config(namespace: Namespace) -> Config:
         path = namespace[kind].class_path
         options = vars(namespace[kind].get("init_args") or Namespace())  # type: ignore[no-untyped-call]
         defaults = plugins.defaults_of(plugins.find(kind, path))
-        # Options at their defaults are left out, so that what no flag touches equals Config().
+        # Options at their defaults are left out, so that the result without flags equals Config().
         changed = {n: v for n, v in options.items() if n not in defaults or v != defaults[n]}
         chosen[kind] = Plugin(plugins.name_of(kind, path), changed)
     return Config(**chosen)
@@ -87,7 +87,7 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
     sources: dict[str, str] = {}
     arguments: list[str] = []
     chosen = {kind: plugins.path_of(kind, getattr(Config(), kind).name) for kind in CONTEXT}
-    # Files first: flags win wherever they stand on the command line.
+    # Files first: flags win wherever they are on the command line.
     pairs = sorted(_pairs(argv), key=lambda pair: pair[0] != "--config")
     files: list[dict[str, Any]] = []
     for flag, value in pairs:
@@ -102,7 +102,7 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
             sources[_setting(name)] = flag
         arguments.append(flag if value is None else f"{flag}={value}")
     from_files: list[str] = []
-    for values in files:  # the options of a plugin that is not taken after all go with it
+    for values in files:  # a plugin that a flag or a later file replaces is left out with its options
         kept = {n: v for n, v in values.items() if n not in CONTEXT or v["class_path"] == chosen[n]}
         from_files.append(f"--config={_as_json(kept)}")
         # jsonargparse accepts null for any setting in a file, but checks a flag against its type.
@@ -233,7 +233,7 @@ def _plugin_in_file(kind: str, values: dict[str, Any], where: str) -> str:
 
 
 def _take_indices_as_text(values: dict[str, Any], prefix: str = "") -> None:
-    """Turn `token_column: 0` of a file into "0", as a flag gives it: a column has a name or an index."""
+    """Turn `token_column: 0` of a file into "0", as a flag gives it: the setting is text, a name or an index."""
     for name, value in values.items():
         if isinstance(value, dict):
             _take_indices_as_text(value, f"{prefix}{name}.")

@@ -15,7 +15,7 @@ DEMO = "demo"
 LEARNING_RATE = 5e-5
 """The learning rate where none is set."""
 DEMO_LEARNING_RATE = 3e-3
-"""The same of the demo, whose encoder starts from random weights."""
+"""The learning rate of the demo, whose encoder starts from random weights."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class TrainSettings:
     gradient_accumulation_steps: int = 1
     """micro-batches per process and step: divides the batch, never multiplies it"""
     max_subwords: int | None = None
-    """instead: as many micro-batches as keep each within this many subwords"""
+    """instead of gradient_accumulation_steps: as many micro-batches as keep each within this many subwords"""
     learning_rate: float | None = None
     """peak learning rate (none: 5e-5, the demo 3e-3)"""
     head_learning_rate_factor: float = 1.0

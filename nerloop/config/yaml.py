@@ -52,13 +52,14 @@ class SettingsLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_OWN_OR_NONE = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")}
+# Types that plain text can have in YAML 1.1 but not here: the first three get narrower patterns below, dates get none.
+_NOT_AS_IN_YAML_1_1 = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")}
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 SettingsLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag not in _OWN_OR_NONE]
+    first: [(tag, pattern) for tag, pattern in found if tag not in _NOT_AS_IN_YAML_1_1]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-SettingsLoader.yaml_constructors = {  # None: what is said of any other tag
+SettingsLoader.yaml_constructors = {  # None: the constructor that refuses all other tags
     tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in _PLAIN or tag is None
 }
 SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))

@@ -38,7 +38,7 @@ def check_alignment(build: Callable[..., Alignment], tokenizer: Tokenizer, label
             _check_join(alignment, features, examples, len(labels))
             if hasattr(alignment, "spread"):
                 _check_spread(alignment, features, examples, labels)
-            _check_company(alignment, features, examples)
+            _check_independence(alignment, features, examples)
 
 
 def nasty_examples(limit: int, labels: Sequence[str]) -> list[Example]:
@@ -154,7 +154,7 @@ def _check_spread(
             require(is_right, "spread: a subword that decides a token does not have the token's probabilities")
 
 
-def _check_company(alignment: Alignment, features: Sequence[Feature], examples: Sequence[Example]) -> None:
+def _check_independence(alignment: Alignment, features: Sequence[Feature], examples: Sequence[Example]) -> None:
     """Check that an atom depends only on its own examples. Otherwise a sentence's tags would depend on other ones."""
     for together in _atoms_of(features):
         own = [examples[i] for i in together[0].examples]

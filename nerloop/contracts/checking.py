@@ -1,4 +1,4 @@
-"""Shared by the checks: errors that name the plugin."""
+"""What all checks share: errors of one line that name the plugin."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def iterate_files(
     *,
     warnings: list[str],
 ) -> Iterator[Example]:
-    """Yield the examples of some files while reading; append to `warnings` a line a kind of change or omission.
+    """Yield the examples of some files while reading; append to `warnings` one line for each kind of change.
 
     Raises DataError as `read_files` does, when it reaches the mistake.
     """
@@ -95,9 +95,9 @@ def at_least_one(found: Iterable[T], path: str, warnings: ReadWarnings) -> Itera
 
 
 def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iterator[Example | TextRecord]:
-    """Yield what the reader of a file's format does: its sentences, or its texts with character spans.
+    """Yield what the reader of a file's format yields: sentences, or texts with character spans.
 
-    Raises DataError as `read_files` does; bad records are told together at the end of the file, or at the tenth.
+    Raises DataError as `read_files` does; for bad records at the end of the file or at the tenth, with a line for each.
     """
     try:
         name = format_of(path, options)
@@ -108,6 +108,6 @@ def read_records(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
             yield from format_named(name).read(file, options, warnings)
     except BadRecordsError:
         raise
-    except DataError as error:  # nothing after it can be read
+    except DataError as error:  # not about one record: nothing after it can be read
         warnings.errors.append(error)
     warnings.finish()

@@ -227,7 +227,7 @@ class Cache:
         try:
             unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.folder))
         except OSError as error:
-            raise DataError(self._cannot(error)) from error
+            raise DataError(self._describe(error)) from error
         num_rows = 0
         try:
             with pa.OSFile(str(unfinished / ARROW), "wb") as file, pa.ipc.new_file(file, schema) as writer:
@@ -244,11 +244,11 @@ class Cache:
         except BaseException as error:  # also Ctrl-C: leave nothing unfinished
             shutil.rmtree(unfinished, ignore_errors=True)
             if isinstance(error, OSError):
-                raise DataError(self._cannot(error)) from error
+                raise DataError(self._describe(error)) from error
             raise
         return unfinished
 
-    def _cannot(self, error: OSError) -> str:
+    def _describe(self, error: OSError) -> str:
         return (
             f"data.cache_dir {self.folder}: can't be written: {error.strerror or error}; "
             "make room there, or set it to another folder"
@@ -263,14 +263,14 @@ def fingerprint(*parts: Any) -> str:
 def code_fingerprint(*names: str) -> str:
     """Return the SHA-256 of the source of some of nerloop's files and packages.
 
-    As a part of keys it keeps a changed version of the code from reading what another one wrote.
+    As a part of cache keys it makes sure that no version of the code reads what another version wrote.
     """
     package = Path(__file__).parents[1]
     return digest_of([str(path) for path in _files_of([str(package / name) for name in names]) if path.suffix == ".py"])
 
 
 def digest_of(paths: Sequence[str]) -> str:
-    """Return the SHA-256 of the bytes of one file; for several files or a folder, that of all names and digests.
+    """Return the SHA-256 of one file's bytes; for several files or a folder, the SHA-256 of all names and digests.
 
     Names are relative to their folder, and "." for a file that is named itself. So a renamed file changes the result,
     but a moved folder does not.

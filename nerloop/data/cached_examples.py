@@ -96,9 +96,10 @@ def examples_key(*parts: Any) -> str:
 def store_examples(
     examples: Callable[[], Iterable[Example]], cache: Cache, key: str | None, warnings: Sequence[str] = ()
 ) -> StoredExamples:
-    """Return examples from the cache. If it does not have them, store those of `examples`, then `warnings`.
+    """Return examples from the cache. If it does not have them, call `examples` and store what it yields.
 
-    The reader fills `warnings` while `examples` is used up. Raises what `examples` does, and DataError.
+    The reader may append to `warnings` while it yields; they are stored with the examples. Without a key nothing is
+    kept. Raises what `examples` raises, and DataError.
     """
     import pyarrow as pa
 

@@ -14,27 +14,28 @@ from nerloop.tags import OUTSIDE, PREFIXES, STYLES, split_tag
 from nerloop.types import Example
 
 MAX_TYPES = 100
-"""Different types up to which tags may be without prefixes; a column with more is something else."""
+"""Most types that a column of tags without prefixes may have; one with more holds something else."""
 ONLY_TYPE = "ENTITY"
 """The type of tags that are prefixes alone, as in files with entities of one type: "B" is read as "B-ENTITY"."""
 ALL_PREFIXES = frozenset(PREFIXES) | STYLES.keys()
 BEGINNINGS = frozenset("BSU")
+"""Prefixes that begin a span. A file of prefixes without types has at least one of them."""
 LOOK_AHEAD = 1_000
 """First records of a file that tell whether its tags have prefixes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagStyle:
-    """How the tags of a file are written; `warnings` gets what is read as another tag."""
+    """How the tags of a file are written; tags that are read as others are counted in `warnings`."""
 
     is_bare: bool = False  # types without prefixes ("PER"), or prefixes without types ("B")
     warnings: ReadWarnings | None = None
 
     @staticmethod
     def of_lists(lists: Iterable[Any], names: Sequence[str] | None, warnings: ReadWarnings) -> TagStyle:
-        """Return the style of the tags in some lists, the first ones of a file; what is no list of tags is ignored.
+        """Return the style of the tags in some lists, the first ones of a file; values that are no lists are ignored.
 
-        `names` are those of integer tags.
+        `names` are the names that integer tags stand for.
         """
         values: Counter[str] = Counter()
         for tags in lists:
@@ -49,7 +50,7 @@ class TagStyle:
 def are_bare(values: Mapping[str, int]) -> bool:
     """Return whether values, with the count of each, are "O" and types without prefixes, or prefixes without types.
 
-    {"O": 9, "PER": 2}, or {"O": 9, "B": 2, "I": 1}. Never if one has both, or looks like a misspelt one of both
+    {"O": 9, "PER": 2}, or {"O": 9, "B": 2, "I": 1}. False if a value has a prefix and a type, or seems to be misspelt
     ("B_PER", "PER-B"). Types have two or more characters; they repeat, or most of the values are "O".
     """
     types = [value for value in values if value != OUTSIDE]
@@ -69,7 +70,7 @@ def as_tag(value: Any, labels: Sequence[str] | None, where: str, style: TagStyle
     """Return a tag as a string; whole numbers (also written as text) are looked up in `labels`.
 
     Prefixes of BILOU and BMES become those of BIOES: "U-PER" -> "S-PER". Without prefixes, "PER" becomes "I-PER".
-    Raises DataError, starting with `where`, for what is no tag.
+    Raises DataError, starting with `where`, unless the value is a tag.
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise DataError(f"{where}: found {shorten(value)}, expected a tag such as 'B-PER'")

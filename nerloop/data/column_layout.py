@@ -78,7 +78,7 @@ class Layout:
         Columns that the options don't give are inferred. Raises DataError if several columns are possible, if a given
         one is missing, and for a file that can't be read.
         """
-        layout = _look_through(path, options)
+        layout = _first_pass(path, options)
         width = len(layout.header) or layout.num_columns
         if not width:  # no rows, or too many columns, which the reader reports
             return replace(layout, tag_index=-1 if options.with_tags else None)
@@ -247,8 +247,8 @@ def _is_hash(text: str) -> bool:
     return text.startswith("#") and not text.strip("#")
 
 
-def _look_through(path: str, options: ReadOptions) -> Layout:
-    """Return a layout without roles of columns: how to split lines, the header if any, and counts of the rows."""
+def _first_pass(path: str, options: ReadOptions) -> Layout:
+    """Return a layout that does not know yet which columns hold what: how lines split, the header, and row counts."""
     head, lines = look_ahead(open_lines(path, options.encoding), MAX_HEAD_LINES)
     split = Split.of(text for _, text in head)
     is_named = any(not _is_index(column) for column in (options.token_column, options.tag_column) if column is not None)
@@ -278,7 +278,7 @@ def _look_through(path: str, options: ReadOptions) -> Layout:
         else:
             _add(by_width, number, fields, is_first=not in_sentence, follows_unread=follows_unread)
             in_sentence, follows_unread = True, False
-    counts = by_width or maybe_comments
+    counts = by_width or maybe_comments  # only if all rows begin with "#", these are no comments
     rows = max(counts.values(), key=lambda rows: rows.num_rows) if counts else Rows.of(0, [])
     return Layout(
         path,

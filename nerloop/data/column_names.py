@@ -19,7 +19,7 @@ USUAL_TEXTS = (
     "text", "sentence", "content", "body", "tweet", "review", "abstract", "comment", "message", "description",
     "article", "document", "post", "utterance", "paragraph", "full_text", "tweet_text", "review_text", "raw_text",
 )  # fmt: skip
-"""Names of columns with texts, without regard to case. A title often has a text column beside it."""
+"""Names of columns with texts, in lower case. "title" is not one: a title often has a text column beside it."""
 LONGEST_ID = 200
 
 # Letters of scripts without spaces: Thai, Lao, Khmer, Burmese, Chinese and Japanese.

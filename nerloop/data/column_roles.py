@@ -136,19 +136,19 @@ def kinds_of(rows: Rows, labels: Sequence[str] | None, not_tokens: Iterable[int]
     few = rows.num_rows < FEW_ROWS
     if len(tags) > 1 and tags[0] == 0 and (few or len(tags) == len(columns) or set(columns[0].values) == {OUTSIDE}):
         tags = tags[1:]  # the tokens look like tags as well: they come first
-    numbers = [i for i, column in enumerate(columns) if column.counts_up and (column.num_steps or _is_plain(column))]
-    entities = _unless_all(tags, numbers)
+    counting = [i for i, column in enumerate(columns) if column.counts_up and (column.num_steps or _is_plain(column))]
+    entities = _unless_all(tags, counting)
     entities = _unless_all(entities, [i for i in entities if _are_chunks(columns[i])])
     if all_outside := [i for i in entities if set(columns[i].values) == {OUTSIDE}]:
         entities = _unless_all(entities, all_outside) if len(all_outside) < len(entities) else entities[-1:]
     constant = [i for i, column in enumerate(columns) if rows.num_rows > 1 and len(column.values) == 1]
     steady = [i for i, column in enumerate(columns) if rows.num_continued and column.is_steady]
     mostly_empty = [i for i, column in enumerate(columns) if 2 * column.values[""] > rows.num_rows and not few]
-    figures = [i for i, column in enumerate(columns) if _are_figures(column, rows.first[i])]
+    numeric = [i for i, column in enumerate(columns) if _are_numeric(column, rows.first[i])]
     tokens = list(range(len(columns)))
-    for others in (not_tokens, tags, constant, steady, mostly_empty, numbers, figures):
+    for others in (not_tokens, tags, constant, steady, mostly_empty, counting, numeric):
         tokens = _unless_all(tokens, others)
-    no_tokens = {*constant, *steady, *numbers, *figures}
+    no_tokens = {*constant, *steady, *counting, *numeric}
     doubtful = [i for i in no_tokens - {*tags, *not_tokens} if few and _may_be_text(columns[i])]
     return Kinds(entities, tokens, doubtful)
 
@@ -183,7 +183,7 @@ def _is_plain(column: Column) -> bool:
     return all(value.isdecimal() for value in column.values)
 
 
-def _are_figures(column: Column, first: str) -> bool:
+def _are_numeric(column: Column, first: str) -> bool:
     """Return whether all values are numbers, such as offsets or scores; the first one may be a name instead."""
     return all(value == first or re.fullmatch(r"[-+]?\d+(?:[.,]\d+)?", value) for value in column.values) and (
         len(column.values) > 1

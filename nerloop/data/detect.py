@@ -1,4 +1,4 @@
-"""Which format a file is in: told by its suffix and its content. A file is opened once for that."""
+"""Find out which format a file is in, by its suffix and its content."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from nerloop.errors import DataError, shorten
 
 SUFFIXES = {suffix: name for name, format_ in FORMATS.items() for suffix in format_.suffixes}
 MAX_HEAD = 4096
-"""Bytes at the beginning of a file that tell formats which are not read."""
+"""Bytes at the beginning of a file in which formats that are not read are recognised."""
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
-"""Suffixes of several formats; the records tell which one."""
+"""Suffixes that several formats share; the records decide between these."""
 MAX_LINES = 10_000
 """Lines of a file that are looked at to tell columns from plain text."""
 
 
 def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: B008 (frozen)
-    """Return the name of a file's format: that of the options, else by suffix and content.
+    """Return the name of a file's format: the one that the options name, else by suffix and content.
 
     The column names of the options count: a record with them is one of tokens, or of text and spans. A file that can't
-    be read gets the format of its suffix, or "conll": that reader will say what is wrong. Raises DataError for a file
+    be read gets the format of its suffix, or "conll", and its reader reports what is wrong. Raises DataError for a file
     that fits two formats.
 
-    For a prediction, a file whose suffix doesn't tell is plain text unless it clearly is something else.
+    For a prediction, a file whose suffix names no format is plain text unless it clearly is something else.
     """
     if options.format != "auto":
         return options.format
@@ -55,7 +55,7 @@ def format_of(path: str, options: ReadOptions = ReadOptions()) -> str:  # noqa: 
     named = SUFFIXES.get(suffix, "conll")
     _refuse_foreign(path, may_be_any_text=named == "conll")
     if named in HAVE_TEXTS:
-        return _of_table(named, path, options)
+        return _table_format(named, path, options)
     if named != "conll":
         return named
     try:
@@ -81,7 +81,7 @@ def _refuse_foreign(path: str, *, may_be_any_text: bool) -> None:
     try:
         with opened(path) as file:
             head = file.read(MAX_HEAD)
-    except DataError:  # its reader will say why it can't be opened
+    except DataError:  # can't be opened, which its reader reports
         return
     refuse_bytes(head, path, may_be_any_text=may_be_any_text)
     refuse_header(head[:200].decode("utf-8", "replace").removeprefix("\ufeff"), path)
@@ -117,7 +117,7 @@ def _format_in(file: BinaryIO, path: str, suffix: str, options: ReadOptions) -> 
     if may_be_json and options.for_prediction:
         return _format_to_be_tagged(file, path, first, options)
     is_table = _is_csv(first) if may_be_json else suffix == ".tsv" and _is_tsv_table(first, path, options)
-    return _of_table("csv", path, options) if is_table else "conll"
+    return _table_format("csv", path, options) if is_table else "conll"
 
 
 def _refuse_columns(file: BinaryIO, path: str, options: ReadOptions) -> None:
@@ -139,7 +139,7 @@ def _format_to_be_tagged(file: BinaryIO, path: str, first: str, options: ReadOpt
         return "csv"
     if _is_a_token_a_line(head):
         return "conll"
-    return "csv_texts" if "," in first and _of_table("csv", path, options) == "csv_texts" else "text"
+    return "csv_texts" if "," in first and _table_format("csv", path, options) == "csv_texts" else "text"
 
 
 def _has_tags(lines: list[str], options: ReadOptions, separator: str = "") -> bool:
@@ -157,7 +157,7 @@ def _has_tags(lines: list[str], options: ReadOptions, separator: str = "") -> bo
     cells = zip(*(row for row in rows if len(row) == width), strict=True)
     columns = [Counter(cell.strip() for cell in column) for column in cells]
     num_tags = [sum(n for cell, n in values.items() if is_tag(cell, options.labels)) for values in columns]
-    # A few tags may be misspelt, and the first row may be a header; the reader will say so.
+    # A few tags may be misspelt, which the reader reports, and the first row may be a header.
     return 3 * max(num_tags, default=0) >= 2 * number or any(map(are_bare, columns[1:]))
 
 
@@ -166,11 +166,11 @@ def _is_tsv_table(first: str, path: str, options: ReadOptions) -> bool:
     cells = first.split("\t")
     if len(cells) == 1 or any(is_tag(cell.strip(), options.labels) for cell in cells):
         return False
-    return has_sentence_ids(cells) or _of_table("csv", path, options) == "csv_texts"
+    return has_sentence_ids(cells) or _table_format("csv", path, options) == "csv_texts"
 
 
-def _of_table(name: str, path: str, options: ReadOptions) -> str:
-    """Return the format of a CSV or Parquet file: of texts or of tokens. If that can't be told, the reader will say."""
+def _table_format(name: str, path: str, options: ReadOptions) -> str:
+    """Return the format of a CSV or Parquet file: of texts or of tokens. If it can't be read, its reader says why."""
     try:
         return f"{name}_texts" if HAVE_TEXTS[name](path, options) else name
     except DataError:
@@ -213,10 +213,10 @@ def _is_csv(line: str) -> bool:
 
 
 def _json_format(file: BinaryIO, path: str, options: ReadOptions) -> str:
-    """Return the format of the first record that fits exactly one. Raises DataError if all that fit any fit two."""
+    """Return the format of the first record that fits exactly one. Raises DataError if all that fit one fit two."""
     tokens = "json" if is_array(file) else "jsonl"
     ambiguous = None
-    values = values_in(file, path, on_error=lambda _: None)  # the reader will tell
+    values = values_in(file, path, on_error=lambda _: None)  # the reader reports what can't be read
     for where, value in islice(_records_in(values, options), MAX_RECORDS):
         found = [tokens if name == TOKENS else name for name in formats_of(value, options)]
         if len(found) == 1:

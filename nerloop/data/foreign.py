@@ -39,7 +39,7 @@ TEXTS: list[tuple[bytes, str, str]] = [
     (PAIRS, "tokens with their tags after / or _", "write a token a line, its tag after a tab, and a blank line "
      "between sentences"),
 ]  # fmt: skip
-"""The same for text that resembles another format; only tried if the suffix of the file names no format."""
+"""The same for text that nerloop would read as another format; only tried if the suffix names no format."""
 
 Test = Callable[[Mapping[str, Any]], bool]
 

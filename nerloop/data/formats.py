@@ -1,4 +1,4 @@
-"""The table of formats: the name of each, its reader, and the file names that tell it."""
+"""The table of formats: the name of each, its reader, and the suffixes of its files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A format of files. Without suffixes, the content tells it (see `nerloop.data.detect`)."""
+    """A format of files. One without suffixes is recognised by content (see `nerloop.data.detect`)."""
 
     read: Reader
     suffixes: tuple[str, ...] = ()

@@ -109,17 +109,17 @@ def _load(name: str, config: str | None) -> Any:
         raise DataError(
             f"data.dataset: {name!r} is neither a folder here nor a data set of the hub that can be read"
         ) from error
-    except LookupError as error:  # datasets' way to say so
+    except LookupError as error:  # datasets raises it for all of these cases
         raise DataError(
             f"data.dataset: {name!r} is no name of a data set, or a folder that is damaged or has an empty split "
             f"({type(error).__name__}: {shorten_message(str(error))})"
         ) from error
-    except Exception as error:  # of a folder whose files don't say what datasets expects
+    except Exception as error:  # datasets may raise anything for damaged files
         raise DataError(f"data.dataset {name}: {type(error).__name__}: {shorten_message(str(error))}") from error
 
 
 def _check_saved(folder: Path) -> None:
-    """Raise DataError where a folder that save_to_disk wrote names what lies outside: `datasets` would open it."""
+    """Raise DataError if a folder that save_to_disk wrote names files outside itself: `datasets` would open them."""
     splits = json.loads((folder / DICT).read_text(encoding="utf-8"))["splits"] if (folder / DICT).exists() else []
     _check_names(folder / DICT, splits, "folder")
     for path in (folder / STATE, *(folder / split / STATE for split in splits)):

@@ -16,7 +16,7 @@ from nerloop.data.lines import decoded_lines, opened
 from nerloop.errors import DataError, shorten
 
 BLOCK = 1 << 20
-SLACK = 1000  # characters: an error earlier than this before the end of the buffer is not just an unfinished value
+SLACK = 1000  # characters: an error closer to the end of the buffer may only mean that the value goes on after it
 HEAD = 4096  # bytes
 STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 SEPARATOR = re.compile(r"[ \t\r\n]*")
@@ -36,14 +36,14 @@ def read_values(path: str, encoding: str = "utf-8", on_error: OnError = stop) ->
     A value may have a line to itself or take several lines. If several elements begin on one line, all but the first
     are numbered: "x.json:1 (record 2)". If a file begins with an array whose first element is a string, it holds such
     arrays one after another, as spaCy writes them. `on_error` gets the DataError, with file:line, of each value that
-    can't be read, and reading continues with the next one. What is wrong between the elements of an array is raised.
+    can't be read, and reading continues with the next one. A mistake between the elements of an array is raised.
     """
     with opened(path, encoding) as file:
         yield from values_in(file, path, on_error)
 
 
 def values_in(file: BinaryIO, path: str, on_error: OnError = stop) -> Iterator[tuple[str, Any]]:
-    """Yield what `read_values` does, from an open file, read from its start."""
+    """Yield the values of an open file, from its start, as `read_values` does."""
     if is_array(file):
         yield from _elements(file, path)
     else:
@@ -52,8 +52,8 @@ def values_in(file: BinaryIO, path: str, on_error: OnError = stop) -> Iterator[t
 
 def _sequence(lines: Iterator[tuple[int, str]], path: str, on_error: OnError) -> Iterator[tuple[str, Any]]:
     """Yield the values of a file that holds one after another."""
-    again: deque[tuple[int, str]] = deque()  # lines after a broken one
-    is_broken = False  # whether what can't begin a record belongs to a broken one, and is no mistake of its own
+    again: deque[tuple[int, str]] = deque()  # lines that were read as parts of a broken value: they are read once more
+    is_broken = False  # after a broken value: lines that can't begin a record are taken for its rest, and skipped
     while (line := again.popleft() if again else next(lines, None)) is not None:
         number, text = line
         if not text.strip(" \t\r") or (is_broken and not text.startswith(("{", "["))):
@@ -63,6 +63,7 @@ def _sequence(lines: Iterator[tuple[int, str]], path: str, on_error: OnError) ->
         try:
             value = parse(text, where)
         except DataError as error:
+            # The line may hold several values, or begin one that takes several lines. Else it is broken.
             if several := _values_of_line(text, where, error):
                 yield from several
                 continue
@@ -189,7 +190,7 @@ class _Source:
     def read_more(self, size: int = BLOCK) -> None:
         block = self.file.read(size)
         self.is_whole = not block
-        self.where()
+        self.where()  # count the lines of what is dropped below
         try:
             text = self.decoder.decode(block, final=self.is_whole)
         except UnicodeDecodeError as error:
@@ -236,6 +237,7 @@ class _Source:
                 if end < len(self.buffer) or self.is_whole:
                     self.at = end
                     return value
+            # As much again: a value is parsed from its start each time, which must not take time in its square.
             self.read_more(max(BLOCK, len(self.buffer)))
 
 

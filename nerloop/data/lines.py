@@ -1,4 +1,4 @@
-"""Open files and read their lines with numbers; what is not in the stated encoding is an error that names the line."""
+"""Open files and read their lines with numbers. Bytes of another encoding are an error that names the line."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _is_same(found: str, stated: str) -> bool:
 
 
 def _is_at_borders(text: str, start: int, end: int) -> bool:
-    """Whether a slice could be meant: neither end in white space or within a word."""
+    """Whether a slice is a plausible span: it is not empty, and neither end is at white space or within a word."""
     if start == end or text[start].isspace() or text[end - 1].isspace():
         return False
     return not any(0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum() for at in (start, end))

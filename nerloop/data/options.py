@@ -43,7 +43,7 @@ class ReadOptions:
     with_tags: bool = True
     """Whether gold tags are read. Without them, records that nobody annotated are read as well."""
     for_prediction: bool = False
-    """Whether the files are to be tagged: text without tags is expected, and examples keep what leads back to it."""
+    """Whether the files are to be tagged: text without tags is expected, and examples keep their `source`."""
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:

@@ -22,13 +22,13 @@ MAX_LISTED = 10
 
 @dataclass
 class ReadWarnings:
-    """How often readers changed or left out something, by a phrase that says what, and the records they can't read."""
+    """Counts of what readers changed or left out, by a phrase for it, and the errors of records that can't be read."""
 
     skips_bad_records: bool = False
     counts: Counter[str] = field(default_factory=Counter)
-    listed: dict[str, list[str]] = field(default_factory=dict)
-    losses: Counter[str] = field(default_factory=Counter)
-    notes: set[str] = field(default_factory=set)  # those of `counts` that are no reason to look at the data
+    listed: dict[str, list[str]] = field(default_factory=dict)  # the first places of each phrase
+    losses: Counter[str] = field(default_factory=Counter)  # see `lose`
+    notes: set[str] = field(default_factory=set)  # those of `counts` that are harmless
     errors: list[DataError] = field(default_factory=list)
 
     @staticmethod
@@ -42,9 +42,9 @@ class ReadWarnings:
         self._list(what, where)
 
     def note(self, what: str, where: str) -> None:
-        """Count what is no reason to look at the data: how it is read, or what is rightly left out.
+        """Count something harmless: how the data are read, or what is rightly left out.
 
-        Such as records that nobody annotated or that an annotator rejected.
+        That is what nobody annotated, or what an annotator rejected.
         """
         self.notes.add(what)
         self.add(what, where)
@@ -64,7 +64,7 @@ class ReadWarnings:
         log.debug("%s: %s", where, what)
 
     def bad_record(self, error: DataError) -> None:
-        """Take note of a sentence or record that can't be read; the reader goes on with the next one.
+        """Keep the error of a sentence or record that can't be read; the reader continues with the next one.
 
         Raises BadRecordsError for the tenth, unless bad records are skipped.
         """
@@ -78,12 +78,12 @@ class ReadWarnings:
     def finish(self) -> None:
         """Raise the errors of the bad records, if there were any. Call it at the end of each file."""
         if len(self.errors) == 1:
-            raise self.errors.pop()  # kept, it would hold the frame that holds this list, and so an open file
+            raise self.errors.pop()  # if it stayed in the list, its traceback would keep the file open
         if self.errors:
             raise BadRecordsError([str(error) for error in self.errors])
 
     def each(self, make: Callable[[S], T], values: Iterable[S]) -> Iterator[T]:
-        """Yield what `make` makes of each value, except of those for which it raises DataError: bad records."""
+        """Yield `make(value)` for each value; values for which it raises DataError are bad records."""
         for value in values:
             try:
                 made = make(value)

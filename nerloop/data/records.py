@@ -1,7 +1,7 @@
-"""Texts with character spans, as annotation tools hand them over, and their way into sentences of tagged tokens.
+"""Texts with character spans, as annotation tools write them, and how they become sentences of tagged tokens.
 
-A text is cut without a look at its spans, in every split: a cut at a gold border would leak the answer. What then lies
-off the borders of tokens is widened to whole tokens for training, and counted as missed in evaluation.
+Texts are cut without regard to their spans, in every split: a cut at a gold border would leak the answer. A gold span
+that then begins or ends inside a token is widened to whole tokens for training, and counts as missed in evaluation.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nerloop.data.checks import has_surrogate
 from nerloop.data.options import ReadOptions
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.data.segmentation import Offsets, Rule
@@ -35,8 +36,8 @@ class TextRecord:
 
     `tokens` are the record's own, where it has some. `location` is file:line, or the file whose whole text this is.
 
-    `source` is what leads predictions back to the record: "format", and "record" (the parsed record of JSON, the row of
-    a table by column) or "folder" and "name" (of the file, for plain text and brat). Examples also get its "text".
+    `source` serves to write predictions back to the record: "format", and "record" (the parsed record of JSON, the row
+    of a table by column) or "folder" and "name" (of the file, for plain text and brat). Examples also get its "text".
     """
 
     text: str
@@ -52,15 +53,15 @@ class TextRecord:
 
 
 def as_offset(value: Any, where: str) -> int:
-    """Return an offset. Raises DataError, starting with `where`, for what is no whole number."""
+    """Return an offset. Raises DataError, starting with `where`, unless it is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"{where}: found the offset {shorten(value)}, expected a whole number")
     return value
 
 
 def as_type(value: Any, where: str, warnings: ReadWarnings) -> str:
-    """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError for none."""
-    if not isinstance(value, str) or not value.strip() or any("\ud800" <= c <= "\udfff" for c in value):
+    """Return the type of a span as a tag can hold it: white space becomes "_". Raises DataError unless it is a name."""
+    if not isinstance(value, str) or not value.strip() or has_surrogate(value):
         raise DataError(f"{where}: found the type {shorten(value)}, expected a name such as 'PER'")
     if value == OUTSIDE or re.match("[BIOESLUMW]-.", value):
         warnings.add("types of spans that look like tags; expected names such as 'PER'", f"{where} {shorten(value)}")
@@ -71,10 +72,10 @@ def as_type(value: Any, where: str, warnings: ReadWarnings) -> str:
 
 
 def as_text(value: Any, name: str, where: str) -> str:
-    """Return a text. Raises DataError, starting with `where`, for what is none."""
+    """Return a text. Raises DataError, starting with `where`, unless it is a string without half surrogate pairs."""
     if not isinstance(value, str):
         raise DataError(f"{where}: {name!r} is {shorten(value)}, expected a text")
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if has_surrogate(value):
         raise DataError(f"{where}: {name!r} is {shorten(value)}: half a surrogate pair is no character")
     return value
 
@@ -152,15 +153,15 @@ def _trimmed(text: str, span: Span) -> Span:
 
 @dataclass
 class _Placing:
-    """Where the spans of a record go: into the tags of its sentences as far as whole tokens can say it."""
+    """Puts the spans of a record into the tags of its sentences, as far as whole tokens can express them."""
 
     record: TextRecord
     sentences: Sequence[Sequence[Offsets]]
     warnings: ReadWarnings
-    tagged: list[list[Span]] = field(init=False)  # of tokens, by sentence
-    widened: list[list[Span]] = field(init=False)
-    missed: list[list[Span]] = field(init=False)
-    free: int = 0  # tokens before this one have their tags: spans come from left to right
+    tagged: list[list[Span]] = field(init=False)  # by sentence, in tokens: the spans that become tags
+    widened: list[list[Span]] = field(init=False)  # by sentence, in tokens: those of `tagged` that are not gold
+    missed: list[list[Span]] = field(init=False)  # by sentence, in characters: gold spans that tags can't express
+    free: int = 0  # the first token that may still get a tag: spans come from left to right
 
     def __post_init__(self) -> None:
         self.tokens = list(itertools.chain.from_iterable(self.sentences))
@@ -252,7 +253,7 @@ def _without_prefix(example: Example, prefix: str) -> Example:
 def read_examples(
     records: Iterable[Example | TextRecord], options: ReadOptions, warnings: ReadWarnings
 ) -> Iterator[Example]:
-    """Yield what a reader gives, texts cut into sentences; with tags, only those texts that somebody annotated.
+    """Yield a reader's sentences, and its texts cut into sentences; with tags, only texts that somebody annotated.
 
     A text that can't be cut as the options ask is a bad record.
     """

@@ -25,9 +25,9 @@ RULES = {
 }
 DEFAULT_RULE = "words"
 SAVED_AS = {"words": "words2"}
-"""The name of a rule in a saved model. `words` means the newest version, but a model keeps that of its training."""
+"""The name of a rule in a saved model: "words" means the newest version, but a model keeps the one of its training."""
 SAVED_BEFORE = {"words": "words1"}
-"""The meaning of names in saved models: those saved before there was `words2` say "words"."""
+"""The rule that a name in a saved model means: models saved before there was `words2` say "words"."""
 
 MAX_TOKENS = 160
 """Most tokens of a sentence. Longer ones are cut, so that most pieces fit into a model's window.
@@ -57,7 +57,7 @@ _JOINT = rf"""(?:
 )"""
 _TOKEN = regex.compile(
     rf"""(?V1)(?x:
-      # Most words. The rest would find the same; with this, all takes two thirds of the time.
+      # Most words. The branches below match the same, but with this one the whole takes two thirds of the time.
       [A-Za-z]++(?=[ ])
       # Letters with full stops, the last one included: U.S., Ph.D.
     | (?:{_LETTER}{_MARKS}){{1,2}}+(?:[.](?:{_LETTER}{_MARKS}){{1,2}}+)++[.](?!{_UNIT})

@@ -24,9 +24,9 @@ class TagCounts:
     @staticmethod
     def of(examples: Iterable[Example]) -> TagCounts:
         """Return the counts of examples: those stored with them, else by counting."""
-        noted = getattr(examples, "statistics", None)
-        if isinstance(noted, TagCounts):
-            return noted
+        stored = getattr(examples, "statistics", None)
+        if isinstance(stored, TagCounts):
+            return stored
         statistics = TagCounts()
         for _ in statistics.counting(examples):
             pass

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
+from nerloop.data.checks import has_surrogate
 from nerloop.data.readers.label_studio import HYPERTEXT
 from nerloop.data.records import MODEL_VERSION, TextRecord
 from nerloop.types import Span
@@ -196,4 +197,4 @@ def _row(values: Iterable[Any]) -> str:
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     # Half a surrogate pair in some field of the source can only be written as an escape.
-    return (json.dumps(value) if any("\ud800" <= c <= "\udfff" for c in text) else text) + "\n"
+    return (json.dumps(value) if has_surrogate(text) else text) + "\n"

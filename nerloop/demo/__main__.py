@@ -22,7 +22,7 @@ from nerloop.run.output import write_errors, writing
 
 
 def main() -> None:
-    """Parse the command line, write, say how to train on it; leave with the exit code."""
+    """Parse the command line, write the files, print how to train on them; leave with the exit code."""
     arguments = _arguments(sys.argv[1:])
 
     def command() -> None:

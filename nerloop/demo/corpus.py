@@ -29,7 +29,7 @@ NOVEL = 0.35
 """The chance that a name of validation or test is drawn from those that train never sees."""
 
 NOVEL_CLOSED = 0.15
-"""The same for the names of `CLOSED`, most of which a model has met."""
+"""The same for the lists in `CLOSED`: a model should know most of their names from training."""
 
 WIDE = 0.5
 """The chance of a phrase before a sentence, and of one after it."""

@@ -1,7 +1,7 @@
 """The names of the demo corpus: lists of words, and the patterns that make people, firms, clubs and places of them.
 
-All of it was made up for this demo, apart from the names of real towns, countries, rivers and peoples. A name stands in
-several lists where it means several things: "Preston" is a town, a club, a surname and, through it, a firm.
+All of it was made up for this demo, apart from the names of real towns, countries, rivers and peoples. A name is in
+several lists if it has several meanings: "Preston" is a town, a club, a surname and, through it, a firm.
 """
 
 from __future__ import annotations
@@ -278,15 +278,16 @@ WORDS = {
     "prefix": "West, East, North, New, Upper, Old, Great, Little, San, Saint",
     "suffix": "Heath, Bay, Falls, Springs, Regis, Bridge, Park, Hills, Harbour, Junction",
 }
-"""The lists, comma separated. All but those in `SHARED` hold a part of their words back from the training split."""
+"""The lists, comma separated. A part of the words of each list is held back from the training split."""
 
 SHARED = frozenset(
     {"firmword", "industry", "clubword", "clubhead", "portfolio", "creed", "subject", "press", "initial"}
+    | {"given", "kin", "settlement", "trade", "particle", "prefix", "suffix", "noun"}
 )
-SHARED |= {"given", "kin", "settlement", "trade", "particle", "prefix", "suffix", "noun"}
+"""Lists of which no word is held back: most of them hold parts of names."""
 
 CLOSED = frozenset({"country", "people", "tongue", "water", "model"})
-"""Lists of few words; few of those that train never sees are drawn from these."""
+"""Lists of few words. The words held back from them are drawn less often than others (see `corpus.NOVEL_CLOSED`)."""
 
 FILLERS = {
     "day": "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday",

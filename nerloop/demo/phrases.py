@@ -1,6 +1,7 @@
-"""What may stand around a template and around its names: the phrases that all sentences of the demo corpus share.
+"""Phrases that are put around templates and around names, the same in all splits of the demo corpus.
 
-A template of the test split is new to a model, and these are what it can hold on to. Same notation as `news.py`.
+The templates of the test split are new to a model; these phrases are the part of the context that it knows. The
+notation is that of `news.py`.
 """
 
 from __future__ import annotations
@@ -106,4 +107,4 @@ AROUND = {
     "event": ("{event} in {place}", "{year} {event}"),
     "brand": ("{company} {brand}", "new {brand}", "{brand} and the {brand}"),
 }
-"""Instead of a name alone, where a lower-case word or nothing comes before it."""
+"""Replace a name, by its kind, if a lower-case word or nothing comes before it."""

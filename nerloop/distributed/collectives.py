@@ -1,4 +1,4 @@
-"""Coordinate the processes of a launch: decide once, build once, notice that one is lost.
+"""Coordinate the processes of a launch: decide or build in one process for all, and notice that a process is lost.
 
 torch is imported inside the functions: the commands need this module before they have parsed their flags.
 """
@@ -59,7 +59,7 @@ def destroy_process_group() -> None:
 
 
 class SingleProcess:
-    """Replaces the Accelerator when one process tags, so that `nerloop.load` changes no global state of a notebook."""
+    """Takes the place of the Accelerator where one process tags. It changes no global state: notebooks need that."""
 
     num_processes, process_index, is_main_process = 1, 0, True
 

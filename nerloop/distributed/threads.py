@@ -58,7 +58,7 @@ def set_threads(threads: int | None = None) -> int:
 def num_threads() -> int:
     """Return the CPU threads for a runtime other than torch: OMP_NUM_THREADS, else this process's share of the cores.
 
-    As `set_threads` has it, but without torch.
+    It is the number that `set_threads` would set, found without torch.
     """
     asked = _of_environment("OMP_NUM_THREADS")
     if "OMP_NUM_THREADS" in os.environ and (asked > 1 or not is_launched()):

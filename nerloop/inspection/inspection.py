@@ -1,4 +1,4 @@
-"""Hold the inspection of some data in one object, and convert it to JSON."""
+"""The Inspection: parts, scheme and findings of some data in one object, which converts to JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Name the parts of the data: the split of each file, and places in it as file:line."""
+"""A part of the data (a file, or a split of a data set): which split it is, and its places as file:line."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ The cache keeps the result for the next training on the same sentences.
 
 @dataclass(frozen=True)
 class SplitReport:
-    """Lines about the splits. With any error, training would be impossible or of no use."""
+    """Lines about the splits, by severity. If there is an error, training is impossible or of no use."""
 
     info: list[str]
     errors: list[str]

@@ -21,7 +21,7 @@ BORDER = ""
 NUM_PLACES = 10
 """Places kept for each kind of finding; the others are only counted."""
 KNOWN_SEQUENCES = 20_000
-"""Tag sequences whose spans are cached: those of short and untagged sentences recur."""
+"""Tag sequences whose spans are cached: many short sentences, and those without entities, have the same tags."""
 
 
 class Place(NamedTuple):
@@ -43,7 +43,7 @@ class Statistics:
     first_pairs: dict[tuple[str, str], list[Place]] = field(default_factory=dict)  # the place of the later one
     spans_per_type: Counter[str] = field(default_factory=Counter)
     span_lengths: Counter[int] = field(default_factory=Counter)  # in tokens
-    first_of_type: dict[str, Place] = field(default_factory=dict)  # its order numbers the types
+    first_of_type: dict[str, Place] = field(default_factory=dict)  # in the order of `span_types`' numbers
     span_hashes: array[int] = field(default_factory=lambda: array("Q"))  # of the text, (spans,)
     span_types: array[int] = field(default_factory=lambda: array("i"))  # numbers of the types, (spans,)
     span_sentences: array[int] = field(default_factory=lambda: array("i"))  # (spans,)

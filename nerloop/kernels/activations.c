@@ -21,7 +21,7 @@ void dropout(const T *restrict x, T *restrict y, int64_t rows, int64_t width, ui
 static inline float normal_cdf(float x, float *density)
 {
     float z = fabsf(x) * 0.70710678f, e = exponential(-z * z), t = 1.0f / (1.0f + 0.3275911f * z);
-    float y = 1.061405429f;
+    float y = 1.061405429f; /* a polynomial in t; erfc(z) is y t e */
     y = y * t - 1.453152027f;
     y = y * t + 1.421413741f;
     y = y * t - 0.284496736f;
@@ -83,8 +83,10 @@ void add_and_norm(const T *restrict x, const T *restrict residual, const T *rest
     }
 }
 
-/* The gradients of add_and_norm. d_parameters is a workspace of (threads, 2, width): each thread sums the gradients of
- * weight and bias over its rows into its own part, then all parts are added to the first, which is the result. */
+/* The gradients of add_and_norm. With g = d_y * weight and n the normed sum, d_sum = (g - mean(g) - n mean(g n)) /
+ * deviation. d_residual is d_sum, and d_x is d_sum after the forward's dropout. d_parameters is a workspace of
+ * (threads, 2, width): each thread sums the gradients of weight and bias over its rows into its own part, then all
+ * parts are added to the first, which is the result. */
 void add_and_norm_backward(const T *restrict d_y, const T *restrict sum, const float *restrict statistics,
                            const T *restrict weight, T *restrict d_x, T *restrict d_residual,
                            float *restrict d_parameters, int64_t rows, int64_t width, uint32_t threshold, uint64_t seed,
@@ -109,8 +111,8 @@ void add_and_norm_backward(const T *restrict d_y, const T *restrict sum, const f
                 total += gradient * load(weight[j]);
                 projection += gradient * load(weight[j]) * normed;
             }
-            total /= width;
-            projection /= width;
+            total /= width; /* mean(g) */
+            projection /= width; /* mean(g n) */
 #pragma omp simd
             for (int64_t j = 0; j < width; j++) {
                 float normed = (load(sum_row[j]) - mean) * inverse_deviation;

@@ -9,8 +9,8 @@ typedef struct {
     double step, lr, weight_decay; /* step counts from 1, this update included */
 } Chunk;
 
-/* sums (chunks,): the sum of squares of each chunk's gradient. The caller adds them up in order, so the norm does not
- * depend on the number of threads. */
+/* sums (chunks,): the sum of squares of each chunk's gradient, in float32, which is enough for one chunk. The caller
+ * adds them up in double and in order, so the norm does not depend on the number of threads. */
 void sums_of_squares(const Chunk *chunks, int64_t count, double *sums, int64_t threads)
 {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
@@ -31,7 +31,7 @@ void adamw(const Chunk *chunks, int64_t count, double beta1, double beta2, doubl
            int64_t threads)
 {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++) { /* chunks share no element, so their order does not matter */
         float *restrict weight = chunks[i].weight, *restrict exp_avg = chunks[i].exp_avg;
         float *restrict exp_avg_sq = chunks[i].exp_avg_sq;
         const T *restrict gradient = chunks[i].gradient;

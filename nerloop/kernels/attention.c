@@ -145,7 +145,9 @@ int attention_forward(const Attention *task, const Heads *query, const Heads *ke
                 int64_t rows = min(BLOCK, n - first);
                 load_rows(q, *query, head, start + first, rows, task->width, task->scaling);
                 multiply(s, n_up, q, width_up, 1, kt, n_up, round_up(rows, ROWS), n_up, task->width, 0);
-                int columns = n_up; /* 32 bits, of which a vector compares more */
+                int columns = n_up; /* an int is as wide as a float, so a vector compares LANES of them */
+                /* The softmax of each row, in three passes while it is in the cache: the largest score, the
+                 * exponentials and their sum, then the division by the sum together with dropout. */
                 for (int64_t i = 0; i < rows; i++) {
                     /* Only keys from begin to end are seen: within the window, and not the padding after n. */
                     float *row = s + i * n_up, largest = -INFINITY, sum = 0.0f;
@@ -190,7 +192,8 @@ int attention_forward(const Attention *task, const Heads *query, const Heads *ke
 
 /* The gradients of attention_forward. With probabilities p, their dropout factors f and gradients g:
  * d_scores = p * (f * g - sum_j(p f g)), d_value = (p f)^T d_output, d_query = d_scores key, d_key = d_scores^T query.
- * Returns 0, or 1 if there is no memory for the workspace. */
+ * The scaling is in the query when d_key is computed, so only d_query is scaled at the end. p is recomputed block by
+ * block. Returns 0, or 1 if there is no memory for the workspace. */
 int attention_backward(const Attention *task, const Heads *query, const Heads *key, const Heads *value,
                        const float *restrict statistics, const Heads *d_output, const Heads *d_query,
                        const Heads *d_key, const Heads *d_value)
@@ -222,7 +225,7 @@ int attention_backward(const Attention *task, const Heads *query, const Heads *k
                 load_rows(d_o, *d_output, head, start + first, rows, task->width, 1.0f);
                 multiply(p, n_up, q, width_up, 1, kt, n_up, rows_up, n_up, task->width, 0);
                 multiply(ds, n_up, d_o, width_up, 1, vt, n_up, rows_up, n_up, task->width, 0);
-                int columns = n_up; /* 32 bits, of which a vector compares more */
+                int columns = n_up; /* an int is as wide as a float, so a vector compares LANES of them */
                 for (int64_t i = 0; i < rows; i++) {
                     float *restrict probability = p + i * n_up, *restrict gradient = ds + i * n_up, dot = 0.0f;
                     int begin = max(0, first + i - task->window + 1), end = min(n, first + i + task->window);
@@ -257,6 +260,7 @@ int attention_backward(const Attention *task, const Heads *query, const Heads *k
                             gradient[j] = probability[j] * (gradient[j] - dot);
                     }
                 }
+                /* p now holds p f, and ds holds d_scores. The first block sets dv and dk, later ones add to them. */
                 multiply(dv, width_up, p, 1, n_up, d_o, width_up, n_up, width_up, rows, first > 0);
                 multiply(dk, width_up, ds, 1, n_up, q, width_up, n_up, width_up, rows, first > 0);
                 multiply(dq, width_up, ds, n_up, 1, k, width_up, rows_up, width_up, n, 0);

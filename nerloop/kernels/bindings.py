@@ -22,7 +22,7 @@ NO_WINDOW = 1 << 40  # a window longer than any sequence
 CHUNK_SIZE = 1 << 14  # elements of a parameter: its weight, moments and gradient fit into a core's cache together
 ADDRESSES = ("weight", "exp_avg", "exp_avg_sq", "gradient", "compute_weight")
 HYPERPARAMETERS = ("step", "lr", "weight_decay")
-# The struct `Chunk` of adamw.c: addresses, the number of elements, hyperparameters, in the same order.
+# The struct `Chunk` of adamw.c: addresses, number of elements, hyperparameters. The order must be the same.
 CHUNK = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n")] + [(name, np.float64) for name in HYPERPARAMETERS])
 
 start = compiling.start
@@ -96,14 +96,14 @@ def is_supported(x: Tensor, *others: Tensor) -> bool:
 def dropout(x: Tensor, spec: DropoutSpec) -> Tensor:
     """Return x, (..., width), with elements dropped and the others scaled up to keep the expectation."""
     x, y = x.contiguous(), x.new_empty(x.shape)
-    _run("dropout", x, x, y, *_rows_and_width(x), *_last_arguments(spec))
+    _run("dropout", x, x, y, *_rows_and_width(x), *_dropout_and_threads(spec))
     return y
 
 
 def gelu(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the exact GELU of x (Hendrycks and Gimpel, 2016) and its derivative."""
     x, y, slope = x.contiguous(), x.new_empty(x.shape), x.new_empty(x.shape)
-    _run("gelu", x, x, y, slope, x.numel(), *_last_arguments())
+    _run("gelu", x, x, y, slope, x.numel(), *_dropout_and_threads())
     return y, slope
 
 
@@ -114,7 +114,7 @@ def add_and_norm(
     x, residual = x.contiguous(), residual.contiguous()
     rows, width = _rows_and_width(x)
     y, total, statistics = x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty(rows, 2, dtype=torch.float32)
-    numbers = (rows, width, ctypes.c_float(epsilon), *_last_arguments(spec))
+    numbers = (rows, width, ctypes.c_float(epsilon), *_dropout_and_threads(spec))
     _run("add_and_norm", x, x, residual, weight, bias, total, y, statistics, *numbers)
     return y, total, statistics
 
@@ -128,7 +128,7 @@ def add_and_norm_backward(
     d_x = total.new_empty(total.shape) if spec.threshold else d_residual  # without dropout they are equal
     d_parameters = total.new_empty(torch.get_num_threads(), 2, width, dtype=torch.float32)
     tensors = (d_y.contiguous(), total, statistics, weight, d_x, d_residual, d_parameters)
-    _run("add_and_norm_backward", total, *tensors, rows, width, *_last_arguments(spec))
+    _run("add_and_norm_backward", total, *tensors, rows, width, *_dropout_and_threads(spec))
     d_weight, d_bias = d_parameters[0].to(weight.dtype)
     return d_x, d_residual, d_weight, d_bias
 
@@ -150,6 +150,7 @@ class ParameterChunks:
         sizes = np.array([tensors[0].numel() for tensors in parameters])
         counts = -(-sizes // CHUNK_SIZE)
         self._owners = np.repeat(np.arange(len(sizes)), counts)  # of each chunk: which parameter it belongs to
+        # Of each chunk: its first element, counted within its parameter.
         starts = CHUNK_SIZE * (np.arange(len(self._owners)) - np.repeat(np.cumsum(counts) - counts, counts))
         self._chunks = np.zeros(len(self._owners), dtype=CHUNK)
         for column, name in enumerate(ADDRESSES):
@@ -160,7 +161,7 @@ class ParameterChunks:
     def norm(self) -> float:
         """Return the L2 norm of all gradients together."""
         sums = np.zeros(len(self._chunks))
-        _run("sums_of_squares", self._like, self._chunks, len(self._chunks), sums, *_last_arguments())
+        _run("sums_of_squares", self._like, self._chunks, len(self._chunks), sums, *_dropout_and_threads())
         return math.sqrt(sums.sum())
 
     def update(
@@ -174,7 +175,7 @@ class ParameterChunks:
         for name, values in zip(HYPERPARAMETERS, (steps, lrs, weight_decays), strict=True):
             self._chunks[name] = np.asarray(values, dtype=np.float64)[self._owners]
         numbers = map(ctypes.c_double, (*betas, epsilon, factor))
-        _run("adamw", self._like, self._chunks, len(self._chunks), *numbers, *_last_arguments())
+        _run("adamw", self._like, self._chunks, len(self._chunks), *numbers, *_dropout_and_threads())
         # PyTorch does not see these writes. Autograd and the packed weights (modules.py) learn of them by the versions.
         written = [tensors[i] for tensors in self._tensors for i in (0, 1, 2, 4)]
         torch.autograd.graph.increment_version(written)
@@ -193,7 +194,7 @@ class Attention(NamedTuple):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         """Return the output, and the statistics that `backward` needs."""
-        output = self._empty(q)
+        output = self._new_heads(q)
         statistics = q.new_empty(q.shape[1], q.shape[0], 2, dtype=torch.float32) if with_gradient else None
         _run("attention_forward", q, self._as_struct(q), *map(_Heads.of, (q, k, v, output)), statistics)
         return output, statistics
@@ -201,12 +202,12 @@ class Attention(NamedTuple):
     def backward(self, q: Tensor, k: Tensor, v: Tensor, statistics: Tensor, d_output: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of q, k and v, given that of the output."""
         d_output = d_output if d_output.stride(2) == 1 else d_output.contiguous()
-        gradients = tuple(self._empty(x) for x in (q, k, v))
+        gradients = tuple(self._new_heads(x) for x in (q, k, v))
         arguments = (*map(_Heads.of, (q, k, v)), statistics, *map(_Heads.of, (d_output, *gradients)))
         _run("attention_backward", q, self._as_struct(q), *arguments)
         return gradients
 
-    def _empty(self, like: Tensor) -> Tensor:
+    def _new_heads(self, like: Tensor) -> Tensor:
         """Return new heads in the memory order (subwords, heads, width), which the next linear layer reads as it is."""
         heads, subwords, width = like.shape
         out = like.new_empty(subwords, heads, width)
@@ -224,7 +225,7 @@ def _rows_and_width(x: Tensor) -> tuple[int, int]:
     return x.numel() // max(1, x.shape[-1]), x.shape[-1]
 
 
-def _last_arguments(spec: DropoutSpec | None = None) -> tuple[Any, ...]:
+def _dropout_and_threads(spec: DropoutSpec | None = None) -> tuple[Any, ...]:
     """Return the last arguments of a kernel: threshold and seed if it has dropout, and the number of threads."""
     dropped = () if spec is None else (ctypes.c_uint32(spec.threshold), ctypes.c_uint64(spec.seed))
     return *dropped, torch.get_num_threads()

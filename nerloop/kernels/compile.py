@@ -26,7 +26,10 @@ from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("kernels.c")
 TYPES = {"torch.float32": 0, "torch.bfloat16": 1}  # dtype name -> the macro BF16 of common.h
+# Without errno and floating point traps, square roots and comparisons vectorise. Not -ffast-math: the kernels rely on
+# infinity and NaN.
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-c")
+# By default GCC uses vectors of 256 bits, also on CPUs with AVX-512.
 NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
 TIMEOUT_SECONDS = 60
 

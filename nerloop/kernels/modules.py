@@ -1,7 +1,8 @@
 """Replace modules of a model on the CPU by ones that use the fused kernels, keeping parameters and their names.
 
-Every encoder has dropout, GELU and "dropout + residual + LayerNorm" between its matrix products. Each becomes one
-kernel. Without kernels only dropout is replaced, by a cheaper draw. A saved model is the same as before.
+Encoders such as BERT have dropout, GELU and "dropout + residual + LayerNorm" between their matrix products. Each of
+these becomes one kernel; other modules stay as they are. Without kernels only dropout is replaced, by a cheaper draw. A
+saved model is the same as before.
 """
 
 from __future__ import annotations
@@ -116,6 +117,7 @@ def _packed(weight: Tensor) -> Tensor:
 
 
 def _has_parts_of_block_end(module: nn.Module) -> bool:
+    """Return whether a module has the three parts that `is_block_end` uses, and no others."""
     parts = dict(module.named_children())
     norm = parts.get("LayerNorm")
     return (
@@ -167,7 +169,7 @@ class FusedGelu:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the GELU of x."""
-        # Without a gradient PyTorch's own is faster: the kernel gains by the derivative.
+        # The kernel is only faster because it computes the derivative as well; without a gradient PyTorch's GELU is.
         is_fused = torch.is_grad_enabled() and kernels.is_supported(x)
         return gelu(x) if is_fused else super().forward(x)  # type: ignore[misc]
 

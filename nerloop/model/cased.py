@@ -36,13 +36,13 @@ KINDS: tuple[Callable[[str], str], ...] = (capitalised, str.upper)
 
 
 def lower_cases(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer takes upper case for lower case."""
+    """Whether a tokenizer lower-cases its text."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     return normalizer is not None and "A" not in normalizer.normalize_str("A")
 
 
 def can_be_cased(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer lower-cases as BERT's does, so that `add_cased_subwords` takes it."""
+    """Whether a tokenizer lower-cases as BERT's does, so that `add_cased_subwords` can handle it."""
     if not lower_cases(tokenizer):  # writing out a whole vocabulary takes longer than this question
         return False
     return _lower_casing(json.loads(tokenizer.backend_tokenizer.to_str())) is not None
@@ -78,7 +78,7 @@ def add_cased_subwords(model: PreTrainedModel, tokenizer: Tokenizer) -> Tokenize
         raise ModelError(f"model.cased_subwords: found a token with id {first - 1}, but {len(old.weight)} embeddings")
     with torch.no_grad():
         rows = old.weight[:first]
-        # As long as an embedding is on average: half of that and twice that gave a lower F1.
+        # The length of an average embedding: half of it and twice of it gave a lower F1.
         directions = torch.randn(len(KINDS), rows.shape[1], generator=torch.Generator().manual_seed(0))
         directions *= rows.norm(dim=1).mean() / directions.norm(dim=1, keepdim=True)
         kinds, sources = torch.tensor([(kind, source) for _, kind, source in variants]).T
@@ -109,7 +109,8 @@ def _variants(vocabulary: dict[str, int], added_tokens: set[str]) -> Iterator[tu
             continue
         for kind, change in enumerate(KINDS):
             variant = change(body)
-            # Letter by letter, as tokenizers does it: str.lower knows ends of words. "SS" does not return to "ß".
+            # The variant must become the subword again when it is lower-cased, which "SS" for "ß" does not. Lower-case
+            # letter by letter, as tokenizers does: str.lower treats the end of a word in its own way (sigma).
             if "".join(map(str.lower, variant)) == body and mark + variant not in known:
                 known.add(mark + variant)
                 yield mark + variant, kind, source

@@ -29,11 +29,12 @@ DIFFER = "its logits differ by"
 
 
 def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Tokenizer) -> tuple[Collator, str]:
-    """Return a collator whose layout does not change the model's logits, and why the given one does ("": it does not).
+    """Return a collator whose layout leaves the model's logits unchanged, and why it had to be `Pad` ("": it had not).
 
     The model is tried, not looked up in a list: features laid out together must give the logits that each gives alone.
-    Otherwise the collator's alternatives are tried, then padding. Some models, which mix neighbours without a mask,
-    fail even then; the reason says so. Raises ModelError where padding raises.
+    The given collator is tried first, then its alternatives. If all fail, the result is `Pad`. A few models mix
+    neighbours without a mask, so that even padding changes logits; the reason says so. Raises ModelError where padding
+    raises.
     """
     features = probe_features(tokenizer)
     own_attention, problems = model.config._attn_implementation, []
@@ -49,7 +50,7 @@ def choose_collator(collator: Collator, model: PreTrainedModel, tokenizer: Token
     problem = disagreement(model, pad, features, tokenizer)
     if problem.startswith(RAISED):
         raise ModelError(f"{type(model).__name__} can be fed neither packed nor padded sentences: {problem}")
-    return pad, f"{reason}; padded, {problem}: its figures depend on the batch" if problem else reason
+    return pad, f"{reason}; padded, {problem}: its scores depend on the batch" if problem else reason
 
 
 def prepare_model(model: PreTrainedModel, collator: Collator) -> None:

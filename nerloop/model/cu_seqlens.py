@@ -1,4 +1,4 @@
-"""Where the sequences of a packed row begin and end, and the length buckets that attention needs where no kernel does.
+"""Where the sequences of a packed row begin and end, and the length buckets for attention without a kernel.
 
 Sizes are rounded to a small set (`round_up_size`), so that generated kernels, CUDA graphs and memory are reused.
 """
@@ -27,9 +27,9 @@ MIN_MAX_SEQLEN = 128
 def rounded_cu_seqlens(lengths: Sequence[int], width: int) -> tuple[Tensor, int]:
     """Return cu_seqlens (int32, on the CPU) of a row of `width` subwords, and an upper bound of the lengths.
 
-    Both their number and the bound are rounded up. After the sequences come the row's tail and then sequences of no
-    subword: [3, 2], 8 -> [0, 3, 5, 8], 128. On a GPU the attention of a layer draws as many random numbers as these
-    two say. So every forward there uses them, and dropout does not depend on which forwards are replayed as graphs.
+    Both the length of cu_seqlens and the bound are rounded up. After the sequences come the row's tail and then empty
+    sequences: [3, 2], 8 -> [0, 3, 5, 8], 128. On a GPU both values decide how many random numbers the dropout of
+    attention draws. So all forwards on a GPU round them, and dropout is the same whether or not a graph is replayed.
     """
     ends = list(itertools.accumulate(lengths))
     count = round_up_size(len(lengths) + 1, 4)
@@ -48,14 +48,14 @@ def to_device(tensor: Tensor, device: Any) -> Tensor:
 class LengthBucket:
     """Sequences of about the same length, attended to together as a padded batch."""
 
-    start: int  # the first of its cells among those of all buckets
+    start: int  # index of its first cell, counted over all buckets
     num_sequences: int
     length: int
     mask: Tensor | None  # (num_sequences, 1, 1, length), added to the scores; None: no padding
 
     @property
     def num_cells(self) -> int:
-        """The cells of all its rows."""
+        """The number of cells, padding included."""
         return self.num_sequences * self.length
 
 
@@ -117,6 +117,7 @@ class PackedLayout:
         subwords: list[np.ndarray] = []
         at = start = 0
         while at < len(order):
+            # A bucket takes sequences, longest first, until padding would cost more than one more bucket.
             longest = int(self.lengths[order[at]])
             fits = np.cumsum(longest**2 - self.lengths[order[at:]] ** 2) <= MAX_WASTED_PAIRS
             members = order[at : at + int(fits.sum())]

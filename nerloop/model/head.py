@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Replace a model's head by one for the labels `new`, keeping rows of labels in `old`; return the kept labels."""
+    """Replace a model's head by one for the labels `new`, in place; return the labels whose rows were kept from `old`.
+
+    Raises ModelError if the model has no linear head with as many rows as `old` has labels.
+    """
     import torch
     from torch import nn
 
@@ -35,7 +38,10 @@ def replace_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str])
 
 
 def labels_of_head(config: PreTrainedConfig) -> list[str] | None:
-    """Return the labels of a trained token classification head, or None if the model has none."""
+    """Return the labels of a trained token classification head, by id, or None if the model has no such head.
+
+    Raises ModelError if the ids are not consecutive.
+    """
     if not any("ForTokenClassification" in name for name in config.architectures or []):
         return None
     if sorted(config.id2label) != list(range(config.num_labels)):

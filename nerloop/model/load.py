@@ -1,4 +1,4 @@
-"""Load tokenizers and models, with clear errors for everything that is not one."""
+"""Load tokenizers and models from a folder or the hub; everything that can't be loaded is an error of one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ATTENTIONS = ("eager", "sdpa")
-"""Attention implementations that need no trust. For other names transformers downloads and runs kernels of the hub."""
+"""Attention implementations that are safe. For other names transformers downloads and runs kernels of the hub."""
 
 SMALLEST_VOCABULARY = 10
 """Minimum entries of a tokenizer. If its files are missing, transformers silently makes one of special tokens only."""
@@ -35,7 +35,7 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
 
     name = settings.name_or_path
     assert name is not None
-    tokenizer = _quietly(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True)
+    tokenizer = _load(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True)
     if not tokenizer.is_fast:
         raise ModelError(
             f"model.name_or_path {name}: its tokenizer ({type(tokenizer).__name__}) is not a fast one, which nerloop "
@@ -47,7 +47,7 @@ def load_tokenizer(settings: ModelSettings) -> Tokenizer:
             "expected a tokenizer.json next to the model"
         )
     if _needs_prefix_space(tokenizer):
-        tokenizer = _quietly(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True, add_prefix_space=True)
+        tokenizer = _load(AutoTokenizer.from_pretrained, settings, "tokenizer", use_fast=True, add_prefix_space=True)
     if _needs_prefix_space(tokenizer):  # some classes ignore the option and follow tokenizer.json
         _prepend_space(tokenizer)
     fast: Tokenizer = tokenizer
@@ -67,7 +67,7 @@ def load_limited_tokenizer(settings: ModelSettings) -> Tokenizer:
         with torch.device("meta"):
             return AutoModelForTokenClassification.from_config(config, **options)
 
-    finish_model(_quietly(build, settings, "model"), tokenizer, settings)
+    finish_model(_load(build, settings, "model"), tokenizer, settings)
     return tokenizer
 
 
@@ -160,7 +160,7 @@ def set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
 
 
 def _needs_prefix_space(tokenizer: Tokenizer) -> bool:
-    """Whether this is a byte-level tokenizer that treats a word without a space before it as another word."""
+    """Whether this is a byte-level tokenizer that has other subwords for a word without a space before it."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     normalizer, splitter = state.get("normalizer") or {}, state.get("pre_tokenizer") or {}
     return any(
@@ -182,7 +182,7 @@ def _read_config(settings: ModelSettings) -> PreTrainedConfig:
     """Return the model's configuration. Unless code is trusted, an attention that needs code of the hub is dropped."""
     from transformers import AutoConfig
 
-    config: PreTrainedConfig = _quietly(AutoConfig.from_pretrained, settings, "model")
+    config: PreTrainedConfig = _load(AutoConfig.from_pretrained, settings, "model")
     if config._attn_implementation not in (*ATTENTIONS, None) and not settings.trust_remote_code:
         log.warning(
             "warning: config.json asks for the attention %s, which may be code of the hub; using torch's own",
@@ -192,7 +192,7 @@ def _read_config(settings: ModelSettings) -> PreTrainedConfig:
     return config
 
 
-def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> Any:
+def _load(load: Any, settings: ModelSettings, what: str, **options: Any) -> Any:
     """Call one of transformers' `from_pretrained`; turn any exception into a ModelError of one line."""
     name = settings.name_or_path
     assert name is not None
@@ -205,7 +205,7 @@ def _quietly(load: Any, settings: ModelSettings, what: str, **options: Any) -> A
         raise ModelError(f"model.name_or_path {name}: found a file, expected a transformers model's folder")
     if not is_folder and is_path(name):
         raise ModelError(f"model.name_or_path {name}: no such folder")
-    # If a model on the hub is a pickle, transformers would ask the hub to convert it, on behalf of the user.
+    # For a model of the hub that is a pickle, transformers would open a request to convert it, in the user's name.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         with warnings.catch_warnings():
@@ -232,7 +232,7 @@ def _read_weights(settings: ModelSettings, config: PreTrainedConfig, dtype: Any)
 
     model: PreTrainedModel
     load = AutoModelForTokenClassification.from_pretrained
-    model, found = _quietly(
+    model, found = _load(
         load,
         settings,
         "model",

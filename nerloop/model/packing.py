@@ -51,7 +51,7 @@ _packed_forward: ContextVar[_PackedForward | None] = ContextVar("packed_forward"
 
 @contextlib.contextmanager
 def packed_attention(layout: PackedLayout) -> Iterator[None]:
-    """Let forwards inside attend within the sequences of a layout.
+    """Make the attention of forwards inside the block stay within the sequences of a layout.
 
     Raises NotImplementedError at the end if no layer did so: then the sequences have attended to each other.
     """
@@ -214,6 +214,7 @@ def can_use_varlen(device: Any, dtype: Any, width: int, *, is_windowed: bool = F
             drawn = torch.randn(3, sum(lengths), 2, width, generator=generator)
             flat, alone = (drawn.to(device, dtype).requires_grad_() for _ in range(2))
             q, k, v = flat.unbind()
+            # With dropout it must only run: its random result has nothing to be compared with.
             torch.autograd.grad(_varlen_attention(q, k, v, layout, None, 0.1, window).sum(), flat)
             parts = [x.permute(0, 2, 1, 3) for x in torch.split(alone, lengths, dim=1)]  # (3, heads, length, width)
             at = torch.arange(max(lengths), device=device)
@@ -355,7 +356,7 @@ def _scaled_product(a: Tensor, b: Tensor, scaling: float) -> Tensor:
 
 
 def _make_mask(*arguments: Any, **options: Any) -> Any:
-    """Return transformers' mask for "sdpa", or none in a packed forward, whose layout says all."""
+    """Return transformers' mask for "sdpa", or none in a packed forward: there the layout replaces the mask."""
     from transformers.masking_utils import sdpa_mask
 
     return None if _packed_forward.get() is not None else sdpa_mask(*arguments, **options)

@@ -54,7 +54,8 @@ def _start_onnx(path: str, threads: int) -> Logits:
 def import_openvino() -> Any:
     """Import and return OpenVINO, and keep it from reporting each import and conversion to Intel.
 
-    It does so by openvino_telemetry unless that can't be imported. Raises ModuleNotFoundError without OpenVINO.
+    OpenVINO reports through the package openvino_telemetry, and does not if importing that fails. Raises
+    ModuleNotFoundError without OpenVINO.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
     import openvino
@@ -85,7 +86,7 @@ class Runtime(NamedTuple):
     file: str  # in its folder
     package: str  # that opens it
     start: Callable[[str, int], Logits]  # takes the path and the number of threads
-    max_subwords: int  # per forward
+    max_subwords: int  # cells per forward, which holds at least one feature: 1 means one feature per forward
 
 
 # Rows of 1,024 subwords stay in the CPU's cache. int8: a single row, since activations are quantized with one scale

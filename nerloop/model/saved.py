@@ -1,4 +1,4 @@
-"""A saved model's nerloop.json, the one reader and writer of it: how nerloop tags with the model."""
+"""Read and write nerloop.json, the file in a saved model's folder that says how nerloop tags with the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nerloop.tags import Scheme
 
 FILE = "nerloop.json"
 LIST_OF_NUMBERS = re.compile(r"\[[\d\s.,e+-]+\]")
-"""In indented JSON; written on one line."""
+"""A list of numbers in indented JSON, which `write` puts on one line."""
 KINDS = ("alignment", "collator", "decoding", "evaluator")
 """The plugins that tagging needs; the others are about training."""
 
@@ -54,7 +54,7 @@ class SavedModel:
         learned: Mapping[str, np.ndarray],
         calibration: Calibration = Calibration(),  # noqa: B008 (frozen)
     ) -> SavedModel:
-        """Return it for a training that ends."""
+        """Return the description of the model that a training has made."""
         chosen: dict[str, Plugin] = {kind: getattr(config, kind) for kind in KINDS}
         return SavedModel(chosen, scheme, precision, ReadOptions.of(config.data), learned, calibration)
 
@@ -79,7 +79,7 @@ class SavedModel:
 
     @staticmethod
     def read(folder: str | Path, chosen: Mapping[str, str | None] | None = None) -> SavedModel:
-        """Return it for the folder of a model.
+        """Return what nerloop.json says in the folder of a model.
 
         `chosen` names plugins by kind (and the "tokenizer" rule) to be used instead of the model's. Code that is not
         nerloop's runs only where `chosen` names it: the folder of a model must not choose code. Raises ModelError where
@@ -133,8 +133,9 @@ class SavedModel:
 
 
 def code_flags(config: Config) -> dict[str, str]:
-    """Return the flags that `nerloop.predict` needs for a model trained so: those that name code that is not nerloop's.
+    """Return the flags that `nerloop.predict` needs for a model trained with these settings.
 
+    They name the plugins that are the user's own code, which a model's folder alone must not make run:
     {"--evaluator": "my_evaluator.Partial"}
     """
     plugins = {f"--{kind}": getattr(config, kind).name for kind in KINDS}

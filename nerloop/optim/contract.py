@@ -24,6 +24,8 @@ LR = 0.01
 
 
 class _NoScaler:
+    """The part of an Accelerator that `clip_and_step` uses, in a precision other than fp16."""
+
     scaler = None
 
 
@@ -86,6 +88,7 @@ def _check(factory: Callable[..., Any], precision: str) -> None:
     run = _Run(factory, precision)
     run.step(0)
     moved = [not torch.equal(p, b) for p, b in zip(run.parameters, before, strict=True)]
+    # Weight and bias of two layers that have gradients, then of the one without.
     _require(moved == [True] * 4 + [False] * 2, "step: expected it to move exactly the parameters that have a gradient")
     left = [p.grad for p in [*run.parameters, *run.weights.model.parameters()] if p.grad is not None]
     _require(not any(bool(g.any()) for g in left), "zero_grad: leaves gradients for the next step")

@@ -75,7 +75,7 @@ class Graphs:
         self._counts: Counter[Hashable] = Counter()
         self._is_on = True
         self._shared: tuple[Any, Any] | None = None  # memory pool and stream, shared because no two graphs run at once
-        self._broken: Any = None
+        self._broken: Any = None  # a graph whose recording failed
         self.seconds = 0.0  # spent on recording and comparing
 
     def __len__(self) -> int:
@@ -125,27 +125,27 @@ class Graphs:
         try:
             before = self._state(mutated)
         except Exception as error:  # no memory for the snapshot
-            self._end(error)
+            self._switch_off(error)
             return work()
         output = work()
         after = None
         try:
             after = self._state(mutated)
-            self._restore(before, mutated)
+            self._restore(before, mutated)  # also `.grad`: whether it is None decides what is recorded
             places = [value.to(self._device) for value in inputs]
             replay = self._record(lambda: recorded(*places))
-            grads = [p.grad for p in self._parameters]
+            grads = [p.grad for p in self._parameters]  # recording put the graph's own tensors there
             self._restore(before, mutated)
             found = replay()
             self._set_grads(grads)
             self._compare(output, found, before, after, mutated)
         except Exception as error:  # CUDA, PyTorch and the model may raise anything while recording
-            self._end(error)
+            self._switch_off(error)
             if after is not None:
                 self._restore(after, mutated)
             return output
-        changed = [c for c, a in zip(zip(self._parameters, grads, strict=True), before.gradients, strict=True)
-                   if c[1] is not a]  # fmt: skip
+        found_grads = zip(self._parameters, grads, before.gradients, strict=True)
+        changed = [(parameter, gradient) for parameter, gradient, old in found_grads if gradient is not old]
         self._graphs[key] = Graph(replay, places, changed)
         return found
 
@@ -155,7 +155,7 @@ class Graphs:
         total = torch.cuda.get_device_properties(self._device).total_memory
         return torch.cuda.max_memory_allocated(self._device) > MAX_MEMORY * total
 
-    def _end(self, error: Exception) -> None:
+    def _switch_off(self, error: Exception) -> None:
         self._graphs.clear()
         self._is_on = False
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

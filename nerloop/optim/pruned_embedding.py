@@ -89,7 +89,7 @@ class PrunedEmbedding(nn.Embedding):
         return weight
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
-        # Rows of other ids would load without an error if their number were the same.
+        # As many rows of other ids would load without an error, so the ids are compared.
         ids = state.get(f"{prefix}used_ids")
         if ids is not None and torch.equal(ids.to(self.used_ids.device), self.used_ids):
             super()._load_from_state_dict(state, prefix, *others)
@@ -101,8 +101,8 @@ class PrunedEmbedding(nn.Embedding):
 def prune(model: PreTrainedModel, used_ids: np.ndarray) -> bool:
     """Make a model train only these rows of its input embedding, in place; return whether it was done.
 
-    `used_ids` must be sorted. Nothing is done if most rows are used, if the embedding is no plain table, or if another
-    module shares it. In training mode a pruned model only takes these ids; in eval mode it takes all.
+    `used_ids` must be sorted. Nothing is done if more than MOST_USED of the rows are used, if the embedding is no plain
+    table, or if another module shares it. In training mode a pruned model only takes these ids; in eval mode all.
     """
     try:
         table = model.get_input_embeddings()

@@ -64,9 +64,10 @@ class TrainStep:
         self._is_first = True  # whether the next micro-batch is the first of its step
         self.first_bad = torch.full((), -1, device=self._device)  # first step with a non-finite gradient
         self.graphs: Graphs | None = None
+        # A recorded micro-batch has inputs and labels, but neither places nor targets.
+        needs_more = getattr(objective, "needs_places", False) or getattr(objective, "teachers", ())
         is_possible = self._device.type == "cuda" and accelerator.num_processes == 1 and accelerator.scaler is None
-        is_possible = is_possible and not getattr(objective, "needs_places", False) and record is None
-        is_possible = is_possible and not getattr(objective, "teachers", ())  # a recording has no place for targets
+        is_possible = is_possible and not needs_more and record is None
         if with_graphs and is_possible and weights.model is not weights.master:
             self.use_graphs(Graphs(self._device, [*weights.master.parameters(), *weights.model.parameters()]))
 
@@ -87,7 +88,7 @@ class TrainStep:
 
     @property
     def timing(self) -> dict[str, float]:
-        """Figures for results.json: the seconds spent on recording graphs, if there are any."""
+        """Entries for `timing` in results.json: the seconds spent on recording graphs, if graphs are used."""
         return {} if self.graphs is None else {"capture_seconds": self.graphs.seconds}
 
     def backward(self, batch: MicroBatch, scale: float, *, is_last: bool) -> Tensor:
@@ -97,8 +98,10 @@ class TrainStep:
         """
         is_first, self._is_first = self._is_first, False
         if self.graphs is None or not batch.is_unpadded:
-            is_only = is_last and (is_first or self._accelerator.num_processes > 1)
-            return self._backward(self._sent(batch), scale, is_last=is_last, is_only=is_only)
+            # Several processes add up all micro-batches in the compute weights' gradients, where DDP sums them. One
+            # process moves each micro-batch's gradient to the master's, in float32.
+            is_whole = is_last and (is_first or self._accelerator.num_processes > 1)
+            return self._backward(self._on_device(batch), scale, is_last=is_last, is_whole=is_whole)
         width, names = batch.labels.shape[1], tuple(batch.inputs)
         cu_seqlens, max_seqlen = rounded_cu_seqlens([place.length for place in batch.places], width)
 
@@ -112,7 +115,7 @@ class TrainStep:
         self._scale.fill_(scale)
         return self.graphs.run(
             (names, width, len(cu_seqlens), max_seqlen, is_first),
-            lambda: self._backward(self._sent(batch), self._scale, is_last=True),
+            lambda: self._backward(self._on_device(batch), self._scale, is_last=True),
             recorded,
             [*batch.inputs.values(), batch.labels, cu_seqlens],
             lambda: [self._weights.gradients],
@@ -137,7 +140,7 @@ class TrainStep:
         key = ("update", tuple(p.grad is not None for p in self._parameters))
         return self.graphs.run(key, lambda: self._update(self._step), self._recorded_update, [], self._mutated)
 
-    def _sent(self, batch: MicroBatch) -> MicroBatch:
+    def _on_device(self, batch: MicroBatch) -> MicroBatch:
         return batch.to(self._device, self._weights.model.dtype)
 
     def _backward(
@@ -146,7 +149,7 @@ class TrainStep:
         scale: float | Tensor,
         *,
         is_last: bool,
-        is_only: bool = False,  # whether this process has no other backward in this step
+        is_whole: bool = False,  # whether the compute weights then hold the gradient of the whole step
         layout: PackedLayout | None = None,
     ) -> Tensor:
         accelerator = self._accelerator
@@ -157,8 +160,8 @@ class TrainStep:
             accelerator.backward(loss * scale)
         if self._record is not None:
             self._record(logits.detach(), batch)
-        # The optimizer takes gradients from the compute weights, unless they have to be added up in float32.
-        is_taken = is_only and self._uses_compute_weights
+        # An optimizer that reads the compute weights' gradients takes them from there if they are complete.
+        is_taken = is_whole and self._uses_compute_weights
         if not is_taken and (accelerator.num_processes == 1 or is_last):
             self._weights.accumulate_from_compute()
         return loss.detach()

@@ -162,9 +162,9 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def load_best_step(folder: Path) -> int | None:
-    """Return the step of the best evaluation before a checkpoint; None if there is none, or for a damaged one."""
+    """Return the step of the best evaluation before a checkpoint; None without one, or if the checkpoint is damaged."""
     try:
         step: int | None = read_state(folder)["best_step"]
     except CheckpointError:
-        return None  # loading it will say so
+        return None  # loading it raises the error
     return step

@@ -33,7 +33,7 @@ class FolderLock:
         try:
             import fcntl
         except ImportError:  # Windows
-            log.warning("warning: no lock on this system; see that no other run uses %s", folder)
+            log.warning("warning: no lock on this system; make sure that no other run uses %s", folder)
             return
         descriptor = os.open(folder / file, os.O_RDWR | os.O_CREAT, 0o666)
         deadline = time.monotonic() + wait_seconds
@@ -43,7 +43,7 @@ class FolderLock:
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     log.warning(
-                        "warning: %s can't be locked (%s); see that no other run uses it", folder, error.strerror
+                        "warning: %s can't be locked (%s); make sure that no other run uses it", folder, error.strerror
                     )
                 elif time.monotonic() < deadline:
                     time.sleep(POLL_SECONDS)

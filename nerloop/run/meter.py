@@ -54,10 +54,10 @@ class Meter:
 
 @dataclass
 class _Counts:
-    samples: int = 0
-    subwords: int = 0
-    cells: int = 0
-    filled: int = 0
+    samples: int = 0  # sentences of all processes
+    subwords: int = 0  # of all processes
+    cells: int = 0  # of this process's micro-batches
+    filled: int = 0  # cells that hold subwords
     seconds: float = 0.0
 
     def add(self, other: _Counts) -> None:

@@ -132,7 +132,7 @@ def _resume_from(found: Path, folder: Path, state: str | None, config: Config, i
 
 def _begin(folder: Path, config: Config, identity: dict[str, Any]) -> Run:
     values = config.resolved(threads=torch.get_num_threads()).to_dict()
-    values["run"]["dir"] = str(folder)
+    values["run"]["dir"] = str(folder)  # may be a new folder, which the settings don't name
     text = dump_yaml(values)
     with unusable_folder(folder):
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 """Sent by Ctrl-C; by a scheduler or launcher; by Slurm before the time limit; by a terminal that closes."""
 
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "csh", "tcsh", "tmux", "screen", "nohup"}
+"""Names of parent processes that are no launchers."""
 
 
 class Interruption:
@@ -58,6 +59,7 @@ class Interruption:
             raise Interrupted(f"{self.signal or 'a signal to another process'}: stopped")
 
     def _ask(self) -> tuple[Any, Any]:
+        """Start the exchange: whether any process got a signal. `_answer` waits for the result."""
         import torch
         from torch import distributed
 
@@ -139,6 +141,7 @@ def _handle(handler: Any) -> dict[int, Any]:
 
 
 def _answer(asked: tuple[Any, Any]) -> bool:
+    """Wait for the exchange that `_ask` started, and return its result."""
     flag, work = asked
     work.wait()
     return bool(flag.item())

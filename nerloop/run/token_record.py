@@ -139,7 +139,7 @@ class TokenRecorder:
         parts = gather(self._accelerator, (tokens, *(value[tokens] for value in values)))
         if self._accelerator.is_main_process:
             number = len(loss)
-            is_begun = self._path.exists()  # by the run that this one resumes
+            is_begun = self._path.exists()  # the run that this one resumes wrote a part of the epoch
             whole = TokenRecord.read(self._path, number) if is_begun else TokenRecord.empty(self._labels, number)
             for part in parts:
                 whole.update(*part)

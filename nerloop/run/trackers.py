@@ -1,6 +1,6 @@
-"""Send the figures of a run to trackers besides TensorBoard: MLflow, Weights & Biases, trackio, and others.
+"""Send the metrics of a run to trackers besides TensorBoard: MLflow, Weights & Biases, trackio, and others.
 
-accelerate's trackers send the figures. This module adds two things: a resumed run continues the same run in the
+accelerate's trackers send the metrics. This module adds two things: a resumed run continues the same run in the
 tracker, and a tracker that fails never ends a training.
 """
 
@@ -46,7 +46,8 @@ def _begin_mlflow(kept: str | None, folder: Path) -> dict[str, Any]:
     return {"experiment_name": PROJECT, "run_name": folder.name, "run_id": kept}
 
 
-# name: (arguments of accelerate's tracker, from the id of the run to continue and the folder; id of the begun run)
+# For each name, two functions. The first takes the tracker's id of the run to continue (None: a new run) and the run's
+# folder, and returns the arguments of accelerate's tracker. The second returns the id of the run that has begun.
 RESUMABLE: dict[str, tuple[Callable[[str | None, Path], dict[str, Any]], Callable[[Any], str]]] = {
     "mlflow": (_begin_mlflow, lambda run: str(run.info.run_id)),
     "trackio": (_begin_trackio, lambda run: str(run.name)),
@@ -85,13 +86,14 @@ class Trackers:
             self._write()
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Send figures of a step. Figures sent before the run was resumed are not sent again: they are the same."""
+        """Send metrics of a step. Metrics sent before the run was resumed are not sent again: they are the same."""
         if not self._open:
             return
         values = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in scalars.items()}  # what MLflow accepts
         for name, tracker in list(self._open.items()):
             kept = self._kept.setdefault(name, {})
-            last, sent = int(kept.get("step", -1)), list(kept.get("sent", ()))  # the names sent at the last step
+            # A step's metrics may come in several calls, so the names sent at the last step are kept as well.
+            last, sent = int(kept.get("step", -1)), list(kept.get("sent", ()))
             new = {n: v for n, v in values.items() if step > last or (step == last and n not in sent)}
             if not new:
                 continue
@@ -136,7 +138,7 @@ class Trackers:
             is_last = name not in self._open or self._failures[name] == MOST_FAILURES
             if is_last:
                 self._open.pop(name, None)
-            more = "; it gets no more figures of this run" if is_last else ""
+            more = "; it gets no more metrics of this run" if is_last else ""
             log.warning("warning: run.trackers: %s failed: %s%s", name, reason, more)
 
     def _write(self) -> None:

@@ -58,14 +58,14 @@ class Tracker:
             disable=not self._has_terminal,
         )
 
-    def log(self, step: int, figures: dict[str, Any]) -> None:
+    def log(self, step: int, metrics: dict[str, Any]) -> None:
         """Write one object to metrics.jsonl, and its numbers to the trackers."""
         if not self._is_main:
             return
-        self._file.write(json.dumps({"step": step, **figures}, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps({"step": step, **metrics}, ensure_ascii=False) + "\n")
         self._file.flush()
-        self.log_scalars(step, scalars(figures))
-        self._show(step, figures)
+        self.log_scalars(step, scalars(metrics))
+        self._show(step, metrics)
 
     def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write numbers to the trackers alone."""
@@ -97,18 +97,18 @@ class Tracker:
         if self._is_main:
             self._bar.close()
 
-    def _show(self, step: int, figures: dict[str, Any]) -> None:
-        if "loss" in figures:
-            self._postfix["loss"] = f"{figures['loss']:.4f}"
-        if "best" in figures:
-            self._postfix["best"] = f"{figures['best']:.4f}"
+    def _show(self, step: int, metrics: dict[str, Any]) -> None:
+        if "loss" in metrics:
+            self._postfix["loss"] = f"{metrics['loss']:.4f}"
+        if "best" in metrics:
+            self._postfix["best"] = f"{metrics['best']:.4f}"
         if self._has_terminal:
             self._bar.set_postfix(self._postfix, refresh=False)
-        elif "loss" in figures:
-            timing = figures["timing"]
+        elif "loss" in metrics:
+            timing = metrics["timing"]
             logging.getLogger(__name__).info(
                 "step %d of %d, loss %s, lr %.2e, %.0f samples/s",
-                step, self._num_steps, self._postfix["loss"], figures["lr"], timing["samples_per_second"],
+                step, self._num_steps, self._postfix["loss"], metrics["lr"], timing["samples_per_second"],
             )  # fmt: skip
 
     def __enter__(self) -> Tracker:
@@ -130,21 +130,21 @@ class Tracker:
                     raise
 
 
-def scalars(figures: Mapping[str, Any]) -> dict[str, float]:
+def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a line of metrics.jsonl by their names in trackers: under the split's name or "train".
 
     {"split": "validation", "f1": 0.5, "per_type": {"PER": {"f1": 0.25}}} -> {"validation/f1": 0.5,
     "validation_f1_per_type/PER": 0.25}
     """
-    group = figures.get("split", "train")
+    group = metrics.get("split", "train")
     found: dict[str, float] = {}
-    for name, value in figures.items():
+    for name, value in metrics.items():
         if name in ("timing", "per_type") and isinstance(value, dict):
-            for part, figure in value.items():
-                if isinstance(figure, dict):
-                    found[f"{group}_f1_per_type/{part}"] = figure.get("f1", 0.0)
+            for part, number in value.items():
+                if isinstance(number, dict):  # the metrics of a type
+                    found[f"{group}_f1_per_type/{part}"] = number.get("f1", 0.0)
                 else:
-                    found[f"{group}_speed/{part}"] = figure
+                    found[f"{group}_speed/{part}"] = number
         elif isinstance(value, int | float) and name not in NO_CURVES:
             found[f"{group}/{name}"] = value
     return found

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Results(dict[str, Any]):
-    """The content of results.json, plus the run's folder and a sample: the entities found in one sentence, as text."""
+    """The content of results.json, with the run's folder and a sample: the entities found in one sentence, as text."""
 
     def __init__(self, values: dict[str, Any], *, folder: Path, sample: str = "") -> None:
         super().__init__(values)
@@ -148,7 +148,7 @@ def calibrate(training: Training, best: Path, folder: Path) -> Calibration:
 
 
 def _measured(training: Training, scratch: Path, calibration: Calibration) -> dict[str, Any]:
-    """Return what the test split delivers of the calibration; {} where nothing was fitted."""
+    """Return how the calibration and its operating points do on the test split; {} if nothing was fitted."""
     held = held_out_of(training, "test", scratch)
     return (
         {}

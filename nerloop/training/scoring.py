@@ -26,8 +26,8 @@ METRICS = "metrics.json"
 """File with the validation metrics of the best weights, next to them, so they need not be scored again."""
 
 SCORES = "scores"
-"""scores.<split>: the model's log-probabilities of all labels of all tokens, one sentence after the other, raw. For the
-best weights they are kept, so that confidences can be fitted at the end without scoring validation again."""
+"""scores.<split>: the model's log-probabilities as raw bytes, (tokens, labels) of each sentence, one after the other.
+They are kept with the best weights, so that confidences can be fitted at the end without scoring validation again."""
 AT_ONCE = 4096
 """Sentences decoded at once from kept scores."""
 
@@ -63,7 +63,7 @@ def held_out_of(training: Training, name: str, folder: Path) -> HeldOut | None:
     path, split = folder / f"{SCORES}.{name}", training.splits[name]
     lengths = [len(example.tokens) for example in split.examples]
     num_scores = sum(lengths) * len(training.labels)
-    size = path.stat().st_size if path.exists() else 0
+    size = path.stat().st_size if path.exists() else 0  # the size also tells float32 from float64
     if not num_scores or size not in (4 * num_scores, 8 * num_scores):
         return None
     dtype = np.float32 if size == 4 * num_scores else np.float64

@@ -88,7 +88,7 @@ def open_session(config: Config, *, started: float | None = None) -> Iterator[Se
 
 @contextlib.contextmanager
 def keeping_torch_settings() -> Iterator[None]:
-    """Restore the number of threads, deterministic mode and cudnn.benchmark on exit; notebooks go on afterwards."""
+    """Restore the number of threads, deterministic mode and cudnn.benchmark on exit, for notebooks."""
     threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     try:

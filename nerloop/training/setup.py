@@ -181,10 +181,10 @@ def build_plan(config: Config, features: Features, collator: Collator, accelerat
         max_subwords=config.train.max_subwords,
         cost=collator.num_cells,
     )
-    windows = len(atoms.lengths) - len(atoms.sentences)
+    windows = len(atoms.lengths) - len(atoms.sentences)  # features beyond one for each atom
     if windows > 0:
         num_long = int((np.diff(atoms.offsets) > 1).sum())
-        log.info("%d training sentences exceed the window and became %d more", num_long, windows)
+        log.info("%d training sentences are longer than a window and are cut into %d", num_long, num_long + windows)
     report_sharing(plan)
     return plan
 
@@ -306,7 +306,9 @@ def prune_embedding(
     Rows for subwords absent from the training text never receive a gradient, so their final values follow from weight
     decay alone; `finalize` restores them.
     """
-    if "added_ids" not in vars(type(collator)):  # the collator may add any subword, so no row can go
+    # Without added_ids a collator may add any subword, so no row can go. An inherited added_ids does not count: the
+    # subclass may add others.
+    if "added_ids" not in vars(type(collator)):
         return
     added_ids: Sequence[int] = collator.added_ids  # type: ignore[attr-defined]
     used_ids = np.union1d(features.used_ids, [*added_ids, *tokenizer.all_special_ids])

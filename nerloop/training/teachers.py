@@ -1,4 +1,4 @@
-"""Ask teachers, saved models, for the probabilities of the training sentences, which a new model learns."""
+"""Ask teachers (saved models) for the probabilities of the tags of the training sentences, which a new model learns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCORED_BY = (
     "evaluation/predictor.py",
     "training/teachers.py",
 )
-"""The code that affects a teacher's probabilities."""
+"""The code that affects a teacher's probabilities. Its fingerprint is a part of their key in the cache."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ def add_targets(
     accelerator: Accelerator,
     cache: Cache,
 ) -> tuple[Sequence[Feature], Distillation | None]:
-    """Return the training features with the probabilities of the objective's teachers, if any, and what was learned.
+    """Return the training features with the probabilities of the objective's teachers, and which teachers these are.
 
-    On each machine one process asks the teachers; the others map its cache.
+    Without teachers the features are returned as they are, with None. On each machine one process asks the teachers;
+    the others map its cache. Raises NerloopError if a teacher can't teach these labels.
     """
     folders: Sequence[str] = getattr(objective, "teachers", ())
     if not folders:
@@ -141,7 +142,8 @@ class Teacher:
             for scores in predictor.scores(model, split):
                 found.update(scores)
             for i in range(len(chunk)):
-                is_decided = (found[i] != 0).any(axis=1)  # `join` leaves all zeros, which can't be log-probabilities
+                # A token that no subword decides has zeros from `join`, which can't be log-probabilities.
+                is_decided = (found[i] != 0).any(axis=1)
                 yield softmax(found[i].astype(np.float64))[:, self.order] * np.reshape(is_decided, (-1, 1))
 
 

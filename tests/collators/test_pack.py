@@ -283,7 +283,7 @@ def test_logits_that_are_not_numbers_are_no_agreement(make_model, wordpiece):
         model.classifier.bias[0] = float("nan")
     collator, reason = choose_collator(Pack(wordpiece), model, wordpiece)
     nan = "its logits differ by nan (the largest is nan)"
-    assert (type(collator), reason) == (Pad, f"{nan}; padded, {nan}: its figures depend on the batch")
+    assert (type(collator), reason) == (Pad, f"{nan}; padded, {nan}: its scores depend on the batch")
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -159,7 +159,7 @@ def test_where_the_file_system_has_no_locks_it_warns_and_does_without(folder, mo
     monkeypatch.setattr(logging.getLogger("nerloop"), "propagate", True)  # a training in this process turns it off
     caplog.set_level("WARNING", "nerloop")
     take(folder)
-    line = f"warning: {folder} can't be locked (No locks available); see that no other run uses it"
+    line = f"warning: {folder} can't be locked (No locks available); make sure that no other run uses it"
     assert set(caplog.messages) == {line}  # an earlier test's training may have left a handler that passes it on
 
 

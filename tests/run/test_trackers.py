@@ -124,7 +124,7 @@ def test_a_tracker_that_fails_is_warned_of_and_dropped_after_three_failures(serv
         sent.log(step, {"train/loss": 1.0})
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "warning: run.trackers: wandb failed: OSError: no route to host"
-    assert lines[2].endswith("; it gets no more figures of this run")
+    assert lines[2].endswith("; it gets no more metrics of this run")
     assert len(lines) == 3
     sent.close()
     assert services[0].calls == [("settings", {})]
@@ -138,7 +138,7 @@ def test_a_tracker_that_does_not_start_is_warned_of(monkeypatch, tmp_path: Path,
     sent = Trackers(["wandb"], tmp_path, {})
     sent.log(1, {"train/loss": 1.0})
     assert [r.getMessage() for r in caplog.records] == [
-        "warning: run.trackers: wandb failed: ValueError: not logged in; it gets no more figures of this run"
+        "warning: run.trackers: wandb failed: ValueError: not logged in; it gets no more metrics of this run"
     ]
 
 

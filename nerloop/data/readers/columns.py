@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from nerloop.data.checks import TagStyle, as_tag
 from nerloop.data.column_layout import Layout, count
-from nerloop.data.column_layout import find_column as find_column  # readers of tables take it from here
 from nerloop.data.escapes import DOCUMENT, unescape
 from nerloop.data.lines import open_lines
 from nerloop.data.options import ReadOptions
@@ -18,7 +17,7 @@ from nerloop.types import Example
 MAX_TOKENS = 1_000
 """A sentence with more tokens suggests that blank lines between sentences are missing."""
 MANY_TOKENS = 100
-"""The same limit for a file that is one sentence."""
+"""The same limit for a file without any blank line."""
 
 
 class Row(NamedTuple):
@@ -61,7 +60,7 @@ def read_columns(path: str, options: ReadOptions, warnings: ReadWarnings) -> Ite
 
 
 def _report(layout: Layout, options: ReadOptions, warnings: ReadWarnings) -> None:
-    """Tell of a header line that is skipped, and of the columns that are left out."""
+    """Count in `warnings` a header line that is skipped, and columns that are left out."""
     if layout.header and all(column is None for column in (options.token_column, options.tag_column)):
         warnings.note("header lines are skipped", f"{layout.where} {shorten(' '.join(layout.header))}")
     indices = [index for index in (layout.token_index, layout.tag_index) if index is not None]

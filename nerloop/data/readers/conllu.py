@@ -41,9 +41,8 @@ def read_conllu(path: str, options: ReadOptions, warnings: ReadWarnings) -> Iter
     line_start = 0  # offset of the sentence in the text of its document
     was_found = not options.with_tags
     brackets = ""  # place and text of the first coreference brackets, which are no tags
-    for number, text in itertools.chain(
-        open_lines(path, options.encoding), [(0, "")]
-    ):  # the extra blank line ends the last sentence
+    last = [(0, "")]  # one more blank line, which ends the last sentence
+    for number, text in itertools.chain(open_lines(path, options.encoding), last):
         where = f"{path}:{number}"
         if not text.strip(" \t"):
             try:
@@ -105,7 +104,7 @@ def _example(
     rows: Sequence[tuple[str, Sequence[str]]], columns: Sequence[str], options: ReadOptions, style: TagStyle,
     document: str, raw_text: str, line_start: int,
 ) -> Example:  # fmt: skip
-    """Return the example of a sentence's rows. Raises DataError for what is no tag."""
+    """Return the example of a sentence's rows. Raises DataError for a cell that is no tag."""
     token_index = _column(options.token_column or "FORM", columns, rows[0][0])
     tokens = tuple(fields[token_index] for _, fields in rows)
     tags = []

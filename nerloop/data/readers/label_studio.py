@@ -83,7 +83,7 @@ def _all_regions(task: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _source(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what writes predictions back: the task without annotations, and names of its regions."""
+    """Return what is needed to write predictions back: the task without annotations, and the names in its regions."""
     record = {name: value for name, value in task.items() if name not in ANSWERS}
     regions = (r for r in _all_regions(task) if r.get("type") in ("labels", HYPERTEXT))
     names = next(({name: r[name] for name in ("from_name", "to_name", "type") if name in r} for r in regions), {})

@@ -57,7 +57,7 @@ class TextNames:
 
 @dataclass
 class SpanReader:
-    """Reads records with a text and its spans. It remembers which tasks of Label Studio it has read."""
+    """Reads records with a text and its spans. It remembers the Label Studio tasks that it has read."""
 
     options: ReadOptions
     warnings: ReadWarnings

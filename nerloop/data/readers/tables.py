@@ -138,7 +138,7 @@ class _Reader:
         self.spans = SpanReader(options, self.warnings, TextNames(()))
 
     def read(self, rows: Iterator[Row]) -> Iterator[Example] | Iterator[TextRecord]:
-        """Yield what the rows hold, the first one included. What can't be read is a bad record."""
+        """Yield the sentences or texts of all rows, the first row included. Rows that can't be read are bad records."""
         if self.layout.note:
             self.warnings.note(self.layout.note, self.table.where)
         if self.layout.has_header:

@@ -23,7 +23,7 @@ def records_of(lines: Iterable[str], name: str, *, with_source: bool = False) ->
     """Yield a text for each line that is not blank, given lines with their ends. Offsets count from the first line.
 
     Consecutive lines are a document, named `name`:<number of its first line>. The source of a text also has the blank
-    lines after it (that of the first text those before it), so all sources end to end are the whole file.
+    lines after it, and that of the first text those before it. So all sources, end to end, are the whole file.
     """
     document, at, start = "", 0, 0
     held: TextRecord | None = None  # until the blank lines after it are known
