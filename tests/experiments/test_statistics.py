@@ -8,7 +8,7 @@ from scipy import stats
 
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.experiments import statistics
-from nerloop.experiments.statistics import SIGNIFICANT, SpanCounts, Spread
+from nerloop.experiments.statistics import SpanCounts, Spread
 
 
 def simulate(random, seeds: int, sentences: int, *, seed_sd: float = 0.1) -> list[SpanCounts]:
@@ -149,8 +149,6 @@ def test_equal_runs_have_no_difference():
     a, _ = simulate(np.random.default_rng(1), 4, 30)
     found = statistics.compare(a, a)
     assert (found.difference, found.p_value, found.test) == (0.0, 1.0, "none")
-    assert found.p_value is not None
-    assert found.p_value > SIGNIFICANT
 
 
 def test_values_without_sentences_are_compared_by_t():
