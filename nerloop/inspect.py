@@ -13,13 +13,13 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nerloop import cli
 from nerloop.data import ReadOptions, iterate_file
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import BadRecordsError, ConfigError, DataError, shorten
+from nerloop.run.output import refuse_input_as_output, writing
 from nerloop.types import Example
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--max_length", type=int, help="subwords of a window, as alignment.max_length")
     parser.add_argument("--stride", type=int, help="subwords that windows share, as alignment.stride")
     parser.add_argument("--json", action="store_true", help="write JSON instead of text")
-    parser.add_argument("--html", metavar="FILE", help="also write a page of HTML with charts and example sentences")
+    parser.add_argument("--html", metavar="FILE", help="also write a page of HTML with charts and example sentences "
+                        "(-: instead of the text, to standard output)")  # fmt: skip
     return parser.parse(argv)
 
 
@@ -97,7 +98,10 @@ def _of_files(arguments: argparse.Namespace, findings: list[Finding]) -> Iterato
     from nerloop.inspection.parts import is_line_per_token
 
     options = ReadOptions.of(arguments)
-    for path, split, taken_by in _files(arguments):
+    files = _files(arguments)
+    if arguments.html:
+        refuse_input_as_output([path for path, _, _ in files], "--html ", arguments.html)
+    for path, split, taken_by in files:
         warnings = ReadWarnings.of(options)
         try:
             examples = list(iterate_file(path, options, warnings))
@@ -171,10 +175,10 @@ def _write(arguments: argparse.Namespace, inspection: Inspection) -> None:
     from nerloop.inspection.as_text import as_text
 
     if arguments.html:
-        try:
-            Path(arguments.html).write_text(as_html(inspection), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--html {arguments.html}: can't be written: {error.strerror}") from error
+        with writing(arguments.html) as write:
+            write([as_html(inspection)])
+        if arguments.html == "-":
+            return
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     if arguments.json:
         sys.stdout.write(json.dumps(inspection.to_json(), ensure_ascii=False, indent=1) + "\n")

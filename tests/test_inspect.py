@@ -174,7 +174,8 @@ def test_windows_as_settings_have_them(run, tiny_model):
         ("a.conll --dataset_config x", "--dataset_config: found without --dataset, expected with it"),
         ("a.conll --stride 3", "--stride: found without --model, expected with it: it counts subwords"),
         ("a.conll --model ./no", "model.name_or_path ./no: no such folder"),
-        ("a.conll --html no/x.html", "--html no/x.html: can't be written: No such file or directory"),
+        ("a.conll --html no/x.html", "no/x.html: can't be written: No such file or directory"),
+        ("a.conll --html a.conll", "--html a.conll: is the input, expected another name for the output"),
     ],
 )
 def test_mistakes_are_told_in_one_line(run, flags, message):
@@ -237,6 +238,12 @@ def test_how_texts_are_read_can_be_said(run):
 def test_a_format_by_name(run):
     _, out, _ = run("a.txt --format jsonl --json", a_txt='{"tokens": ["Anna"], "ner_tags": ["B-PER"]}\n')
     assert json.loads(out)["splits"][0]["spans_per_type"] == {"PER": 1}
+
+
+def test_the_page_goes_to_standard_output(run):
+    code, out, _ = run("train.conll --html -", train_conll=TRAIN)
+    assert (code, out.startswith("<!DOCTYPE html>"), "train.conll" in out) == (0, True, True)
+    assert [p.name for p in Path().iterdir()] == ["train.conll"]
 
 
 def test_html_and_json_together(run):

@@ -211,6 +211,7 @@ class Cache:
     def _write_value(self, name: str, key: str, value: Any) -> None:
         if not self.is_kept:
             return
+        _remove_forgotten(self.folder, name)
         with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self.folder, prefix=f".{name}-") as scratch:
             written = Path(scratch, "value.json")
             written.write_text(json.dumps(value), encoding="utf-8")

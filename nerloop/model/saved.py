@@ -65,7 +65,7 @@ class SavedModel:
             **{kind: asdict(plugin) for kind, plugin in self.plugins.items()},
             "scheme": self.scheme,
             "mixed_precision": self.precision,
-            "tokenizer": rule,  # where nerloop 0.1.0 looks for it
+            "tokenizer": rule,  # where models had it before they had "data"
             "data": self.read_options.to_dict() | {"tokenizer": rule},
         }
         if self.learned:
@@ -93,7 +93,7 @@ class SavedModel:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             plugins = {kind: Plugin(str(values[kind]["name"]), dict(values[kind]["options"])) for kind in KINDS}
             scheme = Scheme(values["scheme"])
-            read = ReadOptions.from_dict(values.get("data", {}))  # models of nerloop 0.1.0 have none, or a tokenizer
+            read = ReadOptions.from_dict(values.get("data", {}))  # older models have none, or only a tokenizer
             rule = str(values.get("tokenizer", read.tokenizer))
             learned = {str(n): np.array(v, dtype=np.float64) for n, v in dict(values.get("learned", {})).items()}
             calibration = Calibration.from_dict(values["calibration"]) if "calibration" in values else Calibration()

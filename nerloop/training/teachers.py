@@ -33,9 +33,12 @@ SCORED_BY = (
     "alignment",
     "batching",
     "collators",
+    "distributed/precision.py",
+    "evaluation/backends.py",
+    "evaluation/predictor.py",
+    "evaluation/tagger.py",
     "kernels",
     "model",
-    "evaluation/predictor.py",
     "training/teachers.py",
 )
 """The code that affects a teacher's probabilities. Its fingerprint is a part of their key in the cache."""
