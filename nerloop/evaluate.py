@@ -179,7 +179,7 @@ def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
         has_lines = is_line_per_token(source.paths, options)
         suspects = Suspects(arguments.model, has_line_per_token=has_lines)
         for chunk in in_chunks(_checked(source, labels), predictor.alignment):
-            split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
+            split = Split.untagged(chunk, predictor.alignment, predictor.collator)
             scores: dict[int, np.ndarray] = {}
             for group in predictor.scores(model, split):
                 scores.update(group)
@@ -223,9 +223,8 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
                 analysis.add(example, prediction.spans(decoding), missed_spans(example, prediction, decoding))
 
         for chunk in in_chunks(_checked(source, predictor.labels), predictor.alignment):
-            # Features without labels: gold tags may be of another scheme than the model's.
-            split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
-            found = predictor.tag_in_order(model, replace(split, examples=chunk), add, evaluator)
+            split = Split.untagged(chunk, predictor.alignment, predictor.collator)
+            found = predictor.tag_in_order(model, split, add, evaluator)
             for name, of_chunk in found.items():
                 counts[name].update(of_chunk)
         return analysis.to_json(predictor.metrics_of(counts, evaluator)[decoding])

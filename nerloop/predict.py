@@ -140,11 +140,8 @@ def predict(arguments: argparse.Namespace) -> None:
                 if not is_shown:
                     log.info("as it was read: %s", describe_sentence(replace(chunk[0], tags=())))
                 is_shown = True
-                # Features without labels: gold tags may be none of the model's.
-                split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
-                found = predictor.tag_in_order(
-                    model, replace(split, examples=chunk), write, evaluator if has_gold else None
-                )
+                split = Split.untagged(chunk, predictor.alignment, predictor.collator)
+                found = predictor.tag_in_order(model, split, write, evaluator if has_gold else None)
                 for name, of_chunk in found.items():
                     counts[name].update(of_chunk)
             if uncertain is not None and is_main:

@@ -104,6 +104,15 @@ class Split:
         shards = [Shard(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
         return Split(examples, features, groups, shards)
 
+    @staticmethod
+    def untagged(examples: Sequence[Example], alignment: Alignment, collator: Collator) -> Split:
+        """Return a split whose features have no labels: gold tags may be of another scheme than the model's, or none.
+
+        Its examples keep their tags.
+        """
+        split = Split.of([replace(example, tags=()) for example in examples], alignment, collator)
+        return replace(split, examples=examples)
+
 
 @dataclass(frozen=True, eq=False)
 class Predictor:

@@ -138,8 +138,7 @@ def logit_difference(original: Tagging, exported: Tagging, examples: Sequence[Ex
 
 def _predict(tagging: Tagging, examples: Sequence[Example]) -> list[Prediction]:
     predictor, model = tagging
-    untagged = [replace(example, tags=()) for example in examples]
-    tagged = predictor.tag(model, Split.of(untagged, predictor.alignment, predictor.collator))
+    tagged = predictor.tag(model, Split.untagged(examples, predictor.alignment, predictor.collator))
     return [tagged[i] for i in range(len(examples))]
 
 
