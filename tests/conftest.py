@@ -223,21 +223,24 @@ def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def run_main(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs a command's `main` with flags: exit code, standard output and error."""
+def exit_code(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function that runs a command's `main` with flags and returns its exit code."""
 
-    def run(main: Callable[[], None], *flags: str) -> tuple[int, str, str]:
+    def run(main: Callable[[], None], *flags: str) -> int:
         monkeypatch.setattr(sys, "argv", ["x", *flags])
         try:
             main()
-            code = 0
         except SystemExit as left:
-            code = int(left.code or 0)
-        return (code, *capsys.readouterr())
+            return int(left.code or 0)
+        return 0
 
     return run
+
+
+@pytest.fixture
+def run_main(exit_code: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command's `main` with flags: exit code, standard output and error."""
+    return lambda main, *flags: (exit_code(main, *flags), *capsys.readouterr())
 
 
 @pytest.fixture(scope="session")
