@@ -214,6 +214,31 @@ def config(tiny_model: str, files: dict[str, Any], tmp_path: Path) -> Config:
     )
 
 
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing catches it but the test."""
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that runs a training that dies in the middle of the step behind `at_step` done ones."""
+    from nerloop.train import train
+    from nerloop.training import training as setup
+
+    def run(config: Config, *, at_step: int) -> None:
+        def seed(seed, step, process):
+            if step == at_step:
+                raise Killed
+            return own_seed(seed, step, process)
+
+        own_seed = setup.dropout_seed  # type: ignore[attr-defined]
+        with monkeypatch.context() as patch:
+            patch.setattr(setup, "dropout_seed", seed)
+            with pytest.raises(Killed):
+                train(config)
+
+    return run
+
+
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """Return pytest's own, which hears nerloop also where a training in this process turned that off."""
