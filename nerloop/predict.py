@@ -113,7 +113,7 @@ def predict(arguments: argparse.Namespace) -> None:
     ) as source:
         known = collectives.broadcast_from_main(accelerator, source.look_through)
         predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
-        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, Choice.of(arguments))
+        predictor = at_operating_point(predictor, saved, Choice.of(arguments))
         uncertain = None
         if arguments.uncertain is not None:
             predictor = replace(predictor, keeps_scores=True)
