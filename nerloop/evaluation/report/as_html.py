@@ -23,6 +23,7 @@ from nerloop.evaluation.report.as_text import (
     partial_table,
     scores_table,
 )
+from nerloop.evaluation.tables import target_rows
 from nerloop.evaluators.seqeval import NOTHING
 from nerloop.inspection.escaping import text
 from nerloop.inspection.finding import count_of
@@ -199,12 +200,6 @@ def _breakdowns(by: dict[str, Any]) -> str:
 
 def _targets(targets: dict[str, dict[str, Any]]) -> str:
     """Return what targets of precision and recall reached on validation, where thresholds were chosen, and here."""
-    rows = [
-        (f"{target} {value}", f"{of['threshold']:g}", *(f"{of[on][m]:.4f}" for on in ("validation", "delivered")
-                                                      for m in ("precision", "recall")))
-        for target, values in targets.items()
-        for value, of in values.items()
-    ]  # fmt: skip
     headings = (
         "target",
         "least confidence",
@@ -213,7 +208,7 @@ def _targets(targets: dict[str, dict[str, Any]]) -> str:
         "precision here",
         "recall here",
     )
-    return table(headings, rows) + (
+    return table(headings, target_rows(targets, ("validation", "delivered"))) + (
         '<p class="note">For each target, the least confidence of an entity was chosen on validation. '
         "<code>python -m nerloop.predict --target_precision 0.95</code> uses it.</p>"
     )
