@@ -69,6 +69,12 @@ def data_folder() -> Path:
 
 
 @pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test in its own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def with_kernels() -> None:
     """Skip where there is no compiler for the kernels; where there is one, what they fail with is to be seen."""
     if sys.platform != "linux" or shutil.which("cc") is None or os.environ.get("NERLOOP_KERNELS") == "off":

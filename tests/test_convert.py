@@ -19,10 +19,7 @@ from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Prediction
 from nerloop.types import Span
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.fixture

@@ -26,9 +26,7 @@ from nerloop.evaluation.predictor import Prediction
 OPTIONS = ReadOptions(with_tags=False, for_prediction=True)
 
 
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.fixture
