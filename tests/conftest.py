@@ -245,6 +245,23 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return run
 
 
+@pytest.fixture(scope="session")
+def finding_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: str, files: dict[str, Any]) -> Path:
+    """Return the folder of a model that was trained on those files and finds some entities. Change a copy of it."""
+    from nerloop.train import train
+
+    run = tmp_path_factory.mktemp("finding") / "run"
+    train(
+        Config(
+            model=ModelSettings(name_or_path=tiny_model),
+            data=DataSettings(**files),
+            train=TrainSettings(epochs=9, batch_size=8, learning_rate=1e-2),
+            run=RunSettings(dir=str(run), log_level="error", score_pipeline=0),
+        )
+    )
+    return run / "model"
+
+
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """Return pytest's own, which hears nerloop also where a training in this process turned that off."""
