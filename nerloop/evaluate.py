@@ -29,6 +29,7 @@ from nerloop.tags import OUTSIDE, to_spans
 from nerloop.types import Example
 
 if TYPE_CHECKING:
+    from nerloop.evaluation.operating import Choice
     from nerloop.evaluation.predictor import Predictor
     from nerloop.evaluation.report.breakdown import TrainingNames
     from nerloop.evaluation.suspects.suspects import Suspects
@@ -92,8 +93,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
         cli.refuse_flags(arguments, (*cli.OPERATING_FLAGS, *KINDS), "--predictions")
     inputs = [arguments.predictions] if from_file else [*arguments.files]
     _check_outputs(arguments, [*inputs, *arguments.train])
-    found = _of_predictions(arguments) if from_file else _of_model(arguments)
-    found["settings"] = {} if from_file else Choice.of(arguments).asked()
+    choice = Choice.of(arguments)
+    found = _of_predictions(arguments) if from_file else _of_model(arguments, choice)
+    found["settings"] = choice.asked()
     if "-" not in (arguments.json, arguments.html):
         cli.print_report(as_text(found))
     if arguments.html is not None:
@@ -180,7 +182,7 @@ def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
         has_lines = is_line_per_token(source.paths, options)
         suspects = Suspects(arguments.model, has_line_per_token=has_lines)
         for chunk in in_chunks(_checked(source, labels), predictor.alignment):
-            split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
+            split = Split.untagged(chunk, predictor.alignment, predictor.collator)
             scores: dict[int, np.ndarray] = {}
             for group in predictor.scores(model, split):
                 scores.update(group)
@@ -202,10 +204,10 @@ def _of_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
     return analysis.to_json(metrics)
 
 
-def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
+def _of_model(arguments: argparse.Namespace, choice: Choice) -> dict[str, Any]:
     """Tag annotated files, some thousand sentences at a time, and return their analysis."""
     from nerloop.batching.features import in_chunks
-    from nerloop.evaluation.operating import Choice, at_operating_point
+    from nerloop.evaluation.operating import at_operating_point
     from nerloop.evaluation.prediction_files import missed_spans
     from nerloop.evaluation.predictor import Prediction, Split
     from nerloop.evaluation.report.analysis import Analysis
@@ -214,7 +216,7 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
     predictor, model, evaluator, options, saved = _load(arguments)
     with Source.of(arguments.files, options, is_reader=True) as source:
         names = _training_names(arguments, options)
-        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, Choice.of(arguments))
+        predictor = at_operating_point(predictor, saved, choice)
         predictor = replace(predictor, keeps_uncalibrated=True)
         release_log()
         decoding, analysis = predictor.main_decoding, Analysis(names)
@@ -225,9 +227,8 @@ def _of_model(arguments: argparse.Namespace) -> dict[str, Any]:
                 analysis.add(example, prediction.spans(decoding), missed_spans(example, prediction, decoding))
 
         for chunk in in_chunks(_checked(source, predictor.labels), predictor.alignment):
-            # Features are built without gold tags, which may be of another scheme than the model's labels.
-            split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
-            found = predictor.tag_in_order(model, replace(split, examples=chunk), add, evaluator)
+            split = Split.untagged(chunk, predictor.alignment, predictor.collator)
+            found = predictor.tag_in_order(model, split, add, evaluator)
             for name, of_chunk in found.items():
                 counts[name].update(of_chunk)
         return analysis.to_json(predictor.metrics_of(counts, evaluator)[decoding])

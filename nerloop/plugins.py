@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from nerloop.errors import PluginError, shorten
@@ -73,11 +74,7 @@ def find(kind: str, name: str) -> type:
     """Return the class of a plugin. Raises PluginError, with the reason, if it can't be imported or lacks a method."""
     path = path_of(kind, name)
     module_name, _, class_name = path.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a user's module may do anything when it is imported
-        reason = " ".join(str(error).split())[:300]
-        raise PluginError(f"{kind}: can't import {shorten(module_name)}: {type(error).__name__}: {reason}") from error
+    module = _import(kind, module_name)
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
         near = did_you_mean(class_name, [n for n, v in vars(module).items() if inspect.isclass(v)])
@@ -110,16 +107,20 @@ def find_function(setting: str, name: str, table: Mapping[str, str]) -> Callable
             f"expected {', '.join(table)}, or a dotted path such as my_package.my_module.my_function"
         )
     module_name, _, function_name = table.get(name, name).rpartition(".")
+    found = getattr(_import(setting, module_name), function_name, None)
+    if not callable(found):
+        raise PluginError(f"{setting}: module {module_name!r} has no function {shorten(function_name)}")
+    return found  # type: ignore[no-any-return]
+
+
+def _import(setting: str, module_name: str) -> ModuleType:
     try:
-        found = getattr(importlib.import_module(module_name), function_name, None)
+        return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a user's module may do anything when it is imported
         reason = " ".join(str(error).split())[:300]
         raise PluginError(
             f"{setting}: can't import {shorten(module_name)}: {type(error).__name__}: {reason}"
         ) from error
-    if not callable(found):
-        raise PluginError(f"{setting}: module {module_name!r} has no function {shorten(function_name)}")
-    return found  # type: ignore[no-any-return]
 
 
 def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:

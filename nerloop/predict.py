@@ -112,7 +112,7 @@ def predict(arguments: argparse.Namespace) -> None:
     ) as source:
         input_counts = collectives.broadcast_from_main(accelerator, source.look_through)
         predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
-        predictor = at_operating_point(predictor, saved.calibration, saved.scheme, Choice.of(arguments))
+        predictor = at_operating_point(predictor, saved, Choice.of(arguments))
         uncertain = None
         if arguments.uncertain is not None:
             predictor = replace(predictor, keeps_scores=True)
@@ -141,11 +141,8 @@ def predict(arguments: argparse.Namespace) -> None:
                 if not is_shown:
                     log.info("as it was read: %s", describe_sentence(replace(chunk[0], tags=())))
                 is_shown = True
-                # Features are built without gold tags, which may be none of the model's labels.
-                split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
-                found = predictor.tag_in_order(
-                    model, replace(split, examples=chunk), write, evaluator if has_gold else None
-                )
+                split = Split.untagged(chunk, predictor.alignment, predictor.collator)
+                found = predictor.tag_in_order(model, split, write, evaluator if has_gold else None)
                 for name, of_chunk in found.items():
                     counts[name].update(of_chunk)
             if uncertain is not None and is_main:

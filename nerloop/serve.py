@@ -7,15 +7,12 @@ requests in flight are still answered.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
 from nerloop import cli
 from nerloop.distributed import threads
 from nerloop.errors import ConfigError
-
-log = logging.getLogger("nerloop.serve")  # not __name__: this file is run as __main__
 
 LIMITS = {
     "max_bytes": (1, 1_000_000, "bytes of a request"),

@@ -74,6 +74,12 @@ def data_folder() -> Path:
 
 
 @pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test in its own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def with_kernels() -> None:
     """Skip where there is no compiler for the kernels; where there is one, what they fail with is to be seen."""
     if sys.platform != "linux" or shutil.which("cc") is None or os.environ.get("NERLOOP_KERNELS") == "off":
@@ -219,6 +225,48 @@ def config(tiny_model: str, files: dict[str, Any], tmp_path: Path) -> Config:
     )
 
 
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing catches it but the test."""
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that runs a training that dies in the middle of the step behind `at_step` done ones."""
+    from nerloop.train import train
+    from nerloop.training import training as setup
+
+    def run(config: Config, *, at_step: int) -> None:
+        def seed(seed, step, process):
+            if step == at_step:
+                raise Killed
+            return own_seed(seed, step, process)
+
+        own_seed = setup.dropout_seed  # type: ignore[attr-defined]
+        with monkeypatch.context() as patch:
+            patch.setattr(setup, "dropout_seed", seed)
+            with pytest.raises(Killed):
+                train(config)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finding_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: str, files: dict[str, Any]) -> Path:
+    """Return the folder of a model that was trained on those files and finds some entities. Change a copy of it."""
+    from nerloop.train import train
+
+    run = tmp_path_factory.mktemp("finding") / "run"
+    train(
+        Config(
+            model=ModelSettings(name_or_path=tiny_model),
+            data=DataSettings(**files),
+            train=TrainSettings(epochs=9, batch_size=8, learning_rate=1e-2),
+            run=RunSettings(dir=str(run), log_level="error", score_pipeline=0),
+        )
+    )
+    return run / "model"
+
+
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """Return pytest's own, which hears nerloop also where a training in this process turned that off."""
@@ -228,21 +276,24 @@ def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def run_main(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs a command's `main` with flags: exit code, standard output and error."""
+def exit_code(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function that runs a command's `main` with flags and returns its exit code."""
 
-    def run(main: Callable[[], None], *flags: str) -> tuple[int, str, str]:
+    def run(main: Callable[[], None], *flags: str) -> int:
         monkeypatch.setattr(sys, "argv", ["x", *flags])
         try:
             main()
-            code = 0
         except SystemExit as left:
-            code = int(left.code or 0)
-        return (code, *capsys.readouterr())
+            return int(left.code or 0)
+        return 0
 
     return run
+
+
+@pytest.fixture
+def run_main(exit_code: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command's `main` with flags: exit code, standard output and error."""
+    return lambda main, *flags: (exit_code(main, *flags), *capsys.readouterr())
 
 
 @pytest.fixture(scope="session")

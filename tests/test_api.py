@@ -8,31 +8,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 import nerloop
-from nerloop.config import Config
 
 TEXT = "Anna Smith flew to Preston .\n\nJudge Preston of Vellingby jailed a sailor of Quillon Motors ."
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_model, files) -> Path:
-    from nerloop.config import DataSettings, ModelSettings, RunSettings, TrainSettings
-
-    run = tmp_path_factory.mktemp("api") / "run"
-    nerloop.train(
-        Config(
-            model=ModelSettings(name_or_path=tiny_model),
-            data=DataSettings(**files),
-            train=TrainSettings(epochs=9, batch_size=8, learning_rate=1e-2),
-            run=RunSettings(dir=str(run), log_level="error", score_pipeline=0),
-        )
-    )
-    return run / "model"
 
 
 def test_the_public_names_are_these():
@@ -52,14 +34,14 @@ def test_train_can_be_called_once_its_module_has_been_imported():
     assert subprocess.run([sys.executable, "-c", command]).returncode == 0
 
 
-def test_entities_are_those_that_predict_finds(folder, tmp_path):
+def test_entities_are_those_that_predict_finds(finding_model, tmp_path):
     (tmp_path / "a.txt").write_text(TEXT + "\n")
     command = [
         sys.executable,
         "-m",
         "nerloop.predict",
         "--model",
-        str(folder),
+        str(finding_model),
         "--format",
         "text",
         "--output_format",
@@ -67,15 +49,15 @@ def test_entities_are_those_that_predict_finds(folder, tmp_path):
     ]
     done = subprocess.run([*command, str(tmp_path / "a.txt")], capture_output=True, text=True, check=True)
     predicted = [span for line in done.stdout.splitlines() for span in json.loads(line)["spans"]]
-    found = nerloop.load(folder).tag(TEXT)
+    found = nerloop.load(finding_model).tag(TEXT)
     assert len(found) > 0
     assert [(e["type"], e["confidence"]) for e in found] == [(s["type"], s["confidence"]) for s in predicted]
     assert [" ".join(e["text"].split()) for e in found] == [s["text"] for s in predicted]
     assert all(TEXT[e["start"] : e["end"]] == e["text"] for e in found)
 
 
-def test_texts_and_token_lists_give_a_list_each(folder):
-    tagger = nerloop.load(str(folder))
+def test_texts_and_token_lists_give_a_list_each(finding_model):
+    tagger = nerloop.load(str(finding_model))
     line = TEXT.split("\n")[2]
     of_text, of_tokens, of_nothing = tagger.tag([line, line.split(" "), ""])
     assert len(of_text) > 0
@@ -86,11 +68,11 @@ def test_texts_and_token_lists_give_a_list_each(folder):
 
 
 @pytest.mark.parametrize("texts", ["a\ud83d", ["fine", ["a", "\ud83d"]]])
-def test_half_a_surrogate_pair_is_one_line(folder, texts):
+def test_half_a_surrogate_pair_is_one_line(finding_model, texts):
     from nerloop.errors import DataError
 
     with pytest.raises(DataError, match=r"^text [01]: half a surrogate pair is no character$"):
-        nerloop.load(folder).tag(texts)
+        nerloop.load(finding_model).tag(texts)
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path):

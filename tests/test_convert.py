@@ -19,10 +19,7 @@ from nerloop.evaluation.prediction_files import jsonl_lines
 from nerloop.evaluation.predictor import Prediction
 from nerloop.types import Span
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.fixture
@@ -271,14 +268,12 @@ def test_ctrl_c_is_told_in_one_line_and_leaves_nothing(convert, monkeypatch):
     assert [p.name for p in Path().iterdir()] == ["x.conll"]
 
 
-def test_standard_input_is_converted_like_a_file(convert, monkeypatch, tmp_path, capsys):
+def test_standard_input_is_converted_like_a_file(convert, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna B-PER\nx O\n\n")))
     convert("-", "out.jsonl", "--to", "jsonl")
     assert json.loads(Path("out.jsonl").read_text())["tags"] == ["B-PER", "O"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna B-PER\nx Y\n\n")))
-    monkeypatch.setattr(sys, "argv", ["convert", "-", "out2.jsonl", "--to", "jsonl"])
-    with pytest.raises(SystemExit) as stop:
-        convert_module.main()
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("nerloop: error: <stdin>:2: 'Y' is not a tag")
+    code, err = convert("-", "out2.jsonl", "--to", "jsonl")
+    assert code == 2
+    assert err.startswith("nerloop: error: <stdin>:2: 'Y' is not a tag")

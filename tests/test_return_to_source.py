@@ -6,10 +6,10 @@ import csv
 import json
 import os
 import stat
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,12 @@ from nerloop.types import Example
 OPTIONS = ReadOptions(with_tags=False, for_prediction=True)
 
 
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
-def convert(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["convert", *arguments])
-    try:
-        convert_module.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+@pytest.fixture
+def convert(exit_code) -> Callable[..., int]:
+    return partial(exit_code, convert_module.main)
 
 
 def predict(*paths: str, source_of: Callable[[int], Mapping[str, Any]] | None = None) -> None:
@@ -83,12 +77,12 @@ ANNOTATIONS = (
 )
 
 
-def test_brat_gets_files_of_the_same_names_and_texts(monkeypatch):
+def test_brat_gets_files_of_the_same_names_and_texts(convert):
     for name in ("b/a.txt", "b/in/a.txt"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(TEXT.encode())
     predict("b")
-    assert convert(monkeypatch, "predictions.jsonl", "out", "--to", "brat") == 0
+    assert convert("predictions.jsonl", "out", "--to", "brat") == 0
     assert files("out") == {"a.txt": TEXT, "a.ann": ANNOTATIONS, "in/a.txt": TEXT, "in/a.ann": ANNOTATIONS}
     (first, second) = read_records("out", ReadOptions(), ReadWarnings())
     assert isinstance(first, TextRecord)
@@ -96,25 +90,25 @@ def test_brat_gets_files_of_the_same_names_and_texts(monkeypatch):
     assert [TEXT[s.start : s.end] for s in first.spans or ()] == ["Anna", "Rome", "Anna"]
 
 
-def test_plain_text_comes_back_as_its_files(monkeypatch):
+def test_plain_text_comes_back_as_its_files(convert):
     Path("in").mkdir()
     for name in ("a.txt", "in/a.txt", "in/b.md"):
         Path(name).write_bytes(TEXT.encode())
     predict("a.txt", "in/a.txt", "in/b.md")
-    assert convert(monkeypatch, "predictions.jsonl", "out", "--to", "brat") == 0
+    assert convert("predictions.jsonl", "out", "--to", "brat") == 0
     assert files("out") == {
         "a.txt": TEXT, "a.ann": ANNOTATIONS, "in/a.txt": TEXT, "in/a.ann": ANNOTATIONS,
         "in/b.md.txt": TEXT, "in/b.md.ann": ANNOTATIONS,
     }  # fmt: skip
 
 
-def test_predictions_can_not_write_outside_of_the_output(monkeypatch):
+def test_predictions_can_not_write_outside_of_the_output(convert):
     Path("a.txt").write_text("Anna")
     predict("a.txt")
     value = json.loads(Path("predictions.jsonl").read_text())
     value["source"] |= {"name": "../../evil", "folder": "/etc"}
     Path("predictions.jsonl").write_text(json.dumps(value))
-    assert convert(monkeypatch, "predictions.jsonl", "out", "--to", "brat") == 0
+    assert convert("predictions.jsonl", "out", "--to", "brat") == 0
     assert sorted(files("out")) == ["evil.ann", "evil.txt"]
 
 
@@ -124,10 +118,10 @@ TASK = {
 }  # fmt: skip
 
 
-def test_label_studio_gets_tasks_with_their_ids_and_predictions(monkeypatch):
+def test_label_studio_gets_tasks_with_their_ids_and_predictions(convert):
     Path("tasks.json").write_text(json.dumps([TASK]))
     predict("tasks.json")
-    assert convert(monkeypatch, "predictions.jsonl", "out.json", "--to", "label_studio") == 0
+    assert convert("predictions.jsonl", "out.json", "--to", "label_studio") == 0
     assert json.loads(Path("out.json").read_text()) == [{
         "id": 77, "data": {"body": "Hi Anna.", "lang": 3}, "meta": {"a": 1}, "predictions": [{
             "model_version": "nerloop", "score": 0.75, "result": [{
@@ -135,14 +129,14 @@ def test_label_studio_gets_tasks_with_their_ids_and_predictions(monkeypatch):
                 "value": {"start": 3, "end": 7, "text": "Anna", "labels": ["PER"]}}]}]}]  # fmt: skip
 
 
-def test_label_studio_gets_regions_of_html_and_the_names_of_the_task_before(monkeypatch):
+def test_label_studio_gets_regions_of_html_and_the_names_of_the_task_before(convert):
     value = {"globalOffsets": {"start": 0, "end": 2}, "text": "Hi", "hypertextlabels": ["X"]}
     region = {"type": "hypertextlabels", "from_name": "ner", "to_name": "html", "value": value}
     html = "<p>Hi <b>Anna</b></p>"
     task = {"id": 1, "data": {"html": html}, "annotations": [{"result": [region]}]}
     Path("tasks.json").write_text(json.dumps([task, {"id": 2, "data": {"html": html}}]))
     predict("tasks.json")
-    assert convert(monkeypatch, "predictions.jsonl", "out.json", "--to", "label_studio") == 0
+    assert convert("predictions.jsonl", "out.json", "--to", "label_studio") == 0
     first, second = (
         [r for p in task["predictions"] for r in p["result"]] for task in json.loads(Path("out.json").read_text())
     )
@@ -154,32 +148,32 @@ def test_label_studio_gets_regions_of_html_and_the_names_of_the_task_before(monk
 
 
 @pytest.mark.parametrize("target", ["jsonl", "label_studio", "brat"])
-def test_a_device_is_never_replaced(monkeypatch, target):
+def test_a_device_is_never_replaced(convert, target):
     os.mkfifo("pipe")
     if target != "brat":
         threading.Thread(target=lambda: Path("pipe").read_bytes(), daemon=True).start()
     Path("x.jsonl").write_text('{"text": "Anna", "spans": []}\n')
-    assert convert(monkeypatch, "x.jsonl", "pipe", "--to", target) == (2 if target == "brat" else 0)
+    assert convert("x.jsonl", "pipe", "--to", target) == (2 if target == "brat" else 0)
     assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
 
 
-def test_line_ends_within_a_cell_come_back(monkeypatch):
+def test_line_ends_within_a_cell_come_back(convert):
     Path("x.csv").write_bytes(b'id,text\r\n7,"Hi.\r\nAnna left."\r\n')
     predict("x.csv")
-    assert convert(monkeypatch, "predictions.jsonl", "out.csv", "--to", "csv") == 0
+    assert convert("predictions.jsonl", "out.csv", "--to", "csv") == 0
     with open("out.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["text"] == "Hi.\r\nAnna left."
     assert json.loads(row["entities"])[0]["start"] == 5
 
 
-def test_prodigy_gets_tasks_with_their_hashes_and_no_answer(monkeypatch):
+def test_prodigy_gets_tasks_with_their_hashes_and_no_answer(convert):
     tokens = [{"text": "Hi", "start": 0, "end": 2, "id": 0}, {"text": "Anna", "start": 3, "end": 7, "id": 1}]
     task = {"text": "Hi Anna", "_input_hash": 1, "_task_hash": -2, "tokens": tokens, "meta": {"s": "x"},
             "spans": [], "answer": "accept", "_timestamp": 3}  # fmt: skip
     Path("in.jsonl").write_text(json.dumps(task) + "\n")
     predict("in.jsonl", source_of=lambda _: {"format": "prodigy", "record": task})
-    assert convert(monkeypatch, "predictions.jsonl", "out.jsonl", "--to", "prodigy") == 0
+    assert convert("predictions.jsonl", "out.jsonl", "--to", "prodigy") == 0
     span = {"start": 3, "end": 7, "label": "PER", "token_start": 1, "token_end": 1, "score": 0.75}
     assert json.loads(Path("out.jsonl").read_text()) == {
         "text": "Hi Anna", "_input_hash": 1, "_task_hash": -2, "tokens": tokens, "meta": {"s": "x"}, "spans": [span],
@@ -187,25 +181,25 @@ def test_prodigy_gets_tasks_with_their_hashes_and_no_answer(monkeypatch):
     }  # fmt: skip
 
 
-def test_doccano_gets_records_with_their_ids(monkeypatch):
+def test_doccano_gets_records_with_their_ids(convert):
     records = [
         {"id": 9, "text": "Hi Anna", "label": [[0, 2, "X"]], "Comments": ["c"]},
         {"id": 11, "text": "Rome", "label": []},
     ]
     Path("in.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     predict("in.jsonl", source_of=lambda i: {"format": "doccano", "record": records[i]})
-    assert convert(monkeypatch, "predictions.jsonl", "out.jsonl", "--to", "doccano") == 0
+    assert convert("predictions.jsonl", "out.jsonl", "--to", "doccano") == 0
     assert [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()] == [
         {"id": 9, "text": "Hi Anna", "Comments": ["c"], "label": [[3, 7, "PER"]]},
         {"id": 11, "text": "Rome", "label": [[0, 4, "LOC"]]},
     ]
 
 
-def test_csv_gets_the_columns_of_the_source_and_the_entities(monkeypatch):
+def test_csv_gets_the_columns_of_the_source_and_the_entities(convert):
     rows = [{"id": "5", "text": 'Hi "Anna",\nBo'}, {"id": "6", "text": "none"}]
     Path("in.jsonl").write_text("".join(json.dumps({"text": r["text"], "spans": None}) + "\n" for r in rows))
     predict("in.jsonl", source_of=lambda i: {"format": "csv", "record": rows[i]})
-    assert convert(monkeypatch, "predictions.jsonl", "out.csv", "--to", "csv") == 0
+    assert convert("predictions.jsonl", "out.csv", "--to", "csv") == 0
     with open("out.csv", newline="") as file:
         found = list(csv.DictReader(file))
     entities = [json.loads(row.pop("entities")) for row in found]
@@ -214,10 +208,10 @@ def test_csv_gets_the_columns_of_the_source_and_the_entities(monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["prodigy", "doccano", "label_studio", "csv"])
-def test_plain_text_goes_to_any_tool_by_document(monkeypatch, target):
+def test_plain_text_goes_to_any_tool_by_document(convert, target):
     Path("a.txt").write_bytes(TEXT.encode())
     predict("a.txt")
-    assert convert(monkeypatch, "predictions.jsonl", "out", "--to", target) == 0
+    assert convert("predictions.jsonl", "out", "--to", target) == 0
     if target == "csv":
         with open("out", newline="") as file:
             rows = [(row["text"], json.loads(row["entities"])) for row in csv.DictReader(file)]
@@ -238,10 +232,10 @@ def test_plain_text_goes_to_any_tool_by_document(monkeypatch, target):
 @pytest.mark.parametrize(
     ("target", "name"), [("prodigy", "x.jsonl"), ("doccano", "x.jsonl"), ("label_studio", "x.json")]
 )
-def test_gold_is_marked_as_gold(monkeypatch, target, name):
+def test_gold_is_marked_as_gold(convert, target, name):
     Path("in.jsonl").write_text('{"text": " Anna met Bo", "label": [[0, 5, "PER"], [1, 5, "X"]]}\n')
-    assert convert(monkeypatch, "in.jsonl", name, "--to", target) == 0
-    assert convert(monkeypatch, name, "back.jsonl", "--to", "jsonl") == 0
+    assert convert("in.jsonl", name, "--to", target) == 0
+    assert convert(name, "back.jsonl", "--to", "jsonl") == 0
     spans = json.loads(Path("back.jsonl").read_text())["spans"]
     assert [(s["start"], s["end"], s["label"]) for s in spans] == [(0, 5, "PER"), (1, 5, "X")]
     said = Path(name).read_text()
@@ -249,31 +243,31 @@ def test_gold_is_marked_as_gold(monkeypatch, target, name):
     assert ('"answer": "accept"' in said) == (target == "prodigy")
 
 
-def test_losses_are_counted_and_strict_refuses_them(monkeypatch, capsys, caplog):
+def test_losses_are_counted_and_strict_refuses_them(convert, capsys, caplog):
     Path("b").mkdir()
     Path("b/a.txt").write_text("Anna met Bo")
     Path("b/a.ann").write_text("T1\tPER 0 4\tAnna\nT2\tPER 9 11\tBo\nR1\tkin Arg1:T1 Arg2:T2\n")
-    assert convert(monkeypatch, "b", "x.jsonl", "--to", "jsonl") == 0
+    assert convert("b", "x.jsonl", "--to", "jsonl") == 0
     assert caplog.messages == ["warning: b: 1 relations: b/a.ann:3 'R1\\tkin Arg1:T1 Arg2:T2'"]
     capsys.readouterr()
     for target in ("jsonl", "conll", "brat", "label_studio", "csv"):
-        assert convert(monkeypatch, "b", "y", "--to", target, "--strict") == 2
+        assert convert("b", "y", "--to", target, "--strict") == 2
         assert capsys.readouterr().err.startswith("nerloop: error: b: 1 relations: b/a.ann:3")
         assert not Path("y").exists()
     Path("b/a.ann").write_text("T1\tPER 0 8\tAnna met\nT2\tPER 0 4\tAnna\n")
-    assert convert(monkeypatch, "b", "y", "--to", "jsonl", "--strict") == 0
-    assert convert(monkeypatch, "b", "z", "--to", "conll", "--strict") == 2
+    assert convert("b", "y", "--to", "jsonl", "--strict") == 0
+    assert convert("b", "z", "--to", "conll", "--strict") == 2
     assert "1 nested or overlapping spans left out" in capsys.readouterr().err
 
 
-def test_empty_tokens_are_lost_in_texts(monkeypatch, caplog):
+def test_empty_tokens_are_lost_in_texts(convert, caplog):
     Path("x.jsonl").write_text('{"tokens": ["Anna", ""], "tags": ["B-PER", "O"]}\n')
-    assert convert(monkeypatch, "x.jsonl", "y.json", "--to", "label_studio") == 0
+    assert convert("x.jsonl", "y.json", "--to", "label_studio") == 0
     assert caplog.messages == ["warning: x.jsonl: 1 empty tokens, which no text can hold: x.jsonl:1"]
 
 
 @pytest.mark.parametrize("target", ["jsonl", "brat"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(monkeypatch, capsys, target):
+def test_a_full_disk_is_one_line_and_leaves_nothing(convert, monkeypatch, capsys, target):
     Path("x.jsonl").write_text('{"text": "Anna", "spans": []}\n')
     real = Path.open
 
@@ -281,7 +275,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(monkeypatch, capsys, target)
         return real(Path("/dev/full") if arguments[:1] == ("w",) else self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", full)
-    assert convert(monkeypatch, "x.jsonl", "y", "--to", target) == 2
+    assert convert("x.jsonl", "y", "--to", target) == 2
     assert capsys.readouterr().err == "nerloop: error: y: can't be written: No space left on device\n"
     assert [p.name for p in Path().iterdir()] == ["x.jsonl"]
 

@@ -283,11 +283,8 @@ def digest_of(paths: Sequence[str]) -> str:
 
 
 def _digest_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def batched(values: Iterable[T], size: int = ROWS) -> Iterator[list[T]]:

@@ -153,7 +153,7 @@ def has_surrogate(text: str) -> bool:
     return False
 
 
-def shorten_message(message: str, limit: int = 200) -> str:
-    """Return a message cut to `limit` characters, on one line."""
+def shorten_message(message: str) -> str:
+    """Return a message cut to 200 characters, on one line."""
     line = " ".join(message.split())
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+    return line if len(line) <= 200 else f"{line[:197]}..."

@@ -179,11 +179,3 @@ def _checked(rule: Rule, name: str) -> Rule:
         return [sentence for sentence in sentences if sentence]
 
     return run
-
-
-def tokenize(text: str, rule: Rule = words) -> list[str]:
-    """Return the tokens of a text in one list, without sentences.
-
-    "Mr. Li (U.S.) won 3.5%." -> ["Mr", ".", "Li", "(", "U.S.", ")", "won", "3.5", "%", "."]
-    """
-    return [text[start:end] for sentence in rule(text) for start, end in sentence]

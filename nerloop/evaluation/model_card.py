@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from nerloop import plugins
 from nerloop.alignment import Alignment
 from nerloop.config import Config
-from nerloop.evaluation.tables import describe_distillation, markdown_table, metrics_table, pipeline_f1
+from nerloop.evaluation.tables import describe_distillation, markdown_table, metrics_table, pipeline_f1, target_rows
 from nerloop.run.folder import short_name
 
 DOCUMENTS = (
@@ -123,13 +123,7 @@ def _confidences(results: dict[str, Any]) -> str:
             "Operating points of `nerloop.predict`, chosen on validation, on test:\n\n"
             f"{markdown_table(rows, ('--operating_point', 'precision', 'recall', 'f1'))}"
         )
-    rows = [
-        (f"--target_{target} {value}", f"{of['threshold']:g}",
-         *(f"{of['delivered'][metric]:.4f}" for metric in ("precision", "recall")))
-        for target, values in test.get("targets", {}).items()
-        for value, of in values.items()
-    ]  # fmt: skip
-    if rows:
+    if rows := [(f"--target_{name}", *cells) for name, *cells in target_rows(test.get("targets", {}), ("delivered",))]:
         lines.append(
             "Targets of `nerloop.predict`. The least confidence was chosen on validation; precision and recall are "
             f"those on test:\n\n{markdown_table(rows, ('target', 'least confidence', 'precision', 'recall'))}"

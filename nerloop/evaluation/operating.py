@@ -9,8 +9,9 @@ from typing import Any
 from nerloop.decoding.operating_points import DEFAULT, Calibration
 from nerloop.decoding.thresholds import Thresholds
 from nerloop.errors import ConfigError
-from nerloop.evaluation.predictor import Predictor
+from nerloop.evaluation.predictor import Predictor, build_decodings
 from nerloop.inspection.finding import count_of
+from nerloop.model.saved import SavedModel
 from nerloop.tags import Scheme, split_tag
 
 log = logging.getLogger(__name__)
@@ -36,27 +37,42 @@ class Choice:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
 
-def at_operating_point(predictor: Predictor, calibration: Calibration, scheme: Scheme, choice: Choice) -> Predictor:
-    """Return the predictor with the choice applied. The biases go into its decoding.
+def with_biases(predictor: Predictor, saved: SavedModel, name: str) -> Predictor:
+    """Return the predictor with the biases of an operating point in new decodings; both share the model.
+
+    Raises ConfigError if the model does not have the operating point, or its decoding takes no biases.
+    """
+    if name == DEFAULT:
+        return predictor
+    biases = saved.calibration.point(name).biases
+    found = replace(predictor, decodings=build_decodings(saved.plugins["decoding"], predictor.labels, saved.scheme))
+    found.learn(saved.learned)
+    decoding: Any = found.decodings[found.main_decoding]
+    if not hasattr(decoding, "bias"):
+        raise ConfigError(f"--operating_point {name}: decoding {found.main_decoding} has none; use viterbi")
+    decoding.bias(biases)
+    return found
+
+
+def at_operating_point(predictor: Predictor, saved: SavedModel, choice: Choice) -> Predictor:
+    """Return the predictor with the choice applied.
 
     Raises ConfigError if the model does not support what is asked for.
     """
-    name = choice.operating_point
-    decoding: Any = predictor.decodings[predictor.main_decoding]
-    if name != DEFAULT:
-        biases = calibration.point(name).biases
-        if not hasattr(decoding, "bias"):
-            raise ConfigError(f"--operating_point {name}: decoding {predictor.main_decoding} has none; use viterbi")
-        decoding.bias(biases)
-        if not biases:
-            log.warning("warning: operating point %s: on validation nothing was better, so it is the default", name)
-    thresholds = thresholds_for(calibration, scheme, choice)
-    others = "other types" if thresholds.by_type else "all types"
-    has_others = not {split_tag(label)[1] for label in predictor.labels} - {""} <= thresholds.by_type.keys()
-    in_effect = ({others: thresholds.of_all} if has_others else {}) | dict(thresholds.by_type)
-    for type_, threshold in in_effect.items() if thresholds else ():
-        scores = _on_validation(calibration, name, "all" if type_ == "all types" else type_, threshold)
-        log.info("%s: spans with a confidence of %.3f or more are kept%s", type_, threshold, scores)
+    calibration, name = saved.calibration, choice.operating_point
+    predictor = with_biases(predictor, saved, name)
+    if name != DEFAULT and not calibration.point(name).biases:
+        log.warning("warning: operating point %s: on validation nothing was better, so it is the default", name)
+    thresholds = thresholds_for(calibration, saved.scheme, choice)
+    if thresholds:
+        # Name, curve of validation, and threshold of the types that have one of their own, then of all others.
+        in_effect = [(type_, type_, threshold) for type_, threshold in thresholds.by_type.items()]
+        if not {split_tag(label)[1] for label in predictor.labels} - {""} <= thresholds.by_type.keys():
+            others = ("other types", "") if thresholds.by_type else ("all types", "all")
+            in_effect.insert(0, (*others, thresholds.of_all))
+        for types, curve, threshold in in_effect:
+            scores = _on_validation(calibration, name, curve, threshold)
+            log.info("%s: spans with a confidence of %.3f or more are kept%s", types, threshold, scores)
     return replace(predictor, thresholds=thresholds)
 
 

@@ -104,6 +104,15 @@ class Split:
         shards = [Shard(range(a, c), range(b, d)) for (a, b), (c, d) in itertools.pairwise(ends)]
         return Split(examples, features, groups, shards)
 
+    @staticmethod
+    def untagged(examples: Sequence[Example], alignment: Alignment, collator: Collator) -> Split:
+        """Return a split whose features have no labels: gold tags may be of another scheme than the model's, or none.
+
+        Its examples keep their tags.
+        """
+        split = Split.of([replace(example, tags=()) for example in examples], alignment, collator)
+        return replace(split, examples=examples)
+
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
@@ -163,9 +172,10 @@ class Predictor:
 
         All processes must call it. If any of them receives a stop signal meanwhile, Interrupted is raised on all.
         """
-        tagged = {}
-        for group in self._tag_groups(model, split, shard):
-            tagged.update(group)
+        tagged: dict[int, Prediction] = {}
+        for scores in self.scores(model, split, shard):
+            order = sorted(scores)
+            tagged.update(zip(order, self.decode([scores[i] for i in order]), strict=True))
         self.interruption.check()
         return tagged
 
@@ -185,27 +195,17 @@ class Predictor:
         for shard in split.shards:
             tagged = self.tag(model, split, shard)
             if evaluator is not None:
-                for name, of_shard in self._count([tagged], split, evaluator).items():
-                    counts[name].update(of_shard)
+                order = sorted(tagged)
+                examples = [split.examples[i] for i in order]
+                for name, total in counts.items():
+                    total.update(count_examples(evaluator, examples, [tagged[i].tags[name] for i in order]))
             whole = self.gather(tagged, shard.examples)
             if self.accelerator.is_main_process:
                 write(split.examples[shard.examples.start : shard.examples.stop], whole)
         return counts
 
-    def _tag_groups(
-        self, model: Any, split: Split, shard: Shard | None = None, *, with_confidences: bool = True
-    ) -> Iterator[dict[int, Prediction]]:
-        """Yield predictions by index of the example, one group at a time."""
-        for scores in self.scores(model, split, shard):
-            order = sorted(scores)
-            predictions = self.decode([scores[i] for i in order], with_confidences=with_confidences)
-            yield dict(zip(order, predictions, strict=True))
-
-    def decode(self, rows: Sequence[np.ndarray], *, with_confidences: bool = True) -> list[Prediction]:
-        """Return the predictions of sentences from the log-probabilities of their tokens: (tokens, labels) each.
-
-        Thresholds need confidences, so these are then computed also with `with_confidences` false.
-        """
+    def decode(self, rows: Sequence[np.ndarray]) -> list[Prediction]:
+        """Return the predictions of sentences from the log-probabilities of their tokens: (tokens, labels) each."""
         main = self.main_decoding
         decoded = {name: decoding.decode(rows) for name, decoding in self.decodings.items()}
         softmaxed = [softmax(row / self.temperature) for row in rows]
@@ -217,8 +217,6 @@ class Predictor:
             )
             for at, row in enumerate(rows)
         ]
-        if not (with_confidences or self.thresholds):
-            return predictions
         tags = [prediction.tags[main] for prediction in predictions]
         confidences = self.confidences(rows, tags, self.temperature)
         if confidences is None:  # the decoding has none, so `spans` returns the mean probabilities
@@ -255,30 +253,9 @@ class Predictor:
         found: list[np.ndarray] = span_probabilities(rows, [to_spans(of_one) for of_one in tags], temperature)
         return found
 
-    def evaluate(self, model: Any, split: Split, evaluator: Evaluator) -> dict[str, dict[str, Any]]:
-        """Return the metrics of a split by decoding, the same on every process.
-
-        Memory does not grow with the split. Raises Interrupted as `tag` does.
-        """
-        counts = self._count(self._tag_groups(model, split, with_confidences=False), split, evaluator)
-        self.interruption.check()
-        return self.metrics_of(counts, evaluator)
-
     def metrics_of(self, counts: Mapping[str, Counts], evaluator: Evaluator) -> dict[str, dict[str, Any]]:
         """Return the metrics by decoding, from the counts of all processes."""
         return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
-
-    def _count(
-        self, groups: Iterable[Mapping[int, Prediction]], split: Split, evaluator: Evaluator
-    ) -> dict[str, Counts]:
-        """Return the counts by decoding of this process's predictions."""
-        counts: dict[str, Counts] = {name: Counter() for name in self.decodings}
-        for tagged in groups:
-            order = sorted(tagged)
-            examples = [split.examples[i] for i in order]
-            for name, total in counts.items():
-                total.update(count_examples(evaluator, examples, [tagged[i].tags[name] for i in order]))
-        return counts
 
     def gather(self, tagged: dict[int, Prediction], examples: range) -> list[Prediction]:
         """Return the predictions of all processes for a range of examples, in order, on every process."""

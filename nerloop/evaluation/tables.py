@@ -112,6 +112,16 @@ def final_report(
     return "\n\n".join(parts)
 
 
+def target_rows(targets: dict[str, dict[str, Any]], measured: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return a row for each target: its name, the least confidence, precision and recall by the keys `measured`."""
+    return [
+        (f"{target} {value}", f"{of['threshold']:g}",
+         *(f"{of[on][metric]:.4f}" for on in measured for metric in ("precision", "recall")))
+        for target, values in targets.items()
+        for value, of in values.items()
+    ]  # fmt: skip
+
+
 def describe_distillation(distillation: dict[str, Any]) -> str:
     """Return a line on the teachers: {"teachers": 1, "unlabelled_sentences": 9} -> "learned from ... sentences"."""
     teachers, sentences = distillation["teachers"], distillation["unlabelled_sentences"]

@@ -18,7 +18,7 @@ from nerloop.data.segmentation import Rule
 from nerloop.decoding.operating_points import DEFAULT, Curve
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.backends import in_precision, load_model, single_process
-from nerloop.evaluation.operating import Choice, thresholds_for
+from nerloop.evaluation.operating import Choice, thresholds_for, with_biases
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
 from nerloop.evaluators import Evaluator
 from nerloop.model.load import load_tokenizer
@@ -44,8 +44,7 @@ class Tagger:
         self._rule: Rule = saved.read_options.rule
         self._at_point = {DEFAULT: predictor}  # predictors by operating point; they share the model
         if hasattr(predictor.decodings[predictor.main_decoding], "bias"):
-            for name, point in saved.calibration.points.items():
-                self._at_point.setdefault(name, _with_biases(predictor, saved, point.biases))
+            self._at_point |= {name: with_biases(predictor, saved, name) for name in saved.calibration.points}
         self._by_choice: dict[Choice, Predictor] = {}
 
     @property
@@ -212,16 +211,6 @@ def load_predictor(
     if ignored := predictor.describe_unused(saved.learned):
         log.warning("warning: %s", ignored)
     return predictor, model, saved.plugins["evaluator"].build("evaluator")
-
-
-def _with_biases(predictor: Predictor, saved: SavedModel, biases: Mapping[str, float]) -> Predictor:
-    """Return the predictor with decodings of its own, so that their biases don't affect other operating points."""
-    decodings = build_decodings(saved.plugins["decoding"], predictor.labels, saved.scheme)
-    found = replace(predictor, decodings=decodings)
-    found.learn(saved.learned)
-    main: Any = decodings[found.main_decoding]
-    main.bias(biases)
-    return found
 
 
 def _with_text(whole: str, entity: Entity) -> Entity:

@@ -7,7 +7,7 @@ from typing import Any
 from nerloop.experiments.as_text import cost_rows, p_value, points, shown_metrics, spread, type_rows, verdict
 from nerloop.experiments.statistics import SIGNIFICANT
 from nerloop.inspection.escaping import text
-from nerloop.inspection.page import page, section, table
+from nerloop.inspection.page import page, section, text_table
 
 STYLE = """
 .runs circle { fill: var(--accent); fill-opacity: .55; }
@@ -34,22 +34,18 @@ def as_html(comparison: dict[str, Any]) -> str:
     if comparison["differing_settings"]:
         rows = [[name, *map(str, values)] for name, values in comparison["differing_settings"].items()]
         sections.append(
-            _section("Settings that differ", _table(rows, ["setting", *(c["name"] for c in configurations)]))
+            _section("Settings that differ", text_table(rows, ["setting", *(c["name"] for c in configurations)]))
         )
     names = [one["name"] for one in configurations]
     for split in configurations[0]["per_type"]:
         if rows := type_rows(configurations, split):
-            sections.append(_section(f"F1 by type, {split}", _table(rows, ["type", *names])))
-    sections.append(_section("Cost", _table(cost_rows(configurations, {}, 2), ["", *names])))
+            sections.append(_section(f"F1 by type, {split}", text_table(rows, ["type", *names])))
+    sections.append(_section("Cost", text_table(cost_rows(configurations, {}, 2), ["", *names])))
     return page("comparison", "Comparison over seeds", sections, style=STYLE)
 
 
 def _section(title: str, body: str) -> str:
     return section(text(title), body)
-
-
-def _table(rows: list[list[str]], headings: list[str]) -> str:
-    return table([text(cell) for cell in headings], [[text(cell) for cell in row] for row in rows])
 
 
 def _scores(configurations: list[dict[str, Any]]) -> str:
@@ -61,7 +57,7 @@ def _scores(configurations: list[dict[str, Any]]) -> str:
         for split, scored in by_split.items()
     ]
     note = '<p class="note">x 100: mean ± standard deviation over the seeds (lowest to highest)</p>'
-    return _table(rows, ["configuration", "split", "decoding", *metrics]) + note
+    return text_table(rows, ["configuration", "split", "decoding", *metrics]) + note
 
 
 def _intervals(pairs: list[dict[str, Any]]) -> str:

@@ -67,7 +67,7 @@ def only_training(data: DataSettings) -> DataSettings:
     return dataclasses.replace(data, validation=None, test=None) if data.dataset is None else data
 
 
-def assign(examples: Sequence[Example], number: int, random_seed: int = 0) -> np.ndarray:
+def assign(examples: Sequence[Example], number: int) -> np.ndarray:
     """Return the part of each sentence, (sentences,) ints below `number`: documents whole, parts of similar size.
 
     Raises ConfigError if there are too few documents or sentences, or if a part would be empty.
@@ -80,7 +80,7 @@ def assign(examples: Sequence[Example], number: int, random_seed: int = 0) -> np
     sizes = np.bincount(documents)
     part_of = np.zeros(len(ids), dtype=int)
     filled = np.zeros(number, dtype=int)
-    for document in np.random.default_rng(random_seed).permutation(len(ids)):
+    for document in np.random.default_rng(0).permutation(len(ids)):
         part_of[document] = filled.argmin()  # the part with the fewest sentences so far
         filled[part_of[document]] += sizes[document]
     if not filled.all():

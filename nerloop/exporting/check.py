@@ -145,9 +145,7 @@ def logit_difference(original: Tagging, exported: Tagging, examples: Sequence[Ex
 def _predict(tagging: Tagging, examples: Sequence[Example]) -> list[Prediction]:
     """Return the prediction for each sentence."""
     predictor, model = tagging
-    # Without gold tags, which may be none of the model's labels.
-    untagged = [replace(example, tags=()) for example in examples]
-    tagged = predictor.tag(model, Split.of(untagged, predictor.alignment, predictor.collator))
+    tagged = predictor.tag(model, Split.untagged(examples, predictor.alignment, predictor.collator))
     return [tagged[i] for i in range(len(examples))]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
+from nerloop.inspection.escaping import text
+
 
 def page(title: str, heading: str, sections: Iterable[str], *, style: str = "") -> str:
     """Return a whole page. `heading` and `sections` are HTML, `title` is our own plain text, `style` adds CSS."""
@@ -33,6 +35,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return (
         f'<div class="scroll"><table><thead><tr>{line(headings, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def text_table(rows: Iterable[Sequence[str]], headings: Sequence[str]) -> str:
+    """Return a table, as `table` does, of cells that are text."""
+    return table([text(cell) for cell in headings], [[text(cell) for cell in row] for row in rows])
 
 
 def cards(figures: Iterable[tuple[str, str]]) -> str:

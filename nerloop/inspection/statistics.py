@@ -145,9 +145,9 @@ def written_pairs(pairs: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
     return written
 
 
-def _chunks(examples: Sequence[Example], size: int = 1_000) -> Iterator[tuple[int, Sequence[Example]]]:
-    for start in range(0, len(examples), size):
-        yield start, examples[start : start + size]
+def _chunks(examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[Example]]]:
+    for start in range(0, len(examples), 1_000):
+        yield start, examples[start : start + 1_000]
 
 
 def _hashes(sentences: Iterable[tuple[str, ...]]) -> np.ndarray:

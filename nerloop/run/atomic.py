@@ -119,11 +119,8 @@ def remove(path: Path) -> None:
 
 
 def _checksum(file: Path) -> str:
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _free_bytes(path: Path) -> int | None:

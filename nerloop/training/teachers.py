@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ class Teacher:
             self.folder, self.saved, collectives.SingleProcess(device, precision), precision
         )
         for chunk in in_chunks(examples, predictor.alignment):
-            split = Split.of([replace(e, tags=()) for e in chunk], predictor.alignment, predictor.collator)
+            split = Split.untagged(chunk, predictor.alignment, predictor.collator)
             found: dict[int, np.ndarray] = {}
             for scores in predictor.scores(model, split):
                 found.update(scores)

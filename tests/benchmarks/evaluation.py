@@ -20,6 +20,7 @@ def work(arguments: argparse.Namespace) -> None:
     import torch
 
     from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
+    from nerloop.evaluation.prediction_files import write_nothing
     from nerloop.evaluation.predictor import Split
 
     few, whole = (str(Path(arguments.data, name)) for name in ("test.conll", "dev.conll"))
@@ -32,10 +33,11 @@ def work(arguments: argparse.Namespace) -> None:
     with training_of(config) as training:
         model, examples = training.weights.model, training.splits["validation"].examples
         # The plain loop has trained before it evaluates, so its threads and memory are warm.
-        training.predictor.evaluate(model, training.splits["validation"], training.evaluator)
+        training.predictor.tag_in_order(model, training.splits["validation"], write_nothing, training.evaluator)
         start = time.perf_counter()
         split = Split.of(examples, training.predictor.alignment, training.predictor.collator)
-        metrics = training.predictor.evaluate(model, split, training.evaluator)
+        counts = training.predictor.tag_in_order(model, split, write_nothing, training.evaluator)
+        metrics = training.predictor.metrics_of(counts, training.evaluator)
         seconds = time.perf_counter() - start
         num_tokens = sum(len(e.tokens) for e in examples)
         assert metrics["viterbi"]["tokens"] == num_tokens

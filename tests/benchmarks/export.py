@@ -43,6 +43,7 @@ def main() -> None:
 def measure(sides: dict[str, str], test: str, rounds: int) -> dict[str, dict[str, Any]]:
     """Return F1 and the seconds of each round by side, the sides taken in turn."""
     from nerloop.distributed.collectives import SingleProcess
+    from nerloop.evaluation.prediction_files import write_nothing
     from nerloop.evaluation.predictor import Split
     from nerloop.evaluation.tagger import load_predictor
     from nerloop.exporting.export import read_examples
@@ -59,7 +60,7 @@ def measure(sides: dict[str, str], test: str, rounds: int) -> dict[str, dict[str
         for name, (predictor, model, evaluator) in loaded.items():
             start = time.perf_counter()
             split = Split.of(examples, predictor.alignment, predictor.collator)
-            metrics = predictor.evaluate(model, split, evaluator)
+            metrics = predictor.metrics_of(predictor.tag_in_order(model, split, write_nothing, evaluator), evaluator)
             if number:
                 figures[name]["seconds"].append(time.perf_counter() - start)
             figures[name]["f1"] = metrics[predictor.main_decoding]["f1"]

@@ -10,10 +10,7 @@ from nerloop.data import ReadOptions, format_of, read_files
 from nerloop.data.arrow_cache import Cache
 from nerloop.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def write(**files: str) -> None:

@@ -17,9 +17,7 @@ from nerloop.errors import DataError
 ENTITY = {"start": 0, "end": 4, "type": "PER"}
 
 
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def message(name: str, **options) -> str:

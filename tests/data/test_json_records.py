@@ -20,9 +20,7 @@ TASK = {"id": 1, "data": {"text": "Anna left"}, "annotations": [
 RECORDS = {"tokens": TOKENS, "prodigy": SPANS, "spacy": PAIR, "label_studio": TASK}
 
 
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def read(text: str, name: str = "x.json", **options) -> list:

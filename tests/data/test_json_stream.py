@@ -14,9 +14,7 @@ from nerloop.errors import DataError
 VALUES = [[], {}, {"a": [1, 2.5, "]"]}, {"text": 'é😀 "quoted" \\ \n', "b": None}, [12345678901234567890, True]]
 
 
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def read(data: bytes | str) -> list:

@@ -13,10 +13,7 @@ from nerloop.data.tag_counts import TagCounts
 from nerloop.errors import DataError
 from nerloop.tags import Scheme, scheme_of, to_spans
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def message(*paths: str, **options) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,31 +131,26 @@ def test_a_run_on_the_oddest_sentences_predicts_each_of_their_tokens_once(run, o
     check(oddest, run, "predictions.validation")
 
 
-def predict(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
-    predict_module.main()
-
-
 @pytest.mark.timeout(120)
-def test_predict_tags_each_token_of_any_sentence_once(feed, run, tokens, monkeypatch, tmp_path):
+def test_predict_tags_each_token_of_any_sentence_once(feed, run, tokens, exit_code, tmp_path):
     sentences: list[list[str]] = []
     feed(COUNTS["sentences"], st.lists(tokens, max_size=8), sentences.append)
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps({"words": s}) + "\n" for s in sentences), encoding="utf-8")
     for form in ("jsonl", "conll"):
         output = ("--output_format", form, "--output", str(tmp_path / f"out.{form}"))
-        predict(monkeypatch, "--model", str(run / "model"), str(source), *output)
+        assert exit_code(predict_module.main, "--model", str(run / "model"), str(source), *output) == 0
     check([Example(tuple(s)) for s in sentences], tmp_path, "out")
     assert sum(map(len, sentences)) > len(sentences)
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("text", ["a b\n" * 5000, "a " * 5000, "ab." * 33_334, "x" * 1_000_000 + "\n", "\ufeffOslo\n"])
-def test_predict_takes_plain_text_of_any_length(run, monkeypatch, tmp_path, text):
+def test_predict_takes_plain_text_of_any_length(run, exit_code, tmp_path, text):
     source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text(text, encoding="utf-8")
-    predict(monkeypatch, "--model", str(run / "model"), "--format", "text", str(source),
-            "--output_format", "jsonl", "--output", str(output))  # fmt: skip
+    flags = ("--format", "text", "--output_format", "jsonl", "--output", str(output))
+    assert exit_code(predict_module.main, "--model", str(run / "model"), str(source), *flags) == 0
     records = of_jsonl(output.read_bytes())
     assert [len(r["tags"]) for r in records] == [len(r["tokens"]) for r in records]
     assert "".join(t for r in records for t in r["tokens"]) == re.sub(r"\s", "", text.removeprefix("\ufeff"))

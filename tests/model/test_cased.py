@@ -213,13 +213,8 @@ def test_the_rows_of_capitals_that_the_text_lacks_are_as_at_the_start(uncased_co
     assert direction.norm() > 0.1
 
 
-def test_a_killed_training_ends_the_same(uncased_config, tmp_path, monkeypatch):
+def test_a_killed_training_ends_the_same(uncased_config, tmp_path, interrupted):
     from safetensors.torch import load_file
-
-    from nerloop.training import training as module
-
-    class Killed(BaseException):
-        pass
 
     def config_of(name, **changes):
         train = replace(uncased_config.train, save_every=4)
@@ -227,17 +222,8 @@ def test_a_killed_training_ends_the_same(uncased_config, tmp_path, monkeypatch):
             uncased_config, train=train, run=replace(uncased_config.run, dir=str(tmp_path / name), **changes)
         )
 
-    def seed(seed, step, process):
-        if step == 9:
-            raise Killed
-        return own_seed(seed, step, process)
-
-    own_seed = module.dropout_seed
     train(config_of("whole"))
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "dropout_seed", seed)
-        with pytest.raises(Killed):
-            train(config_of("killed"))
+    interrupted(config_of("killed"), at_step=9)
     train(config_of("killed", resume="auto"))
     whole, again = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], again[name]) for name in whole)

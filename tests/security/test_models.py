@@ -93,9 +93,9 @@ def test_a_pickle_beside_safetensors_is_not_read(saved, trap, mark):
     assert not mark.exists()
 
 
-def test_train_says_in_one_line_that_weights_are_a_pickle(saved, trap, mark, files, monkeypatch, capsys):
+def test_train_says_in_one_line_that_weights_are_a_pickle(saved, trap, mark, run_train):
     as_raw_pickle(saved, trap)
-    code, err = run_train(monkeypatch, capsys, saved, files)
+    code, err = run_train()
     assert code == 2
     assert err.startswith(f"nerloop: error: model.name_or_path {saved}: can't load the model: its weights are a pickle")
     assert err.count("\n") == 1
@@ -145,17 +145,17 @@ def no_prompt(monkeypatch):
     assert asked == []
 
 
-def run_train(monkeypatch, capsys, model: Path, files: dict[str, str], *flags: str) -> tuple[int, str]:
-    """Return exit code and standard error of `python -m nerloop.train`."""
+@pytest.fixture
+def run_train(run_main, saved, files):
+    """Return a function that runs `nerloop.train` on the saved model with flags: exit code and standard error."""
     data = [x for split, file in files.items() for x in (f"--data.{split}", file)]
-    run = ["--run.dir", str(model.parent / "run"), "--train.max_steps", "2"]
-    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", str(model), *data, *run, *flags])
-    code = 0
-    try:
-        train_module.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    return code, capsys.readouterr().err
+    run = ["--run.dir", str(saved.parent / "run"), "--train.max_steps", "2"]
+
+    def train(*flags: str) -> tuple[int, str]:
+        code, _, err = run_main(train_module.main, "--model.name_or_path", str(saved), *data, *run, *flags)
+        return code, err
+
+    return train
 
 
 @pytest.mark.usefixtures("no_prompt")
@@ -177,9 +177,9 @@ def test_where_transformers_has_the_class_itself_code_of_a_model_is_left_aside(s
 
 
 @pytest.mark.usefixtures("no_prompt")
-def test_train_says_in_one_line_that_a_model_has_code_of_its_own(saved, add_code, mark, files, monkeypatch, capsys):
+def test_train_says_in_one_line_that_a_model_has_code_of_its_own(saved, add_code, mark, run_train):
     add_code("config.json", "custom")
-    code, err = run_train(monkeypatch, capsys, saved, files)
+    code, err = run_train()
     assert code == 2
     assert err == (
         f"nerloop: error: model.name_or_path {saved}: can't load the model: it comes with code of its own; "
@@ -190,14 +190,12 @@ def test_train_says_in_one_line_that_a_model_has_code_of_its_own(saved, add_code
 
 @pytest.mark.usefixtures("no_prompt")
 def test_code_of_a_model_that_is_trusted_is_run_and_nerloop_says_so(
-    saved, add_code, mark, files, monkeypatch, capsys, tmp_path
-):  # fmt: skip
+    saved, add_code, mark, run_train, monkeypatch, tmp_path
+):
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(sys, "path", [*sys.path])
     add_code("config.json", "custom")
-    code, err = run_train(
-        monkeypatch, capsys, saved, files, "--model.trust_remote_code", "true", "--run.log_level", "warning"
-    )
+    code, err = run_train("--model.trust_remote_code", "true", "--run.log_level", "warning")
     assert code == 0, err
     assert mark.exists()  # so that it would have been, where it must not
     assert err.splitlines().count(

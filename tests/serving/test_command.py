@@ -17,7 +17,6 @@ import pytest
 
 import nerloop
 from nerloop import serve as command
-from nerloop.config import Config, DataSettings, ModelSettings, RunSettings, TrainSettings
 from nerloop.errors import ConfigError
 
 TEXT = "Anna Smith flew to Preston .\n\nJudge Preston of Vellingby jailed a sailor of Quillon Motors ."
@@ -67,20 +66,6 @@ def test_an_address_that_is_not_here_is_told(host):
         command.serve(command._arguments(["--model", "nope", "--host", host, "--port", "0"]))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_model, files):
-    run = tmp_path_factory.mktemp("serve") / "run"
-    nerloop.train(
-        Config(
-            model=ModelSettings(name_or_path=tiny_model),
-            data=DataSettings(**files),
-            train=TrainSettings(epochs=9, batch_size=8, learning_rate=1e-2),
-            run=RunSettings(dir=str(run), log_level="error", score_pipeline=0),
-        )
-    )
-    return run / "model"
-
-
 @contextlib.contextmanager
 def started(folder, *flags: str):
     """Start the command; give the process and its port."""
@@ -99,10 +84,10 @@ def started(folder, *flags: str):
 
 @pytest.mark.extras
 @needs_extra
-def test_the_command_finds_what_load_finds_and_ends_in_order(folder, service_at):
-    tagger = nerloop.load(folder, device="cpu")
+def test_the_command_finds_what_load_finds_and_ends_in_order(finding_model, service_at):
+    tagger = nerloop.load(finding_model, device="cpu")
     tokens = [["Judge", "Preston"], ["of", "Quillon", "Motors"]]
-    with started(folder, "--wait_ms", "1500") as (process, port):
+    with started(finding_model, "--wait_ms", "1500") as (process, port):
         service = service_at(port)
         answer = service.tag(TEXT, "Preston", "", "\x00 \u200b")
         assert answer.body["entities"][0] != []
@@ -147,13 +132,13 @@ def test_ctrl_c_ends_with_130_and_a_line_and_the_service_itself_needs_no_torch(t
 
 @pytest.mark.extras
 @needs_extra
-def test_operating_points_of_a_model_are_served(folder, tmp_path, service_at):
+def test_operating_points_of_a_model_are_served(finding_model, tmp_path, service_at):
     """The tiny model has too few entities to fit anything, so nerloop.json is given what a larger one has."""
     import json
     import shutil
 
     model = tmp_path / "model"
-    shutil.copytree(folder, model)
+    shutil.copytree(finding_model, model)
     values = json.loads((model / "nerloop.json").read_text())
     curve = {"gold": 4, "predicted": [4, 2], "correct": [3, 2]}
     points = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from nerloop import evaluate, predict
 from nerloop.config import Config
 from nerloop.train import train
 
@@ -29,6 +31,18 @@ def train_once(tmp_path_factory: pytest.TempPathFactory) -> TrainOnce:
         return done[settings]
 
     return run
+
+
+@pytest.fixture
+def run_predict(exit_code: Callable[..., int]) -> Callable[..., int]:
+    """Return a function that runs `nerloop.predict` with flags and returns its exit code."""
+    return partial(exit_code, predict.main)
+
+
+@pytest.fixture
+def run_evaluate(exit_code: Callable[..., int]) -> Callable[..., int]:
+    """Return a function that runs `nerloop.evaluate` with flags and returns its exit code."""
+    return partial(exit_code, evaluate.main)
 
 
 @pytest.fixture

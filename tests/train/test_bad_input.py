@@ -15,20 +15,8 @@ train_module = importlib.import_module("nerloop.train")  # its name is also that
 GOOD = "EU B-ORG\nrejects O\n\nPeter B-PER\nBlackburn I-PER\n"
 
 
-def run_main(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
-    """Return exit code and the one line on stderr of `python -m nerloop.train` with these arguments."""
-    monkeypatch.setattr(sys, "argv", ["nerloop.train", *arguments])
-    code = 0
-    try:
-        train_module.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    (line,) = capsys.readouterr().err.splitlines()
-    return code, line
-
-
 @pytest.fixture
-def bad(monkeypatch, capsys, tmp_path, tiny_model):
+def bad(run_main, monkeypatch, tmp_path, tiny_model):
     """Return a function that trains with flags and files given as text ("": a missing file), and tells the error."""
     monkeypatch.chdir(tmp_path)
 
@@ -40,7 +28,8 @@ def bad(monkeypatch, capsys, tmp_path, tiny_model):
             if text:
                 Path(f"{split}.conll").write_bytes(text if isinstance(text, bytes) else text.encode())
             arguments += [f"--data.{split}", f"{split}.conll"]
-        code, line = run_main(monkeypatch, capsys, *arguments, "--run.dir", "run", *flags.split())
+        code, _, err = run_main(train_module.main, *arguments, "--run.dir", "run", *flags.split())
+        (line,) = err.splitlines()
         assert code == 2, line
         assert not list(tmp_path.glob("run/checkpoints/step-*"))
         assert line.startswith("nerloop: error: ")
@@ -246,14 +235,13 @@ def test_the_exit_code_is_2_and_there_is_no_traceback(tmp_path):
     assert done.stderr == "nerloop: error: --train.epoch: no such setting; did you mean --train.epochs?\n"
 
 
-def test_going_on_says_what_is_odd(monkeypatch, capsys, tmp_path, tiny_model):
+def test_going_on_says_what_is_odd(run_main, monkeypatch, tmp_path, tiny_model):
     monkeypatch.chdir(tmp_path)
     Path("train.conll").write_text(GOOD)
     Path("test.conll").write_text("Oslo B-LOC\n\nis O\n")
     flags = "--data.train train.conll --data.test test.conll --run.dir run --train.epochs 1"
-    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", tiny_model, *flags.split()])
-    train_module.main()
-    err = capsys.readouterr().err
+    code, _, err = run_main(train_module.main, "--model.name_or_path", tiny_model, *flags.split())
+    assert code == 0, err
     assert "warning: no validation split: no best model and no early stopping, the last weights are kept" in err
     assert "warning: 2 training sentences are fewer than train.batch_size 32: each epoch is one step" in err
     assert "warning: test.conll:1: the test split has tags that the training split does not have: B-LOC (1)" in err
@@ -262,12 +250,11 @@ def test_going_on_says_what_is_odd(monkeypatch, capsys, tmp_path, tiny_model):
     assert os.path.exists("run/model/model.safetensors")
 
 
-def test_findings_are_told_before_training_with_the_line_of_the_token(monkeypatch, capsys, tmp_path, tiny_model):
+def test_findings_are_told_before_training_with_the_line_of_the_token(run_main, monkeypatch, tmp_path, tiny_model):
     monkeypatch.chdir(tmp_path)
     Path("train.conll").write_text("Anna B-PER\ncame O\n\nthe O\nEU I-ORG\n")
     flags = "--data.train train.conll --run.dir run --train.max_steps 1"
-    monkeypatch.setattr(sys, "argv", ["x", "--model.name_or_path", tiny_model, *flags.split()])
-    train_module.main()
-    err = capsys.readouterr().err
+    code, _, err = run_main(train_module.main, "--model.name_or_path", tiny_model, *flags.split())
+    assert code == 0, err
     assert "train           2 sentences        4 tokens       2 entities: ORG 1, PER 1\n" in err
     assert "warning: train.conll:5: 1 tag of the training split violates IOB2: I-ORG after O (1)" in err

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from nerloop import evaluate as evaluate_module
-from nerloop import predict as predict_module
 from nerloop.config import DataSettings
 from nerloop.data import ReadOptions, read_files
 from nerloop.errors import ConfigError
@@ -19,15 +17,6 @@ from nerloop.evaluation.tagger import load
 from nerloop.model.saved import SavedModel
 from nerloop.tags import to_spans
 from nerloop.train import train
-
-
-def run_predict(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
-    try:
-        predict_module.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +62,16 @@ def test_the_run_says_what_test_delivered(model):
         assert f"<tr><td>{target} {value}</td><td class=n>{of['threshold']:g}</td>" in page
 
 
-def test_predict_repeats_the_confidences_of_the_run(model, config, monkeypatch, tmp_path):
+def test_predict_repeats_the_confidences_of_the_run(model, config, run_predict, tmp_path):
     folder, _ = model
     for split in ("validation", "test"):
         out, source = tmp_path / f"{split}.jsonl", str(getattr(config.data, split))
-        assert run_predict(monkeypatch, "--model", folder, source, "--output", str(out)) == 0
+        assert run_predict("--model", folder, source, "--output", str(out)) == 0
         assert out.read_bytes() == Path(config.run.dir, f"predictions.{split}.jsonl").read_bytes()
         assert any(json.loads(line)["spans"] for line in out.read_text().splitlines())
 
 
-def test_a_model_without_calibration_has_temperature_1_and_no_points(model, monkeypatch, capsys):
+def test_a_model_without_calibration_has_temperature_1_and_no_points(model, run_predict, monkeypatch, capsys):
     folder, _ = model
     path = Path(folder, "nerloop.json")
     text = "Anna Smith went to Paris. Bo met Li in York."
@@ -100,21 +89,21 @@ def test_a_model_without_calibration_has_temperature_1_and_no_points(model, monk
     assert [e["confidence"] for e in hot] != [e["confidence"] for e in plain]
     monkeypatch.setattr(sys, "stdin", None)
     capsys.readouterr()
-    assert run_predict(monkeypatch, "--model", folder, __file__, "--format", "text", "--target_precision", "0.5") == 2
+    assert run_predict("--model", folder, __file__, "--format", "text", "--target_precision", "0.5") == 2
     assert "nerloop: error: the model has no thresholds and no operating points" in capsys.readouterr().err
     path.write_text(json.dumps(values | {"calibration": {"temperature": -1}}))
-    assert run_predict(monkeypatch, "--model", folder, __file__) == 2
+    assert run_predict("--model", folder, __file__) == 2
     assert "nerloop.json: not what nerloop writes" in capsys.readouterr().err
 
 
-def test_spans_below_a_confidence_are_left_out_and_scored_so(model, config, monkeypatch, tmp_path):
+def test_spans_below_a_confidence_are_left_out_and_scored_so(model, config, run_predict, tmp_path):
     folder, _ = model
     source, out, metrics = str(config.data.test), tmp_path / "out.jsonl", tmp_path / "m.json"
     whole = [json.loads(x) for x in Path(config.run.dir, "predictions.test.jsonl").read_text().splitlines()]
     confidences = sorted(span["confidence"] for line in whole for span in line["spans"])
     middle = confidences[len(confidences) // 2]
     flags = ("--min_confidence", str(middle - 1e-6), "--output", str(out), "--metrics", str(metrics))
-    assert run_predict(monkeypatch, "--model", folder, source, *flags) == 0
+    assert run_predict("--model", folder, source, *flags) == 0
     found = [json.loads(x) for x in out.read_text().splitlines()]
     kept = [[s for s in line["spans"] if s["confidence"] >= middle] for line in whole]
     assert [line["spans"] for line in found] == kept
@@ -125,12 +114,12 @@ def test_spans_below_a_confidence_are_left_out_and_scored_so(model, config, monk
     assert json.loads(metrics.read_text())["viterbi"]["predicted_spans"] == sum(map(len, kept))
 
 
-def test_a_dropped_span_is_missed_with_the_probability_that_nothing_is_there(model, config, monkeypatch, tmp_path):
+def test_a_dropped_span_is_missed_with_the_probability_that_nothing_is_there(model, config, run_predict, tmp_path):
     folder, _ = model
     whole = [json.loads(x) for x in Path(config.run.dir, "predictions.test.jsonl").read_text().splitlines()]
     out = tmp_path / "out.jsonl"
     flags = ("--min_confidence", "1", "--output", str(out))
-    assert run_predict(monkeypatch, "--model", folder, str(config.data.test), *flags) == 0
+    assert run_predict("--model", folder, str(config.data.test), *flags) == 0
     sure = 0
     for before, after in zip(whole, map(json.loads, out.read_text().splitlines()), strict=True):
         confidence = {(s["start"], s["end"]): s["confidence"] for s in before["spans"]}
@@ -141,18 +130,17 @@ def test_a_dropped_span_is_missed_with_the_probability_that_nothing_is_there(mod
     assert sure > 0
 
 
-def test_an_evaluation_says_which_entities_it_leaves_out(model, config, monkeypatch, tmp_path):
+def test_an_evaluation_says_which_entities_it_leaves_out(model, config, run_evaluate, tmp_path):
     folder, _ = model
     found, page = tmp_path / "found.json", tmp_path / "page.html"
     for flags, settings in (((), {}), (("--min_confidence", "0.6"), {"min_confidence": 0.6})):
-        command = ["evaluate", "--model", folder, str(config.data.test), "--json", str(found), "--html", str(page)]
-        monkeypatch.setattr(sys, "argv", [*command, *flags])
-        evaluate_module.main()
+        outputs = ("--json", str(found), "--html", str(page))
+        assert run_evaluate("--model", folder, str(config.data.test), *outputs, *flags) == 0
         assert json.loads(found.read_text())["settings"] == settings
         assert ("test.conll, min_confidence 0.6</small>" in page.read_text()) == bool(settings)
 
 
-def test_biases_of_an_operating_point_change_the_tags_and_not_the_confidences(model, monkeypatch, tmp_path, capsys):
+def test_biases_of_an_operating_point_change_the_tags_and_not_the_confidences(model, run_predict, tmp_path, capsys):
     folder, _ = model
     path = Path(folder, "nerloop.json")
     values = json.loads(path.read_text())
@@ -163,7 +151,7 @@ def test_biases_of_an_operating_point_change_the_tags_and_not_the_confidences(mo
     source.write_text("Anna Smith went to Paris.\n")
 
     def spans(*flags: str) -> list[dict]:
-        assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(out), *flags) == 0
+        assert run_predict("--model", folder, str(source), "--output", str(out), *flags) == 0
         return json.loads(out.read_text())["spans"]
 
     assert spans("--operating_point", "precision") == []
@@ -190,27 +178,27 @@ def test_biases_of_an_operating_point_change_the_tags_and_not_the_confidences(mo
         ),
     ],
 )
-def test_flags_that_can_not_be_met_are_one_line(model, monkeypatch, tmp_path, capsys, flags, said):
+def test_flags_that_can_not_be_met_are_one_line(model, run_predict, tmp_path, capsys, flags, said):
     source = tmp_path / "x.txt"
     source.write_text("Anna\n")
     capsys.readouterr()
-    assert run_predict(monkeypatch, "--model", model[0], str(source), *flags) == 2
+    assert run_predict("--model", model[0], str(source), *flags) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
     assert line.startswith(f"nerloop: error: {said}")
 
 
-def test_a_target_says_what_it_gave_on_validation(model, monkeypatch, tmp_path, capsys):
+def test_a_target_says_what_it_gave_on_validation(model, run_predict, tmp_path, capsys):
     folder, _ = model
     source = tmp_path / "x.txt"
     source.write_text("Anna\n")
     curve = SavedModel.read(folder).calibration.points["default"].curves["all"]
     at = curve.place_for("precision", 0.6)
     assert at is not None
-    assert run_predict(monkeypatch, "--model", folder, str(source), "--target_precision", "0.6") == 0
+    assert run_predict("--model", folder, str(source), "--target_precision", "0.6") == 0
     told = f"all types: spans with a confidence of {SavedModel.read(folder).calibration.thresholds[at]:.3f} or more"
     told += f" are kept (on validation: precision {curve.precision(at):.3f}, recall {curve.recall(at):.3f}, "
     assert told in capsys.readouterr().err
-    assert run_predict(monkeypatch, "--model", folder, str(source), "--min_confidence", "0.123") == 0
+    assert run_predict("--model", folder, str(source), "--min_confidence", "0.123") == 0
     err = capsys.readouterr().err
     assert "0.123 or more are kept" in err
     assert "on validation" not in err
@@ -225,13 +213,13 @@ def test_a_target_says_what_it_gave_on_validation(model, monkeypatch, tmp_path, 
         {"target_recall": 0.1, "per_type": True},
     ],
 )
-def test_tag_finds_what_predict_finds_with_the_same_flags(model, monkeypatch, tmp_path, choice):
+def test_tag_finds_what_predict_finds_with_the_same_flags(model, run_predict, tmp_path, choice):
     folder, _ = model
     texts = ["Anna Smith went to Paris .", "Bo met Li in York .", "The Quillon Motors plant in Preston ."]
     source, out = tmp_path / "new.txt", tmp_path / "out.jsonl"
     source.write_text("\n".join(texts) + "\n")
     flags = [x for name, value in choice.items() for x in (f"--{name}", *([] if value is True else [str(value)]))]
-    assert run_predict(monkeypatch, "--model", folder, str(source), "--output", str(out), *flags) == 0
+    assert run_predict("--model", folder, str(source), "--output", str(out), *flags) == 0
     spans = [json.loads(line)["spans"] for line in out.read_text().splitlines()]
     tagger = load(folder)
     before = tagger.tag(texts)
@@ -264,14 +252,14 @@ def test_a_choice_that_the_model_can_not_meet_is_an_error(model):
         load(folder, mixed_precision="fp16")
 
 
-def test_uncertain_sentences_are_annotated_and_trained_on(model, config, monkeypatch, tmp_path, capsys):
+def test_uncertain_sentences_are_annotated_and_trained_on(model, config, run_predict, tmp_path, capsys):
     """The loop: choose from untagged sentences, annotate (from gold), add the export to the training files, train."""
     folder, _ = model
     pool, _ = read_files([str(config.data.test)], ReadOptions())
     untagged, tasks, export = tmp_path / "pool.conll", tmp_path / "tasks.jsonl", tmp_path / "export.jsonl"
     untagged.write_text("".join("\n".join(e.tokens) + "\n\n" for e in pool if all(e.tokens)), encoding="utf-8")
     flags = ("--format", "conll", "--uncertain", "4", "--output", str(tasks))
-    assert run_predict(monkeypatch, "--model", folder, str(untagged), *flags) == 0
+    assert run_predict("--model", folder, str(untagged), *flags) == 0
     chosen = [json.loads(line) for line in tasks.read_text(encoding="utf-8").splitlines()]
     uncertainties = [task["meta"]["uncertainty"] for task in chosen]
     assert len(chosen) == 4

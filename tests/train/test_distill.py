@@ -24,7 +24,6 @@ from nerloop.training.session import open_session
 from nerloop.training.setup import build_training
 from nerloop.training.teachers import Teacher
 from nerloop.types import IGNORE, Example
-from tests.train.test_resume import interrupted
 
 LONG = "Anna Smith flew from Oslo to Paris and met Bob Jones of Acme , " * 8
 
@@ -183,11 +182,11 @@ def test_a_teacher_may_have_another_tokenizer_and_alignment(student, teacher, wo
             assert np.allclose(rows, np.exp(said), atol=1e-6)
 
 
-def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(student, monkeypatch):
+def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(student, interrupted):
     student = replace(student, train=replace(student.train, save_every=4, eval_every=3))
     whole = nerloop.train(in_folder(student, "whole"))
     broken = in_folder(student, "broken")
-    interrupted(broken, monkeypatch, at_step=9)
+    interrupted(broken, at_step=9)
     resumed = nerloop.train(in_folder(student, "broken", resume="auto"))
     assert (whole["steps"], {**whole, "timing": 0}) == (14, {**resumed, "timing": 0})
     for name in ("model/model.safetensors", "predictions.test.conll", "checkpoints/step-14/optimizer.safetensors"):
@@ -195,11 +194,11 @@ def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(student, monkey
 
 
 @pytest.mark.parametrize("changed", ["teacher", "unlabelled"])
-def test_a_run_is_not_resumed_with_another_teacher_or_other_text(student, teacher, monkeypatch, tmp_path, changed):
+def test_a_run_is_not_resumed_with_another_teacher_or_other_text(student, teacher, interrupted, tmp_path, changed):
     copy = tmp_path / "teacher"
     shutil.copytree(teacher, copy)
     student = replace(student, objective=Plugin("distill", {"teacher": str(copy)}))
-    interrupted(student, monkeypatch, at_step=9)
+    interrupted(student, at_step=9)
     if changed == "teacher":
         weights = load_file(copy / "model.safetensors")
         weights["classifier.bias"] += 1

@@ -10,17 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop import evaluate as command
 from nerloop.config import Config
-
-
-def run_evaluate(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
-    try:
-        command.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -30,12 +20,12 @@ def run(learned, train_once) -> tuple[Config, dict, Path]:
     return config, results, Path(str(config.run.dir))
 
 
-def test_the_model_its_predictions_and_its_run_agree(run, monkeypatch, tmp_path, capsys):
+def test_the_model_its_predictions_and_its_run_agree(run, run_evaluate, tmp_path, capsys):
     config, results, folder = run
     by_model, by_file = tmp_path / "model.json", tmp_path / "file.json"
     capsys.readouterr()
     flags = ("--json", str(by_model), "--html", str(tmp_path / "page.html"))
-    assert run_evaluate(monkeypatch, "--model", str(folder / "model"), config.data.test, *flags) == 0
+    assert run_evaluate("--model", str(folder / "model"), config.data.test, *flags) == 0
     shown = capsys.readouterr()
     assert f"known names are those of the training data in {config.data.train}\n" in shown.err
     assert "changed" not in shown.err
@@ -54,7 +44,7 @@ def test_the_model_its_predictions_and_its_run_agree(run, monkeypatch, tmp_path,
 
     predictions = str(folder / "predictions.test.jsonl")
     flags = ("--train", config.data.train, "--json", str(by_file))
-    assert run_evaluate(monkeypatch, "--predictions", predictions, *flags) == 0
+    assert run_evaluate("--predictions", predictions, *flags) == 0
     again = json.loads(by_file.read_text())
     assert again["calibration"]["ece_uncalibrated"] is None  # a file does not tell
     again["calibration"]["ece_uncalibrated"] = found["calibration"]["ece_uncalibrated"]
@@ -79,11 +69,11 @@ def test_a_run_without_a_test_split_reports_validation_and_one_without_both_noth
     assert "report " not in results.report(bare)
 
 
-def test_standard_input_and_json_to_standard_output(run, monkeypatch, capsys):
+def test_standard_input_and_json_to_standard_output(run, run_evaluate, monkeypatch, capsys):
     _, _, folder = run
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna B-PER\nsang O\n\n"), encoding="utf-8"))
     capsys.readouterr()
-    assert run_evaluate(monkeypatch, "--model", str(folder / "model"), "-", "--json", "-") == 0
+    assert run_evaluate("--model", str(folder / "model"), "-", "--json", "-") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sentences"] == 1
     assert {s["location"] for s in found["mistakes"]} <= {"<stdin>:1"}
@@ -99,13 +89,13 @@ def test_standard_input_and_json_to_standard_output(run, monkeypatch, capsys):
                                     "LOC, MISC, ORG, PER"),
     ],
 )  # fmt: skip
-def test_bad_files_are_one_line(run, monkeypatch, tmp_path, capsys, text, problem):
+def test_bad_files_are_one_line(run, run_evaluate, tmp_path, capsys, text, problem):
     _, _, folder = run
     path = tmp_path / "x.conll"
     path.write_text(text)
     capsys.readouterr()
     flags = ("--json", str(tmp_path / "out.json"))
-    assert run_evaluate(monkeypatch, "--model", str(folder / "model"), str(path), *flags) == 2
+    assert run_evaluate("--model", str(folder / "model"), str(path), *flags) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"nerloop: error: {path}")
     assert line.endswith(problem)
@@ -116,32 +106,32 @@ def test_bad_files_are_one_line(run, monkeypatch, tmp_path, capsys, text, proble
     "arguments",
     [[], ["--model", "m"], ["x.conll"], ["--predictions", "p", "x.conll"], ["--predictions", "p", "--model", "m"]],
 )
-def test_what_to_evaluate_is_asked_for(monkeypatch, capsys, arguments):
-    assert run_evaluate(monkeypatch, *arguments) == 2
+def test_what_to_evaluate_is_asked_for(run_evaluate, capsys, arguments):
+    assert run_evaluate(*arguments) == 2
     assert capsys.readouterr().err == ("nerloop: error: expected --model and annotated files, or --predictions alone\n")
 
 
-def test_the_input_is_never_written_over(run, monkeypatch, capsys):
+def test_the_input_is_never_written_over(run, run_evaluate, capsys):
     config, _, folder = run
     before = Path(str(config.data.test)).read_bytes()
     flags = ("--model", str(folder / "model"), config.data.test, "--html", config.data.test)
-    assert run_evaluate(monkeypatch, *flags) == 2
+    assert run_evaluate(*flags) == 2
     assert "is the input" in capsys.readouterr().err
     assert Path(str(config.data.test)).read_bytes() == before
 
 
-def test_a_model_without_its_run_is_evaluated_without_names(run, monkeypatch, tmp_path, capsys):
+def test_a_model_without_its_run_is_evaluated_without_names(run, run_evaluate, tmp_path, capsys):
     config, _, folder = run
     shutil.copytree(folder / "model", tmp_path / "model")
     capsys.readouterr()
-    assert run_evaluate(monkeypatch, "--model", str(tmp_path / "model"), config.data.test) == 0
+    assert run_evaluate("--model", str(tmp_path / "model"), config.data.test) == 0
     shown = capsys.readouterr()
     assert "without names of the training data (the training data can't be found: --config " in shown.err
     assert "; --train FILE names them" in shown.err
     assert "name in the training data" not in shown.out
 
 
-def test_training_files_that_have_changed_are_told_and_code_of_the_run_is_not_run(run, monkeypatch, tmp_path, capsys):
+def test_training_files_that_have_changed_are_told_and_code_of_the_run_is_not_run(run, run_evaluate, tmp_path, capsys):
     config, _, folder = run
     shutil.copytree(folder / "model", tmp_path / "model")
     settings = (folder / "config.yaml").read_text()
@@ -152,7 +142,7 @@ def test_training_files_that_have_changed_are_told_and_code_of_the_run_is_not_ru
     (tmp_path / "config.yaml").write_text(settings)
     shutil.copy(folder / "environment.json", tmp_path)
     capsys.readouterr()
-    assert run_evaluate(monkeypatch, "--model", str(tmp_path / "model"), config.data.test) == 0
+    assert run_evaluate("--model", str(tmp_path / "model"), config.data.test) == 0
     assert (
         f"known names are those of the training data in {other}, which has changed since the training\n"
         in capsys.readouterr().err

@@ -15,26 +15,6 @@ from nerloop.train import train
 train_module = importlib.import_module("nerloop.train")  # its name is also that of its function
 
 
-class Killed(BaseException):
-    """Stands for a SIGKILL: nothing catches it but the test."""
-
-
-def interrupted(config, monkeypatch, *, at_step: int):
-    """Run a training that dies in the middle of the step behind `at_step` done ones."""
-    from nerloop.training import training as setup
-
-    def seed(seed, step, process):
-        if step == at_step:
-            raise Killed
-        return own_seed(seed, step, process)
-
-    own_seed = setup.dropout_seed  # type: ignore[attr-defined]
-    with monkeypatch.context() as patch:
-        patch.setattr(setup, "dropout_seed", seed)
-        with pytest.raises(Killed):
-            train(config)
-
-
 def without_timing(path: Path) -> list[dict]:
     return [{k: v for k, v in json.loads(line).items() if k != "timing"} for line in path.read_text().splitlines()]
 
@@ -48,11 +28,11 @@ def in_folder(config, name: str, **run):
     [(3, "no"), (9, "no"), (13, "no"), (9, "bf16")],
     ids=["before any checkpoint", "mid-epoch", "before the end", "bf16"],
 )
-def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, train_once, monkeypatch, at_step, precision):
+def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, train_once, interrupted, at_step, precision):
     config = replace(config, train=replace(config.train, save_every=4, eval_every=3, mixed_precision=precision))
     undisturbed, whole = train_once(config)
     broken = in_folder(config, "broken")
-    interrupted(broken, monkeypatch, at_step=at_step)
+    interrupted(broken, at_step=at_step)
     resumed = train(in_folder(config, "broken", resume="auto"))
     a, b = Path(undisturbed.run.dir), Path(broken.run.dir)
     tensors = load_file(str(a / "checkpoints/step-14/model.safetensors"))
@@ -79,28 +59,28 @@ def test_another_run_in_the_folder_is_refused(config):
         train(config)
 
 
-def test_another_configuration_is_refused_by_name(config, monkeypatch):
-    interrupted(config, monkeypatch, at_step=9)
+def test_another_configuration_is_refused_by_name(config, interrupted):
+    interrupted(config, at_step=9)
     other = replace(config, train=replace(config.train, learning_rate=1e-4), run=replace(config.run, resume="auto"))
     with pytest.raises(ConfigError, match=r"train\.learning_rate is 0\.0001, but .* was started with 0\.003"):
         train(other)
 
 
-def test_other_data_are_refused(config, monkeypatch, tmp_path):
+def test_other_data_are_refused(config, interrupted, tmp_path):
     path = shutil.copy(config.data.train, tmp_path / "train.conll")
     config = replace(config, data=replace(config.data, train=str(path)))
-    interrupted(config, monkeypatch, at_step=9)
+    interrupted(config, at_step=9)
     with open(path, "a", encoding="utf-8") as file:
         file.write("Oslo B-LOC\n")
     with pytest.raises(ConfigError, match=r"the train data are not those that .* was started with"):
         train(replace(config, run=replace(config.run, resume="auto")))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(config, train_once, monkeypatch, capsys):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(config, train_once, interrupted, capsys):
     config = replace(config, train=replace(config.train, save_every=4))
     _, whole = train_once(config)
     broken = in_folder(config, "broken")
-    interrupted(broken, monkeypatch, at_step=9)
+    interrupted(broken, at_step=9)
     damaged = Path(broken.run.dir, "checkpoints", "step-8", "model.safetensors")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x00\x01")
     resumed = train(in_folder(config, "broken", resume="auto"))
@@ -108,8 +88,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(config, train_
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
 
 
-def test_no_whole_checkpoint_stops_the_run(config, monkeypatch):
-    interrupted(config, monkeypatch, at_step=9)
+def test_no_whole_checkpoint_stops_the_run(config, interrupted):
+    interrupted(config, at_step=9)
     folder = Path(config.run.dir, "checkpoints")
     for step in steps_in(folder):
         (folder / f"step-{step}" / atomic.CHECKSUMS).unlink()
@@ -117,21 +97,21 @@ def test_no_whole_checkpoint_stops_the_run(config, monkeypatch):
         train(replace(config, run=replace(config.run, resume="auto")))
 
 
-def test_a_checkpoint_folder_can_be_named(config, train_once, monkeypatch):
+def test_a_checkpoint_folder_can_be_named(config, train_once, interrupted):
     config = replace(config, train=replace(config.train, save_every=4))
     _, whole = train_once(config)
     broken = in_folder(config, "broken")
-    interrupted(broken, monkeypatch, at_step=9)
+    interrupted(broken, at_step=9)
     resumed = train(in_folder(config, "broken", resume=str(Path(broken.run.dir, "checkpoints", "step-4"))))
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
     assert train_module.MAX_SKIPPED_UPDATES == 20
 
 
-def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, train_once, monkeypatch):
+def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, train_once, interrupted):
     config = replace(config, train=replace(config.train, save_every=4, eval_every=3))
     undisturbed, whole = train_once(config)
     broken = in_folder(config, "broken")
-    interrupted(broken, monkeypatch, at_step=9)
+    interrupted(broken, at_step=9)
     resumed = train(in_folder(config, "elsewhere", resume=str(Path(broken.run.dir, "checkpoints", "step-8"))))
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
     a, b = Path(undisturbed.run.dir), Path(config.run.dir).with_name("elsewhere")
@@ -139,11 +119,11 @@ def test_a_checkpoint_can_be_gone_on_from_in_another_folder(config, train_once, 
 
 
 @pytest.mark.usefixtures("with_kernels")
-def test_what_a_run_is_resumed_with_that_it_did_not_have_is_said(config, monkeypatch, capsys):
+def test_what_a_run_is_resumed_with_that_it_did_not_have_is_said(config, interrupted, monkeypatch, capsys):
     from nerloop.kernels import bindings as kernels
 
     config = replace(config, train=replace(config.train, save_every=4))
-    interrupted(config, monkeypatch, at_step=9)
+    interrupted(config, at_step=9)
     monkeypatch.setattr(kernels, "is_supported", lambda *_: False)
     train(replace(config, run=replace(config.run, resume="auto")))
     assert "resumed with other kernels: equal up to rounding and dropout" in capsys.readouterr().err

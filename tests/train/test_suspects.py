@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from nerloop import evaluate as command
 from nerloop.config import Config
 from nerloop.train import train
 
 
-def run_evaluate(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["evaluate", "--suspects", *arguments])
-    try:
-        command.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+@pytest.fixture
+def run_suspects(run_evaluate):
+    return partial(run_evaluate, "--suspects")
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def write_damaged(path: Path) -> set[str]:
     return {f"{path}:{at + 1}" for at in changed}
 
 
-def test_labels_that_were_changed_come_first(config, tmp_path, monkeypatch, capsys):
+def test_labels_that_were_changed_come_first(config, tmp_path, run_suspects, capsys):
     damaged = tmp_path / "damaged.conll"
     changed = write_damaged(damaged)
     config = replace(
@@ -55,7 +50,7 @@ def test_labels_that_were_changed_come_first(config, tmp_path, monkeypatch, caps
     )
     train(config)
     out = tmp_path / "out.json"
-    assert run_evaluate(monkeypatch, "10", "--run", str(config.run.dir), "--json", str(out)) == 0
+    assert run_suspects("10", "--run", str(config.run.dir), "--json", str(out)) == 0
     found = json.loads(out.read_text())
     assert found["source"] == f"the training of {config.run.dir}, epochs 2 to 4"
     assert {s["location"] for s in found["suspects"][:4]} == changed
@@ -63,19 +58,19 @@ def test_labels_that_were_changed_come_first(config, tmp_path, monkeypatch, caps
     shown = capsys.readouterr().out
     assert all(place in shown for place in changed)
     damaged.write_text(damaged.read_text(encoding="utf-8").replace("Anna B-LOC", "Anna B-PER"), encoding="utf-8")
-    assert run_evaluate(monkeypatch, "--run", str(config.run.dir)) == 2
+    assert run_suspects("--run", str(config.run.dir)) == 2
     assert "damaged.conll: not the data that" in capsys.readouterr().err
 
 
-def test_a_model_and_its_predictions_suspect_the_same_labels(run, tmp_path, monkeypatch):
+def test_a_model_and_its_predictions_suspect_the_same_labels(run, tmp_path, run_suspects):
     folder = Path(str(run.run.dir))
     outs = [tmp_path / "model.json", tmp_path / "file.json", tmp_path / "alone.json"]
     predictions = str(folder / "predictions.test.jsonl")
     html, tasks = str(tmp_path / "page.html"), str(tmp_path / "tasks.json")
     flags = ("--html", html, "--label_studio", tasks, "--json", str(outs[0]))
-    assert run_evaluate(monkeypatch, "5", *flags, "--model", str(folder / "model"), str(run.data.test)) == 0
+    assert run_suspects("5", *flags, "--model", str(folder / "model"), str(run.data.test)) == 0
     for out, files in zip(outs[1:], ([str(run.data.test)], []), strict=True):
-        assert run_evaluate(monkeypatch, "--predictions", predictions, *files, "--json", str(out)) == 0
+        assert run_suspects("--predictions", predictions, *files, "--json", str(out)) == 0
     by_model, by_file, alone = (json.loads(out.read_text())["suspects"] for out in outs)
     keys = [sorted((s["location"], s["kind"], str(s["model"])) for s in found) for found in (by_model, by_file)]
     assert len(keys[0]) > 5
@@ -90,15 +85,15 @@ def test_a_model_and_its_predictions_suspect_the_same_labels(run, tmp_path, monk
     assert 1 <= len(json.loads(Path(tasks).read_text())) <= 5
 
 
-def test_files_that_the_model_was_trained_on_are_named(run, monkeypatch, capsys):
+def test_files_that_the_model_was_trained_on_are_named(run, run_suspects, capsys):
     model = str(Path(str(run.run.dir), "model"))
     for file, is_known in ((str(run.data.train), True), (str(run.data.test), False)):
-        assert run_evaluate(monkeypatch, "--model", model, file) == 0
+        assert run_suspects("--model", model, file) == 0
         warned = f"the model was trained on {file} and may repeat its errors" in capsys.readouterr().err
         assert warned == is_known
 
 
-def test_what_does_not_fit_is_refused_in_one_line(run, tmp_path, monkeypatch, capsys):
+def test_what_does_not_fit_is_refused_in_one_line(run, tmp_path, run_suspects, run_evaluate, capsys):
     folder = Path(str(run.run.dir))
     cases: list[tuple[list[str], str]] = [
         ([], "--suspects: expected one of --run DIR"),
@@ -115,18 +110,16 @@ def test_what_does_not_fit_is_refused_in_one_line(run, tmp_path, monkeypatch, ca
         (["--predictions", str(run.data.test)], "not JSON"),
     ]
     for arguments, expected in cases:
-        assert run_evaluate(monkeypatch, *arguments) == 2, arguments
+        assert run_suspects(*arguments) == 2, arguments
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("nerloop: error: ")
         assert expected in line
     without = shutil.copytree(folder, tmp_path / "without", ignore=shutil.ignore_patterns("tokens"))
-    assert run_evaluate(monkeypatch, "--run", str(without)) == 2
+    assert run_suspects("--run", str(without)) == 2
     assert "trained with --run.record_tokens true" in capsys.readouterr().err
     text = (without / "config.yaml").read_text().replace("tokenizer: words", "tokenizer: my.code")
     (without / "config.yaml").write_text(text)
-    assert run_evaluate(monkeypatch, "--run", str(without)) == 2
+    assert run_suspects("--run", str(without)) == 2
     assert "--tokenizer: not given, but the run used 'my.code', which is code" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["evaluate", "--run", str(folder)])
-    with pytest.raises(SystemExit):
-        command.main()
+    assert run_evaluate("--run", str(folder)) == 2
     assert "--run: found without --suspects" in capsys.readouterr().err

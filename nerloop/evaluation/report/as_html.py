@@ -16,16 +16,18 @@ from nerloop.evaluation.report.as_text import (
     MOST_TYPES,
     NAME_OF,
     TITLE_OF,
+    calibration_error_text,
     errors_by_type_table,
     errors_table,
     interval_text,
     partial_table,
     scores_table,
 )
+from nerloop.evaluation.tables import target_rows
 from nerloop.evaluators.seqeval import NOTHING
 from nerloop.inspection.escaping import text
 from nerloop.inspection.finding import count_of
-from nerloop.inspection.page import cards, hues_of, page, section, table
+from nerloop.inspection.page import cards, hues_of, page, section, table, text_table
 
 MOST_OF_KIND = 60
 """Errors shown of each kind."""
@@ -121,18 +123,13 @@ def _scores(found: dict[str, Any]) -> str:
     figures += [(n.replace("_", " "), f"{scores[n]:,}") for n in ("gold_spans", "predicted_spans") if n in scores]
     return (
         cards(figures)
-        + _table(scores_table(found))
+        + text_table(*scores_table(found))
         + '<p class="note">Intervals: 95%, bootstrap over sentences (BCa).</p>'
-        + _table(partial_table(found))
+        + text_table(*partial_table(found))
         + '<p class="note">SemEval’s matching: strict is the score above, exact ignores types, partial gives half for '
         "an overlap, type takes an overlap of the right type as correct. Each span is compared with one other, so of "
         "two parts of an entity one is spurious here. Below, both belong to one error.</p>"
     )
-
-
-def _table(of: tuple[Sequence[Sequence[str]], Sequence[str]]) -> str:
-    rows, headings = of
-    return table([text(cell) for cell in headings], [[text(cell) for cell in row] for row in rows])
 
 
 def _errors(found: dict[str, Any]) -> str:
@@ -142,7 +139,7 @@ def _errors(found: dict[str, Any]) -> str:
         '<p class="note">Each wrong span belongs to one error. “other type”: the borders differ and the types do, too '
         "(for “wrong type” all of them).</p>"
     )
-    by_type = _table(errors_by_type_table(found)) if found["errors_by_type"] else ""
+    by_type = text_table(*errors_by_type_table(found)) if found["errors_by_type"] else ""
     of_kind = table(headings, [(f"{row[0]}{kind}", *row[1:]) for row, kind in zip(rows, kinds, strict=True)])
     return of_kind + note + by_type
 
@@ -205,12 +202,6 @@ def _breakdowns(by: dict[str, Any]) -> str:
 
 def _targets(targets: dict[str, dict[str, Any]]) -> str:
     """Return the scores at each target's threshold: on validation, where it was chosen, and on this data."""
-    rows = [
-        (f"{target} {value}", f"{of['threshold']:g}", *(f"{of[on][m]:.4f}" for on in ("validation", "delivered")
-                                                      for m in ("precision", "recall")))
-        for target, values in targets.items()
-        for value, of in values.items()
-    ]  # fmt: skip
     headings = (
         "target",
         "least confidence",
@@ -219,7 +210,7 @@ def _targets(targets: dict[str, dict[str, Any]]) -> str:
         "precision here",
         "recall here",
     )
-    return table(headings, rows) + (
+    return table(headings, target_rows(targets, ("validation", "delivered"))) + (
         '<p class="note">For each target, the least confidence of an entity was chosen on validation. '
         "<code>python -m nerloop.predict --target_precision 0.95</code> uses it.</p>"
     )
@@ -246,10 +237,8 @@ def _calibration(found: dict[str, Any]) -> str:
         f'<text x="{at}%" y="{height - 4}" text-anchor="{anchor}">{label}</text>'
         for at, anchor, label in ((0, "start", "0"), (50, "middle", "confidence 0.5"), (100, "end", "1"))
     ]
-    before = found["ece_uncalibrated"]
-    more = "" if before in (None, found["ece"]) else f" ({before:.4f} uncalibrated)"
     return (
-        f"<p>Expected calibration error {found['ece']:.4f}{more}.</p>"
+        f"<p>Expected calibration error {calibration_error_text(found)}.</p>"
         "<figure><figcaption>bars: share of correct spans; lines: mean confidence; numbers: spans</figcaption><svg "
         f'class="curve" role="img" aria-label="share of correct spans by confidence" width="100%" height="{height}">'
         f"{''.join(parts)}</svg></figure>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nerloop.evaluation.tables import confusion_rows, metrics_table, plain_table
+from nerloop.evaluation.tables import Table, confusion_rows, metrics_table, plain_table
 
 NAME_OF = {
     "missed": "missed", "spurious": "spurious", "wrong_type": "wrong type", "too_short": "too short",
@@ -27,14 +27,11 @@ def as_text(found: dict[str, Any]) -> str:
     if "confusion" in found["scores"]:
         parts.append(plain_table(*confusion_rows(found["scores"])))
     parts += [plain_table(*breakdown_table(found, name)) for name, of in found["by"].items() if of is not None]
-    error = found["calibration"]
-    before = error["ece_uncalibrated"]
-    more = "" if before in (None, error["ece"]) else f" ({before:.4f} uncalibrated)"
-    parts.append(f"expected calibration error {error['ece']:.4f}{more}")
+    parts.append(f"expected calibration error {calibration_error_text(found['calibration'])}")
     return "\n\n".join(parts)
 
 
-def scores_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+def scores_table(found: dict[str, Any]) -> Table:
     """Return the evaluator's scores as rows and headings, with the 95% interval of F1 if there is an F1."""
     rows, headings = metrics_table(found["scores"])
     if "f1" not in headings:
@@ -46,7 +43,7 @@ def scores_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[st
     return rows, (*headings[:at], "95% interval", *headings[at:])
 
 
-def partial_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+def partial_table(found: dict[str, Any]) -> Table:
     """Return the scores of partial matching as rows and headings."""
     names = ("correct", "incorrect", "partial", "missed", "spurious")
     rows = [
@@ -56,7 +53,7 @@ def partial_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[s
     return rows, ("matching", "precision", "recall", "f1", *names)
 
 
-def errors_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+def errors_table(found: dict[str, Any]) -> Table:
     """Return the numbers of errors by kind as rows and headings."""
     errors, other = found["errors"], found["errors_with_other_type"]
     total = sum(errors.values())
@@ -67,7 +64,7 @@ def errors_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[st
     return [*rows, ("all", f"{total:,}", "", f"{sum(other.values()):,}")], ("error", "number", "share", "other type")
 
 
-def errors_by_type_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+def errors_by_type_table(found: dict[str, Any]) -> Table:
     """Return the numbers of errors by type and kind as rows and headings, the types with most errors first."""
     of_type = sorted(found["errors_by_type"].items(), key=lambda item: (-sum(item[1].values()), item[0]))
     kinds = [kind for kind, number in found["errors"].items() if number]
@@ -79,7 +76,7 @@ def errors_by_type_table(found: dict[str, Any]) -> tuple[list[tuple[str, ...]], 
     return rows, ("type", *(NAME_OF[kind] for kind in kinds), "all")
 
 
-def breakdown_table(found: dict[str, Any], name: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+def breakdown_table(found: dict[str, Any], name: str) -> Table:
     """Return a breakdown as rows and headings."""
     rows: list[tuple[str, ...]] = [
         (
@@ -89,6 +86,12 @@ def breakdown_table(found: dict[str, Any], name: str) -> tuple[list[tuple[str, .
         for bucket, of in found["by"][name].items()
     ]  # fmt: skip
     return rows, (TITLE_OF[name], "gold spans", "recall", "95% interval", "precision", "f1")
+
+
+def calibration_error_text(error: dict[str, Any]) -> str:
+    """Return the calibration error as text: "0.0312 (0.0541 uncalibrated)"."""
+    before = error["ece_uncalibrated"]
+    return f"{error['ece']:.4f}" + ("" if before in (None, error["ece"]) else f" ({before:.4f} uncalibrated)")
 
 
 def interval_text(ends: list[float]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nerloop.errors import printable
+from nerloop.inspection.as_text import table
 from nerloop.inspection.finding import count_of
 
 MOST_LETTERS = 40
@@ -22,9 +23,7 @@ def as_text(found: Mapping[str, Any], number: int) -> str:
         (str(i), s["location"], f"{s['confidence']:.3f}", spans_text(s["file"]), spans_text(s["model"]))
         for i, s in enumerate(shown, start=1)
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([summary(found, len(shown)), "", *(table if shown else [])])
+    return "\n".join([summary(found, len(shown)), "", *([table(rows, len(rows[0]))] if shown else [])])
 
 
 def summary(found: Mapping[str, Any], shown: int) -> str:

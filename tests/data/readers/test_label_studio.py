@@ -14,10 +14,7 @@ from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError
 from nerloop.types import Example
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def region(start, end, label, text=None, **more):

@@ -16,10 +16,7 @@ from nerloop.evaluators import count_examples
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.types import Span
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def read(*records, name="x.jsonl", **options):

@@ -11,10 +11,7 @@ from nerloop.data import ReadOptions, format_of, read_files, read_records
 from nerloop.data.read_warnings import ReadWarnings
 from nerloop.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def read(text: str, **options) -> list[str]:
