@@ -280,16 +280,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(convert, monkeypatch, capsys
     assert [p.name for p in Path().iterdir()] == ["x.jsonl"]
 
 
-def test_predictions_for_tokens_are_no_gold_either(monkeypatch):
+def test_predictions_for_tokens_are_no_gold_either(convert):
     predict_tokens()
-    assert convert(monkeypatch, "predictions.jsonl", "prodigy.jsonl", "--to", "prodigy") == 0
+    assert convert("predictions.jsonl", "prodigy.jsonl", "--to", "prodigy") == 0
     first, second = map(json.loads, Path("prodigy.jsonl").read_text().splitlines())
     assert first == {
         "text": "Hi Anna .", "spans": [{"start": 3, "end": 7, "label": "PER", "score": 0.75}],
         "model_version": "nerloop",
     }  # fmt: skip
     assert second == {"text": "Bye", "spans": [], "model_version": "nerloop"}
-    assert convert(monkeypatch, "predictions.jsonl", "tasks.json", "--to", "label_studio") == 0
+    assert convert("predictions.jsonl", "tasks.json", "--to", "label_studio") == 0
     tasks = json.loads(Path("tasks.json").read_text())
     assert [("annotations" in task, len(task["predictions"][0]["result"])) for task in tasks] == [
         (False, 1),
@@ -297,7 +297,7 @@ def test_predictions_for_tokens_are_no_gold_either(monkeypatch):
     ]
 
 
-def test_predictions_for_tokens_keep_their_tokens_as_columns(monkeypatch):
+def test_predictions_for_tokens_keep_their_tokens_as_columns(convert):
     predict_tokens()
-    assert convert(monkeypatch, "predictions.jsonl", "out.conll", "--to", "conll") == 0
+    assert convert("predictions.jsonl", "out.conll", "--to", "conll") == 0
     assert Path("out.conll").read_text() == "Hi O\nAnna B-PER\n. O\n\nBye O\n\n"
