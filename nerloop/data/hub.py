@@ -51,8 +51,8 @@ def read_hub(
         if found := next((n for n in names if n in loaded), None):
             rows = loaded[found]
             where = f"{name}/{found}"
-            noted = ReadWarnings()
-            read = functools.partial(_examples, rows, where, options, noted)
+            noted, lines = ReadWarnings(), list[str]()
+            read = functools.partial(_noting, _examples(rows, where, options, noted), noted, where, lines)
             digest = dataset.fingerprints[split] = rows._fingerprint  # the key of datasets' own cache
             if cache is None:
                 dataset.splits[split] = list(read())
@@ -60,15 +60,22 @@ def read_hub(
                 files = [file["filename"] for file in rows.cache_files]
                 # The files' own digest as well: a saved folder states its fingerprint itself.
                 key = examples_key(where, asdict(options), digest, str(rows.features), cache.digest(files))
-                dataset.splits[split] = store_examples(read, cache, key)
+                stored = store_examples(read, cache, key, lines)
+                dataset.splits[split], lines = stored, stored.warnings  # also those of the run that filled the cache
             if warnings is not None:
                 warnings[split] = noted
             else:
-                for line in noted.lines(where):
+                for line in lines:
                     log.warning("%s", line)
     if not dataset.splits.get("train"):
         raise DataError(f"data.dataset {name}: found splits {', '.join(loaded) or 'none'}, expected 'train' with rows")
     return dataset
+
+
+def _noting(examples: Iterator[Example], noted: ReadWarnings, where: str, lines: list[str]) -> Iterator[Example]:
+    """Yield examples; at their end append what was noted while they were read to `lines`."""
+    yield from examples
+    lines += noted.lines(where)
 
 
 def is_path(name: str) -> bool:

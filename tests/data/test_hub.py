@@ -256,3 +256,19 @@ def test_tags_without_prefixes_are_told_by_the_first_rows(tmp_path, caplog):
     found = read_hub(str(tmp_path / "saved")).splits["train"]
     assert [e.tags for e in found] == [("I-ORG", "O", "O"), ("I-LOC", "O")]
     assert "2 tags without prefixes are read with I-" in caplog.messages[0]
+
+
+def test_what_the_reader_changed_is_told_from_the_cache_as_well(save, tmp_path, caplog):
+    from nerloop.data.arrow_cache import Cache
+
+    cache, name = (
+        Cache.at(str(tmp_path / "ours")),
+        save(train=rows([["A", "b"], ["C", "d"]], [["PER", "O"], ["LOC", "O"]])),
+    )
+    told = []
+    for _ in range(2):
+        caplog.clear()
+        read_hub(name, cache=cache)
+        told.append([record.getMessage() for record in caplog.records if "ds/train" in record.getMessage()])
+    assert len(told[0]) == 1
+    assert told[0] == told[1]
