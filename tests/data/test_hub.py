@@ -261,10 +261,8 @@ def test_tags_without_prefixes_are_told_by_the_first_rows(tmp_path, caplog):
 def test_what_the_reader_changed_is_told_from_the_cache_as_well(save, tmp_path, caplog):
     from nerloop.data.arrow_cache import Cache
 
-    cache, name = (
-        Cache.at(str(tmp_path / "ours")),
-        save(train=rows([["A", "b"], ["C", "d"]], [["PER", "O"], ["LOC", "O"]])),
-    )
+    cache = Cache.at(str(tmp_path / "ours"))
+    name = save(train=rows([["EU", "is", "so"], ["Bonn", "is"]], [["ORG", "O", "O"], ["LOC", "O"]]))
     told = []
     for _ in range(2):
         caplog.clear()
