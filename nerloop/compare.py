@@ -110,6 +110,11 @@ def train_runs(arguments: argparse.Namespace) -> list[Configuration]:
     for name, config in configs.items():
         refuse_run_dir(name, config)
     fingerprints = _check_data(configs)
+    if not arguments.folds and fingerprints is not None and not fingerprints.keys() - {"train"}:
+        raise ConfigError(
+            f"{arguments.configs[0]}: found neither data.validation nor data.test, expected one to compare on; name "
+            "files, or use --folds 5"
+        )
     folds: list[dict[str, str]] = [{}]
     if arguments.folds:
         folds = write_folds(next(iter(configs.values())), arguments.folds, base / "folds")

@@ -35,7 +35,7 @@ from nerloop.data.writers import conll_lines, token_lines
 from nerloop.errors import DataError
 from nerloop.evaluation.source import STANDARD_INPUT, copy_standard_input
 from nerloop.run import atomic
-from nerloop.run.output import refuse_input_as_output, write_errors
+from nerloop.run.output import refuse_input_as_output, write_errors, writing
 from nerloop.types import Example
 
 LINES: dict[str, Callable[[Iterable[TextRecord]], Iterator[str]]] = {
@@ -64,7 +64,8 @@ def _named_input(arguments: argparse.Namespace) -> Iterator[None]:
     if arguments.input != "-":
         yield
         return
-    arguments.output = os.path.abspath(arguments.output)
+    if arguments.output != "-":
+        arguments.output = os.path.abspath(arguments.output)
     # In the folder of the copy its name is short, as messages and documents should have it.
     with tempfile.TemporaryDirectory(prefix="nerloop-") as folder, contextlib.chdir(folder):
         copy_standard_input(STANDARD_INPUT)
@@ -79,7 +80,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("input", metavar="IN", help="file in any format that nerloop reads, a folder of brat's, or a "
                         "predictions.*.jsonl that nerloop wrote (-: standard input)")  # fmt: skip
-    parser.add_argument("output", metavar="OUT", help="file, or for brat a folder, which must be new or empty")
+    parser.add_argument("output", metavar="OUT", help="file (-: standard output), or for brat a folder, which must be "
+                        "new or empty")  # fmt: skip
     parser.add_argument("--to", required=True, choices=TARGETS, help="jsonl: text and character spans where the input "
                         "has texts, else tokens and tags")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="stop, and write nothing, if anything would be lost "
@@ -176,6 +178,10 @@ def _on_one_line(token: str) -> str:
 
 
 def _write_file(path: str, lines: Iterable[str]) -> None:
+    if path == "-":
+        with writing(path) as write:
+            write(lines)
+        return
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder, expected the name of a file")
     with write_errors(path), atomic.replacing(Path(path), beside=_beside(path)) as beside:
@@ -207,6 +213,8 @@ class _Names:
 
 
 def _write_folder(path: str, records: Iterable[TextRecord], names: _Names, finish: Callable[[], Any]) -> None:
+    if path == "-":
+        raise DataError("OUT: found -, expected a folder: brat has two files for each text")
     if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise DataError(f"{path}: found something there, expected the name of a new or empty folder")
 

@@ -106,8 +106,7 @@ def _of_files(arguments: argparse.Namespace, findings: list[Finding]) -> Iterato
         try:
             examples = list(iterate_file(path, options, warnings))
         except DataError as error:
-            messages = error.messages if isinstance(error, BadRecordsError) else [str(error)]
-            findings += [unreadable(path, message) for message in messages]
+            findings += unreadable(path, error.messages if isinstance(error, BadRecordsError) else [str(error)])
             continue
         findings += about_reading(path, warnings)
         yield _Read(split, path, examples, is_line_per_token([path], options), taken_by)
@@ -128,7 +127,7 @@ def _of_dataset(arguments: argparse.Namespace, findings: list[Finding]) -> Itera
     try:
         dataset = read_hub(name, arguments.dataset_config, ReadOptions.of(arguments), warnings=warnings)
     except DataError as error:
-        findings.append(unreadable(name, str(error)))
+        findings += unreadable(name, [str(error)])
         return
     for split, examples in dataset.splits.items():
         findings += about_reading(f"{name}/{split}", warnings[split])

@@ -277,3 +277,12 @@ def test_standard_input_is_converted_like_a_file(convert, monkeypatch, tmp_path)
     code, err = convert("-", "out2.jsonl", "--to", "jsonl")
     assert code == 2
     assert err.startswith("nerloop: error: <stdin>:2: 'Y' is not a tag")
+
+
+def test_the_result_goes_to_standard_output(run_main):
+    Path("x.conll").write_text("Anna B-PER\nleft O\n\n")
+    code, out, _ = run_main(convert_module.main, "x.conll", "-", "--to", "jsonl")
+    assert (code, json.loads(out)) == (0, {"tokens": ["Anna", "left"], "tags": ["B-PER", "O"]})
+    code, _, err = run_main(convert_module.main, "x.conll", "-", "--to", "brat")
+    assert (code, err) == (2, "nerloop: error: OUT: found -, expected a folder: brat has two files for each text\n")
+    assert [path.name for path in Path().iterdir()] == ["x.conll"]

@@ -82,8 +82,9 @@ def _scores(configurations: list[dict[str, Any]]) -> tuple[list[list[str]], list
 
 
 def shown_metrics(configurations: list[dict[str, Any]]) -> list[str]:
-    """Return the metrics that have a column in tables of scores."""
-    return list(dict.fromkeys([configurations[0]["metric"], "precision", "recall"]))
+    """Return the metrics that have a column in tables of scores: the main one, and precision and recall if known."""
+    known = {name for one in configurations for metrics in one["splits"].values() for name in metrics}
+    return [name for name in dict.fromkeys([configurations[0]["metric"], "precision", "recall"]) if name in known]
 
 
 def type_rows(configurations: list[dict[str, Any]], split: str) -> list[list[str]]:

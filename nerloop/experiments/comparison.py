@@ -67,6 +67,8 @@ def compare(configurations: Sequence[Configuration]) -> dict[str, Any]:
 def check_comparable(runs: Sequence[FinishedRun]) -> None:
     """Raise ConfigError unless all runs have the same data, labels, version of nerloop and scored splits."""
     first = runs[0]
+    if not first.splits:
+        raise ConfigError(f"{first.folder}: has no scores of held-out data, expected validation or test to compare on")
     for run in runs[1:]:
         for name, what in (("fingerprints", "other data"), ("labels", "other labels")):
             mine, its = first.environment.get(name), run.environment.get(name)

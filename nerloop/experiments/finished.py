@@ -130,21 +130,28 @@ def is_done(folder: Path) -> bool:
 def refuse_other_run(folder: Path, config: Config, fingerprints: Mapping[str, str] | None) -> None:
     """Raise ConfigError if a finished run had other settings, or other data, than it would have today.
 
-    Without fingerprints, the paths of the files are compared instead of their contents.
+    Without fingerprints, as for a part of `--folds`, the names of the files tell the data apart: they hold a digest.
     """
     run = FinishedRun(folder)
     before, now = (c.resolved().to_flat() for c in (run.config, config))
-    # What says where files are, and how many threads compute, does not change the run.
-    free = ("run.", "data.cache_dir", "train.threads", *(f"data.{split}" for split in run.environment["fingerprints"]))
-    for name in sorted(now.keys() | before.keys()):
-        is_free = name.startswith(free[:3] if fingerprints is None else free)
-        if before.get(name) != now.get(name) and not is_free:
-            raise ConfigError(
-                f"{folder}: is done with {name} {shorten(before.get(name))}, but {shorten(now.get(name))} is asked "
-                "for; delete it, or choose another --dir"
-            )
-    if fingerprints is not None and run.environment["fingerprints"] != fingerprints:
-        raise ConfigError(f"{folder}: is done with other data than those of today; delete it, or choose another --dir")
+    for of_one in (before, now):
+        for split in run.environment["fingerprints"]:
+            path = of_one.pop(f"data.{split}", None)
+            if fingerprints is None and isinstance(path, str):
+                of_one[f"data.{split}"] = "/".join(Path(path).parts[-2:])
+    free = ("run.", "data.cache_dir", "train.threads")  # where files are, what is printed, and how many threads compute
+    differing = [
+        f"{name} {shorten(before.get(name))}, but {shorten(now.get(name))} is asked for"
+        for name in sorted(now.keys() | before.keys())
+        if before.get(name) != now.get(name) and not name.startswith(free)
+    ]
+    if not differing and fingerprints is not None and run.environment["fingerprints"] != fingerprints:
+        differing = ["other data than those of today"]
+    if differing:
+        raise ConfigError(
+            f"{folder}: is done with {'; '.join(differing)}; choose another --dir, or delete the finished runs of this "
+            "configuration"
+        )
 
 
 def read_finished(folders: Sequence[Path], *, folds: int = 1) -> list[FinishedRun]:

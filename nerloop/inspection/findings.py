@@ -34,13 +34,18 @@ def errors_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def unreadable(path: str, message: str) -> Finding:
-    """Return the finding about a file whose reader raised a DataError with this message."""
+def unreadable(path: str, messages: Sequence[str]) -> list[Finding]:
+    """Return the findings about a file whose reader raised an error with these messages, the last one at its end."""
+    after = "; everything after this place is not inspected"
+    return [_unreadable(path, message, after if message is messages[-1] else "") for message in messages]
+
+
+def _unreadable(path: str, message: str, after: str) -> Finding:
     match = re.match(re.escape(printable(path)) + r"(?:[/\\][^:]*)?(?::\d+(?: \(record \d+\))?)?(?=: )", message)
     where = match.group() if match else printable(path)
     return Finding(
         Severity.ERROR, "unreadable", where, message[len(where) + 2 :] if match else message,
-        "stops before training; everything after this place is not inspected",
+        f"stops before training{after}",
     )  # fmt: skip
 
 

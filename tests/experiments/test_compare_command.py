@@ -64,7 +64,8 @@ def test_a_killed_comparison_goes_on_where_it_was(folder):
         refused = run(folder, *flags, *flags_)
         assert refused.returncode == 2
         assert refused.stderr == (
-            f"nerloop: error: runs/compare/low/seed-1: {problem}; delete it, or choose another --dir\n"
+            f"nerloop: error: runs/compare/low/seed-1: {problem}; choose another --dir, or delete the finished runs of "
+            "this configuration\n"
         )
     again = run(folder, "--runs", "runs/compare/low/seed-?", "runs/compare/high/seed-?", "--json", "-")
     assert json.loads(again.stdout)["pairs"][0]["difference"] == found["pairs"][0]["difference"]
@@ -77,7 +78,6 @@ def test_bad_input_is_one_line(folder):
     assert found.stderr == "nerloop: error: --seeds: found '', expected at least one seed, each once, such as 1..10\n"
 
 
-@pytest.mark.processes
 def test_ctrl_c_saves_the_runs_and_says_so(folder):
     command = [*COMMAND, "low.yaml", "--seeds", "1", "--", "--train.max_steps", "100000"]
     run_folder = folder / "runs" / "compare" / "low" / "seed-1"
@@ -94,8 +94,14 @@ def test_ctrl_c_saves_the_runs_and_says_so(folder):
 
 @pytest.mark.processes
 def test_folds_score_every_training_sentence_once(folder, files):
-    found = run(folder, "low.yaml", "high.yaml", "--seeds", "3", "--folds", "2", "--json", "c.json")
+    flags = ["low.yaml", "high.yaml", "--seeds", "3", "--folds", "2", "--json", "c.json"]
+    found = run(folder, *flags)
     assert found.returncode == 0, found.stderr
+    other_parts = run(folder, "low.yaml", "--seeds", "3", "--folds", "4")
+    assert other_parts.returncode == 2
+    assert "seed-3/fold-1: is done with data.train '2-" in other_parts.stderr
+    elsewhere = run(folder, *flags, "--dir", str(folder / "runs" / "compare"))
+    assert (elsewhere.returncode, elsewhere.stdout) == (0, found.stdout)
     compared = json.loads((folder / "c.json").read_text())
     assert list(compared["configurations"][0]["splits"]) == ["out_of_fold"]
     lines = (folder / "runs/compare/low/seed-3/predictions.out_of_fold.jsonl").read_text().splitlines()
@@ -143,6 +149,10 @@ def test_documents_stay_in_one_part():
         (["low.yaml", "--folds", "1"], "--folds: found 1, expected 2 to 100"),
         (["low.yaml", "--", "--train.learning_rat", "1"], "did you mean --train.learning_rate?"),
         (["low.yaml", "--", "--run.dir", "x"], "low: run.dir is 'x', expected none"),
+        (
+            ["low.yaml", "--", "--data.validation", "null", "--data.test", "null"],
+            "low.yaml: found neither data.validation nor data.test, expected one to compare on",
+        ),
         (["low.yaml", "--jobs", "0"], "--jobs: found 0, expected 1 to"),
     ],
 )

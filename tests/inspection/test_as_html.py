@@ -73,7 +73,7 @@ def inspection(wordpiece):
         statistics = Statistics.of(examples)
         subwords = SubwordStatistics.of(wordpiece, examples, statistics.lengths, limit)
         parts.append(Part(split, f"<{split}>.jsonl", examples, statistics, subwords, taken_by="by its name"))
-    return Inspection.of(parts, [unreadable(f"{EVIL}.conll", f"{EVIL}.conll:3: found {EVIL}")], limit, f"models/{EVIL}")
+    return Inspection.of(parts, unreadable(f"{EVIL}.conll", [f"{EVIL}.conll:3: found {EVIL}"]), limit, f"models/{EVIL}")
 
 
 def test_the_page_loads_nothing_and_runs_nothing(inspection):
@@ -143,7 +143,7 @@ def test_no_findings_and_no_entities(make_part):
 
 
 def test_nothing_could_be_read():
-    page = as_html(Inspection.of([], [unreadable("a", "a: no such file")]))
+    page = as_html(Inspection.of([], unreadable("a", ["a: no such file"])))
     assert "<h2>Findings: 1 error</h2>" in page
     assert _Page(page).open == []
 

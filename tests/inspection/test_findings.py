@@ -233,7 +233,7 @@ def test_tokens_without_a_character(found):
 
 
 def test_errors_come_first(make_part):
-    findings = Inspection.of([make_part("train", *PEOPLE, "x/O")], [unreadable("b.conll", "b.conll: no such file")])
+    findings = Inspection.of([make_part("train", *PEOPLE, "x/O")], unreadable("b.conll", ["b.conll: no such file"]))
     assert [str(f.severity) for f in findings.findings] == ["error", "info"]
     assert findings.has_errors
     assert findings.count(Severity.INFO) == 1
@@ -252,8 +252,14 @@ def test_errors_come_first(make_part):
     ],
 )
 def test_the_place_of_what_can_not_be_read(path, message, where, rest):
-    finding = unreadable(path, message)
+    (finding,) = unreadable(path, [message])
     assert (finding.where, finding.message) == (where, rest)
+
+
+def test_only_the_last_of_several_errors_ends_the_inspection():
+    first, last = unreadable("a", ["a:1: bad", "a:3: worse"])
+    assert first.action == "stops before training"
+    assert last.action == "stops before training; everything after this place is not inspected"
 
 
 def test_a_finding_is_one_line_whatever_the_data_hold(make_part):
