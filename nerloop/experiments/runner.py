@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from nerloop.config import Config
 from nerloop.errors import ConfigError, NerloopError, TrainingError, shorten
 from nerloop.experiments.finished import is_done
-from nerloop.run.folder import METRICS
+from nerloop.run.folder import CHECKPOINTS, METRICS
 from nerloop.run.lock import FolderLock
 
 POLL_SECONDS = 0.5
@@ -68,7 +69,8 @@ def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, titl
     """Train the runs that are not done yet, at most one in each slot at a time.
 
     A slot is a set of environment variables for its processes. Waits for runs that another machine is training. Raises
-    TrainingError, or ConfigError, for the first run that fails, after the others have saved their state.
+    TrainingError, or ConfigError, for the first run that fails, after the others have saved their state. Checkpoints of
+    runs that are done are deleted: over many seeds they would fill the disk.
     """
     free, running = list(slots), dict[int, tuple[Running, Mapping[str, str]]]()
     waiting = [task for task in tasks if not is_done(task.folder)]
@@ -90,6 +92,7 @@ def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, titl
                     if one.process.poll() is not None:
                         if (error := error_of(one)) is not None:
                             raise error
+                        delete_checkpoints(one.task.folder)
                         one.lock.release()
                         free.append(slot)
                         del running[key]
@@ -147,6 +150,12 @@ def stop(running: Sequence[Running]) -> None:
     for one in running:
         one.process.wait()
         one.lock.release()
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run that is never resumed. `model/` has its best weights."""
+    for checkpoint in (folder / CHECKPOINTS).glob("*/"):  # identity.json, which tells data and labels, stays
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def refuse_run_dir(name: str, config: Config) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,20 @@ from nerloop.config import Config
 from nerloop.config.parse import parse
 from nerloop.errors import ConfigError, NerloopError, TrainingError
 from nerloop.experiments.finished import is_done
-from nerloop.experiments.runner import BAR, POLL_SECONDS, Running, Task, error_of, length_of, start, stop
+from nerloop.experiments.runner import (
+    BAR,
+    POLL_SECONDS,
+    Running,
+    Task,
+    delete_checkpoints,
+    error_of,
+    length_of,
+    start,
+    stop,
+)
 from nerloop.experiments.space import flag_of
 from nerloop.experiments.study import Study, Trial
-from nerloop.run.folder import CHECKPOINTS, METRICS
+from nerloop.run.folder import METRICS
 
 MOST_EVALUATIONS = 1_000_000
 """More evaluations than any run has. Evaluation j of the second seed is step MOST_EVALUATIONS + j of the trial."""
@@ -78,7 +87,8 @@ class _Attempt:
             self.trial.prune()  # before `stop`: if this process is killed in between, no restart continues the trial
             if self.run is not None:
                 stop([self.run])
-            delete_checkpoints(self.tasks)
+            for task in self.tasks:
+                delete_checkpoints(task.folder)
             return True
         if not has_ended:
             return False
@@ -90,7 +100,8 @@ class _Attempt:
         todo = next((task for task in self.tasks if not is_done(task.folder)), None)
         if todo is None:
             self.trial.complete(statistics.fmean(best_value(task) for task in self.tasks))
-            delete_checkpoints(self.tasks)
+            for task in self.tasks:
+                delete_checkpoints(task.folder)
             return True
         self.run = start(todo, self.slot, self.trial.lock)
         return False
@@ -113,12 +124,6 @@ class _Attempt:
                 break
             best_of_seeds.append(found[-1][1])
         return False
-
-
-def delete_checkpoints(tasks: Sequence[Task]) -> None:
-    """Delete the checkpoints of runs that are never resumed."""
-    for task in tasks:
-        shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
 
 
 def _stop_if_all_fail(study: Study) -> None:

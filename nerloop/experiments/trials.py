@@ -16,7 +16,7 @@ from nerloop.experiments import statistics
 from nerloop.experiments.as_text import points, spread
 from nerloop.experiments.comparison import summary
 from nerloop.experiments.runner import train_all
-from nerloop.experiments.search import best_value, delete_checkpoints, tasks_of
+from nerloop.experiments.search import best_value, tasks_of
 from nerloop.experiments.space import as_text as as_flag
 
 Record = Mapping[str, Any]
@@ -50,7 +50,6 @@ def rerun(
     found = []
     for record in best:
         values = [best_value(task) for task in tasks[record["number"]]]
-        delete_checkpoints(tasks[record["number"]])
         # The value in the study is a constant here. The interval is that of the new seeds alone.
         luck = statistics.compare_values(values, [record["value"]] * len(values))
         found.append(

@@ -50,6 +50,8 @@ def test_a_killed_comparison_goes_on_where_it_was(folder):
     written = done.stat().st_mtime_ns
     finished = run(folder, *flags)
     assert finished.returncode == 0, finished.stderr
+    left = sorted(p.name for p in done.parents[2].glob("high/seed-?/checkpoints/*") if p.name != ".lock")
+    assert left == ["identity.json"] * 2  # no checkpoint
     assert done.stat().st_mtime_ns == written  # not trained again
     found = json.loads((folder / "c.json").read_text())
     assert [(one["name"], one["seeds"]) for one in found["configurations"]] == [("low", [1, 2]), ("high", [1, 2])]
