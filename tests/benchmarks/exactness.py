@@ -147,6 +147,10 @@ def main() -> None:
 def choose_gpus(num_gpus: int) -> None:
     """Keep only the launches and cases that this many CUDA devices of one machine can run; use GPU profiles."""
     global CASES
+    import torch
+
+    if torch.cuda.device_count() < num_gpus:  # the profiles would train on the CPU
+        sys.exit(f"found {torch.cuda.device_count()} CUDA devices, expected {num_gpus}")
     for name, launch in list(LAUNCHES.items()):
         if launch.num_machines > 1 or launch.num_processes > num_gpus:
             del LAUNCHES[name]
