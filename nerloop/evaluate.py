@@ -171,7 +171,7 @@ def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
     from nerloop.inspection.parts import is_line_per_token
     from nerloop.run.logging import release_log
 
-    predictor, model, _, options, _ = _load(arguments)
+    predictor, model, options, _ = _load(arguments)
     if known := trained_on(arguments.model, arguments.files):
         log.warning(
             "warning: the model was trained on %s and may repeat its errors; --run judges them", ", ".join(known)
@@ -213,7 +213,8 @@ def _of_model(arguments: argparse.Namespace, choice: Choice) -> dict[str, Any]:
     from nerloop.evaluation.report.analysis import Analysis
     from nerloop.run.logging import release_log
 
-    predictor, model, evaluator, options, saved = _load(arguments)
+    predictor, model, options, saved = _load(arguments)
+    evaluator = saved.build_evaluator()
     with Source.of(arguments.files, options, is_reader=True) as source:
         names = _training_names(arguments, options)
         predictor = at_operating_point(predictor, saved, choice)
@@ -234,8 +235,8 @@ def _of_model(arguments: argparse.Namespace, choice: Choice) -> dict[str, Any]:
         return analysis.to_json(predictor.metrics_of(counts, evaluator)[decoding])
 
 
-def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, Any, ReadOptions, SavedModel]:
-    """Return the predictor, model and evaluator of the saved model, the options to read files, and its settings."""
+def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, ReadOptions, SavedModel]:
+    """Return the predictor and model of the saved model, the options to read files, and its settings."""
     from nerloop.evaluation.backends import single_process
     from nerloop.evaluation.tagger import load_predictor
     from nerloop.run import malloc
