@@ -186,6 +186,25 @@ def test_an_evaluator_whose_main_metric_is_not_there(bad, tmp_path, monkeypatch)
     assert line.startswith("evaluator NoMain: main_metric: found 'F1' (did you mean 'f1'?), expected one of precision,")
 
 
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        ("Counter({('x',): 0.5})", "found ('x',): 0.5, expected whole numbers; double all counts for half credit"),
+        ("Counter({'x': 1})", "found the key 'x', expected tuples, such as ('x',)"),
+        ("[1]", "returned [1], expected a Counter"),
+    ],
+)
+def test_an_evaluator_whose_counts_do_not_add_up(bad, tmp_path, monkeypatch, counts, problem):
+    (tmp_path / "bad_counts.py").write_text(
+        "from collections import Counter\nfrom nerloop.evaluators.seqeval import Seqeval\n"
+        f"class Own(Seqeval):\n    def count(self, gold, predicted): return {counts}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "bad_counts", raising=False)
+    line = bad("--evaluator bad_counts.Own --train.max_steps 1 --run.log_level error", validation="Rome B-ORG\n")
+    assert line == f"evaluator bad_counts.Own: count: {problem}"
+
+
 def test_fp16_without_a_gpu(bad):
     import torch
 
