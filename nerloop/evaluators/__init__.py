@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -73,6 +74,21 @@ def problem_of(counts: object) -> str:
             found = f"{shorten(key)}: {shorten(number)}"
             return f"count: found {found}, expected whole numbers; double all counts for half credit"
     return ""
+
+
+def metrics_of(evaluator: Evaluator, counts: Counts) -> dict[str, Any]:
+    """Return the evaluator's metrics of summed counts. Raises PluginError if they can't be written as JSON."""
+    metrics = evaluator.metrics(counts)
+    title = title_of("evaluator", evaluator)
+    if not isinstance(metrics, dict):
+        raise PluginError(f"{title}: metrics returned {shorten(metrics)}, expected a dict of plain numbers")
+    for name, value in metrics.items():
+        try:
+            json.dumps({name: value})
+        except (TypeError, ValueError) as error:
+            found = f"{shorten(name)}: {shorten(value)}"
+            raise PluginError(f"{title}: metrics: found {found}, expected plain numbers and dicts of them") from error
+    return metrics
 
 
 @cache
