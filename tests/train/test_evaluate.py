@@ -55,6 +55,7 @@ def test_the_model_its_predictions_and_its_run_agree(run, run_evaluate, tmp_path
 
     page = (tmp_path / "page.html").read_text()
     of_run = (folder / "report.html").read_text()
+    assert f"<small>{config.data.test}, test split</small>" in of_run
     assert page.partition("</h1>")[2] == of_run.partition("</h1>")[2]
     assert page.count("<article") == sum(found["errors"].values())
 
@@ -63,7 +64,8 @@ def test_a_run_without_a_test_split_reports_validation_and_one_without_both_noth
     from dataclasses import replace
 
     no_test, _ = train_once(replace(config, data=replace(config.data, test=None)))
-    assert ", validation split</small>" in Path(str(no_test.run.dir), "report.html").read_text()
+    page = Path(str(no_test.run.dir), "report.html").read_text()
+    assert f"<small>{config.data.validation}, validation split</small>" in page
     bare, results = train_once(replace(config, data=replace(config.data, test=None, validation=None)))
     assert not Path(str(bare.run.dir), "report.html").exists()
     assert "report " not in results.report(bare)
