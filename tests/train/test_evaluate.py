@@ -60,6 +60,16 @@ def test_the_model_its_predictions_and_its_run_agree(run, run_evaluate, tmp_path
     assert page.count("<article") == sum(found["errors"].values())
 
 
+def test_a_predictions_file_is_scored_with_an_own_evaluator(run, run_evaluate, monkeypatch, tmp_path):
+    _, results, folder = run
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1]))
+    flags = ("--evaluator", "outside_plugins.Mistakes", "--json", str(tmp_path / "out.json"))
+    assert run_evaluate("--predictions", str(folder / "predictions.test.jsonl"), *flags) == 0
+    scores = json.loads((tmp_path / "out.json").read_text())["scores"]
+    assert scores == {"error_rate": pytest.approx(1 - results["test"]["best"]["viterbi"]["accuracy"])}
+    assert 0 < scores["error_rate"] < 1
+
+
 def test_a_run_without_a_test_split_reports_validation_and_one_without_both_nothing(config, train_once):
     from dataclasses import replace
 
