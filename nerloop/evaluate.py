@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nerloop import cli
+from nerloop import cli, plugins
 from nerloop.data import ReadOptions, read_files
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.source import Source
 from nerloop.evaluators import Counts
-from nerloop.model.saved import KINDS, SavedModel
+from nerloop.model.saved import KINDS, TAGGING, SavedModel
 from nerloop.run.output import refuse_input_as_output, writing
 from nerloop.tags import OUTSIDE, to_spans
 from nerloop.types import Example
@@ -90,7 +90,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if from_file == (arguments.model is not None) or from_file == bool(arguments.files):
         raise ConfigError("expected --model and annotated files, or --predictions alone")
     if from_file:
-        cli.refuse_flags(arguments, (*cli.OPERATING_FLAGS, *KINDS), "--predictions")
+        cli.refuse_flags(arguments, (*cli.OPERATING_FLAGS, *TAGGING), "--predictions")
     inputs = [arguments.predictions] if from_file else [*arguments.files]
     _check_outputs(arguments, [*inputs, *arguments.train])
     choice = Choice.of(arguments)
@@ -171,7 +171,7 @@ def _suspects_of_model(arguments: argparse.Namespace) -> Suspects:
     from nerloop.inspection.parts import is_line_per_token
     from nerloop.run.logging import release_log
 
-    predictor, model, _, options, _ = _load(arguments)
+    predictor, model, options, _ = _load(arguments)
     if known := trained_on(arguments.model, arguments.files):
         log.warning(
             "warning: the model was trained on %s and may repeat its errors; --run judges them", ", ".join(known)
@@ -200,7 +200,8 @@ def _of_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
 
     options = cli.read_options(arguments, ReadOptions())
     names = TrainingNames.of(read_files(arguments.train, options)[0]) if arguments.train else None
-    analysis, metrics = read_predictions(arguments.predictions, names)
+    evaluator = None if arguments.evaluator is None else plugins.build("evaluator", arguments.evaluator)
+    analysis, metrics = read_predictions(arguments.predictions, names, evaluator)
     return analysis.to_json(metrics)
 
 
@@ -213,7 +214,8 @@ def _of_model(arguments: argparse.Namespace, choice: Choice) -> dict[str, Any]:
     from nerloop.evaluation.report.analysis import Analysis
     from nerloop.run.logging import release_log
 
-    predictor, model, evaluator, options, saved = _load(arguments)
+    predictor, model, options, saved = _load(arguments)
+    evaluator = saved.build_evaluator()
     with Source.of(arguments.files, options, is_reader=True) as source:
         names = _training_names(arguments, options)
         predictor = at_operating_point(predictor, saved, choice)
@@ -234,8 +236,8 @@ def _of_model(arguments: argparse.Namespace, choice: Choice) -> dict[str, Any]:
         return analysis.to_json(predictor.metrics_of(counts, evaluator)[decoding])
 
 
-def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, Any, ReadOptions, SavedModel]:
-    """Return the predictor, model and evaluator of the saved model, the options to read files, and its settings."""
+def _load(arguments: argparse.Namespace) -> tuple[Predictor, Any, ReadOptions, SavedModel]:
+    """Return the predictor and model of the saved model, the options to read files, and its settings."""
     from nerloop.evaluation.backends import single_process
     from nerloop.evaluation.tagger import load_predictor
     from nerloop.run import malloc

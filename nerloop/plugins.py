@@ -70,6 +70,12 @@ def name_of(kind: str, path: str) -> str:
     return next((name for name, built_in in BUILT_IN[kind].items() if built_in == path), path)
 
 
+def title_of(kind: str, plugin: object) -> str:
+    """Return how messages name a built plugin: "evaluator my_module.MyEvaluator", or "evaluator seqeval"."""
+    found = type(plugin)
+    return f"{kind} {name_of(kind, f'{found.__module__}.{found.__qualname__}')}"
+
+
 def find(kind: str, name: str) -> type:
     """Return the class of a plugin. Raises PluginError, with the reason, if it can't be imported or lacks a method."""
     path = path_of(kind, name)

@@ -111,7 +111,9 @@ def predict(arguments: argparse.Namespace) -> None:
         files, cli.read_options(arguments, saved.read_options, for_prediction=True), is_reader=is_main
     ) as source:
         input_counts = collectives.broadcast_from_main(accelerator, source.look_through)
-        predictor, model, evaluator = load_predictor(arguments.model, saved, accelerator, precision)
+        has_gold = input_counts.num_tokens > 0 and input_counts.tags.total() == input_counts.num_tokens
+        evaluator = saved.build_evaluator() if has_gold else None
+        predictor, model = load_predictor(arguments.model, saved, accelerator, precision)
         predictor = at_operating_point(predictor, saved, Choice.of(arguments))
         uncertain = None
         if arguments.uncertain is not None:
@@ -126,7 +128,6 @@ def predict(arguments: argparse.Namespace) -> None:
         release_log()
         is_plain = source.is_plain()  # opens each file
         decoding = predictor.main_decoding
-        has_gold = input_counts.num_tokens > 0 and input_counts.tags.total() == input_counts.num_tokens
         if arguments.metrics and not has_gold and is_main:
             print(f"nerloop: --metrics {arguments.metrics}: no gold tags, so it is not written", file=sys.stderr)
         counts: dict[str, Counts] = {name: Counter() for name in predictor.decodings}
@@ -142,12 +143,12 @@ def predict(arguments: argparse.Namespace) -> None:
                     log.info("as it was read: %s", describe_sentence(replace(chunk[0], tags=())))
                 is_shown = True
                 split = Split.untagged(chunk, predictor.alignment, predictor.collator)
-                found = predictor.tag_in_order(model, split, write, evaluator if has_gold else None)
+                found = predictor.tag_in_order(model, split, write, evaluator)
                 for name, of_chunk in found.items():
                     counts[name].update(of_chunk)
             if uncertain is not None and is_main:
                 _write_tasks(uncertain.chosen(), arguments, decoding, write_lines)
-        metrics = predictor.metrics_of(counts, evaluator) if has_gold else {}
+        metrics = {} if evaluator is None else predictor.metrics_of(counts, evaluator)
         if metrics and is_main:
             print(tables.plain_table(*tables.metrics_table(metrics[decoding])), file=sys.stderr)
             if arguments.metrics:

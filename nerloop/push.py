@@ -51,7 +51,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def push(arguments: argparse.Namespace) -> None:
     """Check the model and its card, then upload both in one commit. Raises ModelError or ConfigError."""
     folder = Path(arguments.model)
-    SavedModel.read(folder)  # a folder that nerloop can't load is not worth an upload
+    SavedModel.read_unchecked(folder)  # a folder that nerloop can't load is not worth an upload
     card = _card(folder, arguments)
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != CARD and not p.name.startswith("."))
     if arguments.dry_run:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from nerloop import cli
 from nerloop.distributed import threads
 from nerloop.errors import ConfigError
+from nerloop.model.saved import TAGGING
 
 LIMITS = {
     "max_bytes": (1, 1_000_000, "bytes of a request"),
@@ -44,6 +45,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", help="where to compute, such as cpu (default: a GPU if there is one)")
     for name, (_, default, meaning) in LIMITS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{meaning} (default: {default:g})")
+    for kind in TAGGING:
+        parser.add_argument(f"--{kind}", help=f"{kind} plugin, as in nerloop.predict")
+    parser.add_argument("--tokenizer", help="rule that cuts texts into tokens, as in nerloop.predict")
     parser.add_argument("--log_requests", action="store_true", help="log a line for each request; never its text")
     return parser.parse(argv)
 
@@ -77,7 +81,8 @@ def serve(arguments: argparse.Namespace) -> None:
         from nerloop.run.logging import release_log, set_up_logging
 
         set_up_logging("info", is_main=True)
-        tagger = nerloop.load(arguments.model, device=arguments.device)
+        chosen = {name: getattr(arguments, name) for name in (*TAGGING, "tokenizer")}
+        tagger = nerloop.load(arguments.model, device=arguments.device, plugins=chosen)
         release_log()
         app = create_app(tagger, arguments.model, limits, log_requests=arguments.log_requests)
         run(app, listener, seconds=limits.seconds)

@@ -547,8 +547,8 @@ def _clearing(found, counts):
     [
         ({"count": _calls_counted}, "count: 0 and 7 sentences don't add up to all 7"),
         ({"count": _first_sentence}, "count: 1 and 6 sentences don't add up to all 7"),
-        ({"count": lambda c, g, p: Counter({("f1",): 0.5})}, r"count: found \('f1',\): 0.5, not an int"),
-        ({"count": lambda c, g, p: Counter({"tokens": 3})}, "count: found 'tokens': 3, not an int"),
+        ({"count": lambda c, g, p: Counter({("f1",): 0.5})}, r"count: found \('f1',\): 0.5, expected whole numbers"),
+        ({"count": lambda c, g, p: Counter({"tokens": 3})}, "count: found the key 'tokens', expected tuples"),
         ({"count": lambda c, g, p: 1 / 0}, r"ZeroDivisionError: division by zero \(test_contracts.py:\d+\)"),
         ({"count": _sorting}, "count: (changes the tags that it is given|.*don't add up)"),
         ({"metrics": lambda m, c: {"f1": m["f1"], "by": m["gold_spans"] / c.total()}}, "ZeroDivisionError: div"),

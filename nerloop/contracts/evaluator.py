@@ -12,7 +12,7 @@ import numpy as np
 
 from nerloop.contracts.checking import checking, require
 from nerloop.errors import PluginError, shorten
-from nerloop.evaluators import Counts, Evaluator
+from nerloop.evaluators import Counts, Evaluator, problem_of
 
 
 def check_evaluator(build: Callable[[], Evaluator]) -> None:
@@ -56,8 +56,8 @@ def check_evaluator(build: Callable[[], Evaluator]) -> None:
 
 def _count(evaluator: Evaluator, gold: list[list[str]], predicted: list[list[str]]) -> Counts:
     counts = evaluator.count(gold, predicted)
-    for key, number in counts.items():
-        require(isinstance(key, tuple) and isinstance(number, int), f"count: found {key!r}: {number!r}, not an int")
+    problem = problem_of(counts)
+    require(not problem, problem)
     return counts
 
 

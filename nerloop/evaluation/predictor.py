@@ -20,7 +20,7 @@ from nerloop.decoding import Decoding
 from nerloop.decoding.thresholds import Thresholds
 from nerloop.distributed.collectives import gather
 from nerloop.evaluation.backends import Backend, run_torch
-from nerloop.evaluators import Counts, Evaluator, count_examples
+from nerloop.evaluators import Counts, Evaluator, count_examples, metrics_of
 from nerloop.run.signals import Interruption
 from nerloop.tags import OUTSIDE, Scheme, to_spans
 from nerloop.types import Example, Feature, Span
@@ -255,7 +255,7 @@ class Predictor:
 
     def metrics_of(self, counts: Mapping[str, Counts], evaluator: Evaluator) -> dict[str, dict[str, Any]]:
         """Return the metrics by decoding, from the counts of all processes."""
-        return {name: evaluator.metrics(self.sum_over_processes(own)) for name, own in counts.items()}
+        return {name: metrics_of(evaluator, self.sum_over_processes(own)) for name, own in counts.items()}
 
     def gather(self, tagged: dict[int, Prediction], examples: range) -> list[Prediction]:
         """Return the predictions of all processes for a range of examples, in order, on every process."""

@@ -20,7 +20,6 @@ from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.backends import in_precision, load_model, single_process
 from nerloop.evaluation.operating import Choice, thresholds_for, with_biases
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
-from nerloop.evaluators import Evaluator
 from nerloop.model.load import load_tokenizer
 from nerloop.model.saved import SavedModel
 from nerloop.tags import OUTSIDE, split_tag
@@ -176,8 +175,8 @@ def load(
         folder: the model's folder
         device: where to compute (none: a GPU if there is one, else the CPU; an export: the CPU)
         mixed_precision: "no", "bf16", or "auto", which is bf16 where the hardware has it (none: as trained)
-        plugins: plugins by kind to use instead of the model's; needed for a model that was trained with your own code,
-            which the folder of a model must not choose
+        plugins: plugins by kind to use instead of the model's; needed for a model that tags with your own code, which
+            the folder of a model must not choose
 
     Raises:
         ModelError: the folder holds no such model, or the device can't be used
@@ -186,14 +185,12 @@ def load(
     """
     saved = in_precision(SavedModel.read(folder, plugins), mixed_precision, device)
     accelerator, precision = single_process(saved, device)
-    predictor, model, _ = load_predictor(str(folder), saved, accelerator, precision)
+    predictor, model = load_predictor(str(folder), saved, accelerator, precision)
     return Tagger(predictor, model, saved)
 
 
-def load_predictor(
-    folder: str, saved: SavedModel, accelerator: Any, precision: str
-) -> tuple[Predictor, Any, Evaluator]:
-    """Return predictor, model and evaluator of a saved or exported model. Raises ModelError."""
+def load_predictor(folder: str, saved: SavedModel, accelerator: Any, precision: str) -> tuple[Predictor, Any]:
+    """Return predictor and model of a saved or exported model. Raises ModelError."""
     tokenizer = load_tokenizer(ModelSettings(name_or_path=folder))
     model, labels, collator, backend = load_model(folder, saved, tokenizer, accelerator, precision)
     alignment = saved.plugins["alignment"].build("alignment", tokenizer, labels)
@@ -210,7 +207,7 @@ def load_predictor(
     predictor.learn(saved.learned)
     if ignored := predictor.describe_unused(saved.learned):
         log.warning("warning: %s", ignored)
-    return predictor, model, saved.plugins["evaluator"].build("evaluator")
+    return predictor, model
 
 
 def _with_text(whole: str, entity: Entity) -> Entity:

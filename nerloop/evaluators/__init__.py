@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from numbers import Integral
 from typing import Any, Protocol
 
+from nerloop.errors import PluginError, shorten
+from nerloop.plugins import title_of
 from nerloop.types import Example
 
 log = logging.getLogger(__name__)
@@ -41,18 +45,50 @@ class Evaluator(Protocol):
 
 
 def count_examples(evaluator: Evaluator, examples: Sequence[Example], predicted: Sequence[Sequence[str]]) -> Counts:
-    """Return the counts of some examples from their gold tags and the predicted tags."""
+    """Return the counts of some examples from their gold tags and the predicted tags.
+
+    Raises PluginError for counts that are not whole numbers by tuples.
+    """
     gold = [example.tags for example in examples]
-    if not any(example.widened or example.missed for example in examples):
-        return evaluator.count(gold, predicted)
-    if not {"widened", "missed"} <= set(inspect.signature(evaluator.count).parameters):
-        _warn_of_widened_spans(type(evaluator))
-        return evaluator.count(gold, predicted)
-    off_borders: dict[str, Any] = {
-        "widened": [example.widened for example in examples],
-        "missed": [example.missed for example in examples],
-    }
-    return evaluator.count(gold, predicted, **off_borders)
+    off_borders: dict[str, Any] = {}
+    if any(example.widened or example.missed for example in examples):
+        if {"widened", "missed"} <= set(inspect.signature(evaluator.count).parameters):
+            off_borders["widened"] = [example.widened for example in examples]
+            off_borders["missed"] = [example.missed for example in examples]
+        else:
+            _warn_of_widened_spans(type(evaluator))
+    counts = evaluator.count(gold, predicted, **off_borders)
+    if problem := problem_of(counts):
+        raise PluginError(f"{title_of('evaluator', evaluator)}: {problem}")
+    return counts
+
+
+def problem_of(counts: object) -> str:
+    """Return what is wrong with what `count` returned, "" for counts that can be added up."""
+    if not isinstance(counts, dict):
+        return f"count: returned {shorten(counts)}, expected a Counter"
+    for key, number in counts.items():
+        if not isinstance(key, tuple):
+            return f"count: found the key {shorten(key)}, expected tuples, such as ({shorten(key)},)"
+        if not isinstance(number, Integral):
+            found = f"{shorten(key)}: {shorten(number)}"
+            return f"count: found {found}, expected whole numbers; double all counts for half credit"
+    return ""
+
+
+def metrics_of(evaluator: Evaluator, counts: Counts) -> dict[str, Any]:
+    """Return the evaluator's metrics of summed counts. Raises PluginError if they can't be written as JSON."""
+    metrics = evaluator.metrics(counts)
+    title = title_of("evaluator", evaluator)
+    if not isinstance(metrics, dict):
+        raise PluginError(f"{title}: metrics returned {shorten(metrics)}, expected a dict of plain numbers")
+    for name, value in metrics.items():
+        try:
+            json.dumps({name: value})
+        except (TypeError, ValueError) as error:
+            found = f"{shorten(name)}: {shorten(value)}"
+            raise PluginError(f"{title}: metrics: found {found}, expected plain numbers and dicts of them") from error
+    return metrics
 
 
 @cache

@@ -12,7 +12,7 @@ from nerloop import demo
 from nerloop.collators.pad import as_tensors
 from nerloop.errors import ModelError
 from nerloop.evaluation.predictor import Prediction, Predictor, Split
-from nerloop.evaluators import Evaluator, count_examples
+from nerloop.evaluators import Evaluator, count_examples, metrics_of
 from nerloop.types import Example, Span
 
 ROUNDING = 1e-3
@@ -156,4 +156,4 @@ def _confidences(prediction: Prediction, decoding: str) -> dict[Span, float]:
 
 def _metric(evaluator: Evaluator, examples: Sequence[Example], tags: Sequence[Sequence[str]]) -> float:
     """Return the main metric of predicted tags."""
-    return float(evaluator.metrics(count_examples(evaluator, examples, tags))[evaluator.main_metric])
+    return float(metrics_of(evaluator, count_examples(evaluator, examples, tags))[evaluator.main_metric])

@@ -18,6 +18,7 @@ from nerloop.distributed.collectives import SingleProcess
 from nerloop.errors import ConfigError, ModelError
 from nerloop.evaluation.source import Source
 from nerloop.evaluation.tagger import load_predictor
+from nerloop.evaluators import Evaluator
 from nerloop.exporting.check import Comparison, Tagging, compare, generated_sentences
 from nerloop.exporting.formats import FORMATS, Format, check_installed, write_onnx
 from nerloop.model.load import load_saved, load_tokenizer
@@ -64,11 +65,12 @@ def export(
     if original.is_exported:
         raise ModelError(f"--model {folder}: is an export to {original.backend}, expected the trained model")
     examples = read_examples(check, original.read_options) if check else generated_sentences()
+    evaluator = original.build_evaluator()
     original = replace(original, precision="no")  # the export has the float32 weights
     with write_errors(out), replacing(Path(out)) as beside:
         beside.mkdir(parents=True)
         _write(folder, original, FORMATS[to], beside)
-        comparison = _compare(folder, original, FORMATS[to], beside, examples)
+        comparison = _compare(folder, original, FORMATS[to], beside, examples, evaluator)
         comparison.check(is_exact=FORMATS[to].is_exact, max_loss=max_loss)
         versions = {name: version_of(name) for name in ("nerloop", "torch", "transformers", *FORMATS[to].packages)}
         found = {
@@ -106,14 +108,19 @@ def _write(folder: str, original: SavedModel, chosen: Format, beside: Path) -> N
 
 
 def _compare(
-    folder: str, original: SavedModel, chosen: Format, beside: Path, examples: Sequence[Example]
+    folder: str,
+    original: SavedModel,
+    chosen: Format,
+    beside: Path,
+    examples: Sequence[Example],
+    evaluator: Evaluator,
 ) -> Comparison:
     """Return the comparison of the export in `beside` with the model in `folder`, each as nerloop reads it."""
     one_process = SingleProcess.on_cpu()
-    predictor, model, evaluator = load_predictor(folder, original, one_process, "no")
+    tagging = Tagging(*load_predictor(folder, original, one_process, "no"))
     saved = replace(original, backend=chosen.backend)
-    exported = Tagging(*load_predictor(str(beside), saved, SingleProcess(None, "no"), "no")[:2])
-    return compare(Tagging(predictor, model), exported, examples, evaluator)
+    exported = Tagging(*load_predictor(str(beside), saved, SingleProcess(None, "no"), "no"))
+    return compare(tagging, exported, examples, evaluator)
 
 
 def read_examples(files: Sequence[str], saved: ReadOptions) -> list[Example]:

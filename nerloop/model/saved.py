@@ -16,14 +16,17 @@ from nerloop.data.options import ReadOptions
 from nerloop.data.segmentation import SAVED_AS, SAVED_BEFORE
 from nerloop.decoding.operating_points import Calibration
 from nerloop.errors import DataError, ModelError, PluginError
+from nerloop.evaluators import Evaluator
 from nerloop.plugins import BUILT_IN
 from nerloop.tags import Scheme
 
 FILE = "nerloop.json"
 LIST_OF_NUMBERS = re.compile(r"\[[\d\s.,e+-]+\]")
 """A list of numbers in indented JSON, which `write` puts on one line."""
-KINDS = ("alignment", "collator", "decoding", "evaluator")
-"""The plugins that tagging needs; the others are about training."""
+TAGGING = ("alignment", "collator", "decoding")
+"""The plugins that tagging needs."""
+KINDS = (*TAGGING, "evaluator")
+"""The plugins that tagging and scoring need; the others are about training."""
 
 BACKENDS = ("torch", "onnx", "onnx-int8", "openvino")
 """What can compute with a saved model: torch, or the runtime of an export (`nerloop.export`)."""
@@ -33,18 +36,26 @@ BACKENDS = ("torch", "onnx", "onnx-int8", "openvino")
 class SavedModel:
     """The plugins, the scheme and the precision that a model was trained with, and how its training files were read."""
 
-    plugins: Mapping[str, Plugin]  # by kind
+    plugins: Mapping[str, Plugin]  # by kind; `build_evaluator` builds the evaluator
     scheme: Scheme
     precision: str  # "no", "bf16", "fp16" or "float64"
     read_options: ReadOptions  # its tokenizer is the rule that cuts texts into tokens
     learned: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the objective, for decoding
     calibration: Calibration = field(default_factory=Calibration)  # older models have none
     backend: str = BACKENDS[0]
+    refusal: str = ""  # why the evaluator must not be built, if it must not
 
     @property
     def is_exported(self) -> bool:
         """Whether a runtime other than torch computes with the model."""
         return self.backend != BACKENDS[0]
+
+    def build_evaluator(self) -> Evaluator:
+        """Return the evaluator, which only scoring needs. Raises PluginError for other code that nobody has named."""
+        if self.refusal:
+            raise PluginError(self.refusal)
+        evaluator: Evaluator = self.plugins["evaluator"].build("evaluator")
+        return evaluator
 
     @staticmethod
     def of(
@@ -83,9 +94,42 @@ class SavedModel:
 
         `chosen` names plugins by kind (and the "tokenizer" rule) to be used instead of the model's. Code that is not
         nerloop's runs only where `chosen` names it: the folder of a model must not choose code. Raises ModelError where
-        the folder holds no model of nerloop, PluginError where it asks for other code.
+        the folder holds no model of nerloop, PluginError where it asks for other code to tag with. Where it asks for
+        another evaluator, only `build_evaluator` raises.
         """
         path, chosen = Path(folder, FILE), chosen or {}
+        saved = SavedModel.read_unchecked(folder)
+        plugins, calibration, refusal = dict(saved.plugins), saved.calibration, ""
+        if chosen.get("decoding") not in (None, plugins["decoding"].name):
+            calibration = Calibration()  # it was fitted for the probabilities and the spans of the other one
+        for kind, plugin in plugins.items():
+            asked = chosen.get(kind)
+            if asked is not None and asked != plugin.name:
+                plugins[kind] = Plugin(asked)
+            elif asked is None and plugin.name not in BUILT_IN[kind]:
+                refusal = (
+                    f"{path}: {kind} is {plugin.name!r}, which is not nerloop's code; "
+                    f"if you trust it, say --{kind} {plugin.name} (nerloop.load: plugins={{{kind!r}: {plugin.name!r}}})"
+                )
+                if kind in TAGGING:
+                    raise PluginError(refusal)
+        options, asked_rule = saved.read_options, chosen.get("tokenizer")
+        if asked_rule is None and not options.has_built_in_tokenizer:
+            rule = options.tokenizer
+            raise PluginError(
+                f"{path}: tokenizer is {rule!r}, which is not nerloop's code; "
+                f"if you trust it, say --tokenizer {rule} (nerloop.load: plugins={{'tokenizer': {rule!r}}})"
+            )
+        options = replace(options, tokenizer=asked_rule or options.tokenizer)
+        return replace(saved, plugins=plugins, calibration=calibration, read_options=options, refusal=refusal)
+
+    @staticmethod
+    def read_unchecked(folder: str | Path) -> SavedModel:
+        """Return what nerloop.json says, without a look at whose code it names: build nothing from it.
+
+        Raises ModelError where the folder holds no model of nerloop.
+        """
+        path = Path(folder, FILE)
         if not Path(folder).is_dir():
             found = "found a file, expected the folder of a model" if Path(folder).exists() else "no such folder"
             raise ModelError(f"--model {folder}: {found}")
@@ -111,24 +155,7 @@ class SavedModel:
             raise ModelError(f"{path}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path}: not what nerloop writes: {error!r}") from error
-        if chosen.get("decoding") not in (None, plugins["decoding"].name):
-            calibration = Calibration()  # it was fitted for the probabilities and the spans of the other one
-        for kind, plugin in plugins.items():
-            asked = chosen.get(kind)
-            if asked is not None and asked != plugin.name:
-                plugins[kind] = Plugin(asked)
-            elif asked is None and plugin.name not in BUILT_IN[kind]:
-                raise PluginError(
-                    f"{path}: {kind} is {plugin.name!r}, which is not nerloop's code; "
-                    f"if you trust it, say --{kind} {plugin.name} (nerloop.load: plugins={{{kind!r}: {plugin.name!r}}})"
-                )
-        asked_rule = chosen.get("tokenizer")
-        read = replace(read, tokenizer=asked_rule or SAVED_BEFORE.get(rule, rule))
-        if asked_rule is None and not read.has_built_in_tokenizer:
-            raise PluginError(
-                f"{path}: tokenizer is {rule!r}, which is not nerloop's code; "
-                f"if you trust it, say --tokenizer {rule} (nerloop.load: plugins={{'tokenizer': {rule!r}}})"
-            )
+        read = replace(read, tokenizer=SAVED_BEFORE.get(rule, rule))
         return SavedModel(plugins, scheme, precision, read, learned, calibration, backend)
 
 

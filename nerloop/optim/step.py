@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nerloop.errors import PluginError
 from nerloop.model.cu_seqlens import PackedLayout, rounded_cu_seqlens
 from nerloop.model.forward import logits_of
 from nerloop.objectives import Objective
@@ -17,6 +18,7 @@ from nerloop.objectives.parameters import attached
 from nerloop.optim.cuda_graphs import Graphs
 from nerloop.optim.master_weights import Weights
 from nerloop.optim.optimizer import clip_and_step, skips_non_finite, unwrapped, uses_compute_weights
+from nerloop.plugins import title_of
 from nerloop.types import MicroBatch, Tensor
 
 if TYPE_CHECKING:
@@ -157,6 +159,8 @@ class TrainStep:
             with accelerator.autocast():
                 logits = logits_of(self._model, batch, layout)
             loss: Tensor = self._objective.loss(logits, batch)
+            if not isinstance(loss, torch.Tensor) or loss.dim() != 0:  # costs no time: it asks nothing of the device
+                raise PluginError(_not_a_loss(self._objective, loss))
             accelerator.backward(loss * scale)
         if self._record is not None:
             self._record(logits.detach(), batch)
@@ -194,6 +198,12 @@ class TrainStep:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         groups = [gradients, *state.values(), list(master.parameters()), list(model.parameters())]
         return [*groups, list(master.buffers()), [self.first_bad]]
+
+
+def _not_a_loss(objective: Objective, found: object) -> str:
+    """Return the message about a loss that is no scalar."""
+    what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+    return f"{title_of('objective', objective)}: loss returned {what}, expected a scalar tensor"
 
 
 def fetching(values: Sequence[Tensor]) -> Callable[[], list[float]]:

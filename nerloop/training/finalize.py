@@ -188,7 +188,8 @@ def write_report(training: Training, run: Run, results: dict[str, Any]) -> None:
     if "bins" in measured:
         found["calibration"] = measured  # the predictions file does not have the confidences before calibration
     found["targets"] = results[split].get("targets", {})
-    write_text(run.folder / REPORT, as_html(found, f"{training.config.data_name}, {split} split"))
+    scored = ", ".join(training.config.data.files().get(split, [])) or training.config.data_name
+    write_text(run.folder / REPORT, as_html(found, f"{scored}, {split} split"))
 
 
 def _pipeline_f1(training: Training) -> dict[str, float]:

@@ -24,7 +24,7 @@ from nerloop.data.tag_counts import TagCounts
 from nerloop.distributed import collectives
 from nerloop.errors import ConfigError, DataError
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
-from nerloop.evaluators import Evaluator
+from nerloop.evaluators import Evaluator, metrics_of
 from nerloop.inspection.splits import about_documents, inspect_splits
 from nerloop.kernels.modules import replace_with_fused
 from nerloop.model.adaptation import Adaptation
@@ -324,13 +324,12 @@ def prune_embedding(
 
 
 def best_metric_of(config: Config, evaluator: Evaluator) -> str:
-    """Return the metric that decides which weights are best. Raises ConfigError if the evaluator has no such metric."""
+    """Return the metric that decides which weights are best. Raises NerloopError if there is no such metric."""
     name = config.train.best_metric or evaluator.main_metric
-    numbers = [n for n, v in evaluator.metrics(Counter()).items() if isinstance(v, int | float)]
+    numbers = [n for n, v in metrics_of(evaluator, Counter()).items() if isinstance(v, int | float)]
     if name not in numbers:
         is_own = name == evaluator.main_metric
-        setting = f"evaluator {type(evaluator).__name__}: main_metric" if is_own else "train.best_metric"
-        raise ConfigError(
-            f"{setting}: found {name!r}{plugins.did_you_mean(name, numbers)}, expected one of {', '.join(numbers)}"
-        )
+        setting = f"{plugins.title_of('evaluator', evaluator)}: main_metric" if is_own else "train.best_metric"
+        expected = f"one of {', '.join(numbers)}" if numbers else "a number among the metrics, which have none"
+        raise ConfigError(f"{setting}: found {name!r}{plugins.did_you_mean(name, numbers)}, expected {expected}")
     return name

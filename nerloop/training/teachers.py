@@ -136,7 +136,7 @@ class Teacher:
         all its tokens. A token without subwords gets zeros.
         """
         precision = precision_here(self.saved.precision, device)
-        predictor, model, _ = load_predictor(
+        predictor, model = load_predictor(
             self.folder, self.saved, collectives.SingleProcess(device, precision), precision
         )
         for chunk in in_chunks(examples, predictor.alignment):

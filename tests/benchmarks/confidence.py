@@ -31,7 +31,7 @@ def held_out(model: str, file: Path) -> tuple[Any, Any, float]:
 
     saved = SavedModel.read(model)
     accelerator = SingleProcess(torch.device("cpu"), saved.precision)
-    predictor, loaded, _ = load_predictor(model, saved, accelerator, saved.precision)
+    predictor, loaded = load_predictor(model, saved, accelerator, saved.precision)
     examples, _ = read_files([str(file)], saved.read_options)
     split = Split.of(examples, predictor.alignment, predictor.collator)
     start = time.process_time()

@@ -54,7 +54,7 @@ def measure(sides: dict[str, str], test: str, rounds: int) -> dict[str, dict[str
         saved = SavedModel.read(folder)
         examples = read_examples([test], saved.read_options)
         process = SingleProcess(None, "no") if saved.is_exported else SingleProcess.on_cpu()
-        loaded[name] = load_predictor(folder, replace(saved, precision="no"), process, "no")
+        loaded[name] = (*load_predictor(folder, replace(saved, precision="no"), process, "no"), saved.build_evaluator())
     figures: dict[str, dict[str, Any]] = {name: {"seconds": []} for name in sides}
     for number in range(rounds + 1):
         for name, (predictor, model, evaluator) in loaded.items():

@@ -232,7 +232,7 @@ class DamagedFile:
             held_out, _ = read_files([str(run.parents[1] / "folds" / f"{fold.name}.validation.jsonl")], ReadOptions())
             saved = SavedModel.read(str(fold / "model"), {})
             accelerator = SingleProcess(torch.device("cpu"), "no")
-            predictor, model, _ = load_predictor(str(fold / "model"), saved, accelerator, "no")
+            predictor, model = load_predictor(str(fold / "model"), saved, accelerator, "no")
             columns = [list(predictor.labels).index(label) for label in self.labels]
             split = Split.of([replace(e, tags=()) for e in held_out], predictor.alignment, predictor.collator)
             for group in predictor.scores(model, split):

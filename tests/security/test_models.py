@@ -6,16 +6,20 @@ import importlib
 import io
 import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import nerloop
+from nerloop import push
 from nerloop.config import ModelSettings
 from nerloop.config.parse import parse
-from nerloop.errors import ModelError
+from nerloop.errors import ModelError, PluginError
 from nerloop.model.load import load_model, load_saved, load_tokenizer
+from nerloop.model.saved import KINDS, SavedModel
 
 train_module = importlib.import_module("nerloop.train")  # its name is also that of its function
 
@@ -224,3 +228,53 @@ def test_a_model_may_choose_among_the_attentions_of_torch(saved, edit, caplog, n
     edit(saved / "config.json", attn_implementation=name)
     assert load(saved).config._attn_implementation == name
     assert [r for r in caplog.records if r.name == "nerloop.model.load" and r.levelname == "WARNING"] == []
+
+
+@pytest.fixture
+def trapped(finding_model, tmp_path, mark, monkeypatch):
+    """Return a function that copies a model of nerloop and lets it name a plugin whose import leaves the mark."""
+
+    def trapped(kind: str) -> Path:
+        (tmp_path / "trapped.py").write_text(
+            "from pathlib import Path\nfrom nerloop.evaluators.seqeval import Seqeval\n"
+            f"Path({str(mark)!r}).touch()\nclass Own(Seqeval): pass\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "trapped", raising=False)
+        model = Path(shutil.copytree(finding_model, tmp_path / "model"))
+        values = json.loads((model / "nerloop.json").read_text())
+        values[kind]["name"] = "trapped.Own"
+        (model / "nerloop.json").write_text(json.dumps(values))
+        return model
+
+    return trapped
+
+
+def test_a_model_that_names_an_evaluator_tags_without_it(finding_model, trapped, mark):
+    model, text = trapped("evaluator"), "Judge Preston of Vellingby jailed a sailor of Quillon Motors ."
+    found = nerloop.load(model, device="cpu").tag(text)
+    assert found == nerloop.load(finding_model, device="cpu").tag(text) != []
+    with pytest.raises(PluginError) as caught:
+        SavedModel.read(model).build_evaluator()
+    assert str(caught.value) == (
+        f"{model}/nerloop.json: evaluator is 'trapped.Own', which is not nerloop's code; if you trust it, say "
+        "--evaluator trapped.Own (nerloop.load: plugins={'evaluator': 'trapped.Own'})"
+    )
+    assert not mark.exists()
+    SavedModel.read(model, {"evaluator": "trapped.Own"}).build_evaluator()
+    assert mark.exists()  # so that it would have been
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "evaluator"])
+def test_a_model_that_names_code_to_tag_with_is_not_loaded(trapped, mark, kind):
+    model = trapped(kind)
+    with pytest.raises(PluginError, match=f"{kind} is 'trapped.Own', which is not nerloop's code"):
+        nerloop.load(model, device="cpu")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_push_runs_no_code_that_the_model_names(trapped, mark, kind, capsys):
+    push.push(push._arguments(["me/ner", "--model", str(trapped(kind)), "--dry_run"]))
+    assert "nerloop.json" in capsys.readouterr().out
+    assert not mark.exists()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +112,20 @@ def test_the_command_finds_what_load_finds_and_ends_in_order(finding_model, serv
 
 @pytest.mark.extras
 @needs_extra
+def test_a_model_with_an_own_alignment_is_served(finding_model, tmp_path, monkeypatch, service_at):
+    model = Path(shutil.copytree(finding_model, tmp_path / "model"))
+    values = json.loads((model / "nerloop.json").read_text())
+    values["alignment"] = {"name": "outside_plugins.Plain", "options": {}}
+    (model / "nerloop.json").write_text(json.dumps(values))
+    folder = str(Path(__file__).resolve().parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))
+    with started(model, "--alignment", "outside_plugins.Plain") as (_, port):
+        found = service_at(port).tag(TEXT).body["entities"]
+    assert found == nerloop.load(finding_model, device="cpu", plugins={"alignment": "first"}).tag([TEXT])
+
+
+@pytest.mark.extras
+@needs_extra
 def test_ctrl_c_ends_with_130_and_a_line_and_the_service_itself_needs_no_torch(tmp_path):
     """An exported model is served without torch; here nothing is loaded at all."""
     code = (
@@ -134,9 +151,6 @@ def test_ctrl_c_ends_with_130_and_a_line_and_the_service_itself_needs_no_torch(t
 @needs_extra
 def test_operating_points_of_a_model_are_served(finding_model, tmp_path, service_at):
     """The tiny model has too few entities to fit anything, so nerloop.json is given what a larger one has."""
-    import json
-    import shutil
-
     model = tmp_path / "model"
     shutil.copytree(finding_model, model)
     values = json.loads((model / "nerloop.json").read_text())

@@ -183,7 +183,66 @@ def test_an_evaluator_whose_main_metric_is_not_there(bad, tmp_path, monkeypatch)
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     line = bad("--evaluator no_main.NoMain")
-    assert line.startswith("evaluator NoMain: main_metric: found 'F1' (did you mean 'f1'?), expected one of precision,")
+    assert line.startswith(
+        "evaluator no_main.NoMain: main_metric: found 'F1' (did you mean 'f1'?), expected one of precision,"
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        ("Counter({('x',): 0.5})", "found ('x',): 0.5, expected whole numbers; double all counts for half credit"),
+        ("Counter({'x': 1})", "found the key 'x', expected tuples, such as ('x',)"),
+        ("[1]", "returned [1], expected a Counter"),
+    ],
+)
+def test_an_evaluator_whose_counts_do_not_add_up(bad, tmp_path, monkeypatch, counts, problem):
+    (tmp_path / "bad_counts.py").write_text(
+        "from collections import Counter\nfrom nerloop.evaluators.seqeval import Seqeval\n"
+        f"class Own(Seqeval):\n    def count(self, gold, predicted): return {counts}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "bad_counts", raising=False)
+    line = bad("--evaluator bad_counts.Own --train.max_steps 1 --run.log_level error", validation="Rome B-ORG\n")
+    assert line == f"evaluator bad_counts.Own: count: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "problem"),
+    [
+        ("0.5", "metrics returned 0.5, expected a dict of plain numbers"),
+        ("{'f1': torch.tensor(0.5)}", "metrics: found 'f1': tensor(0.5000), expected plain numbers and dicts of them"),
+        ("{'f1': 0.5, 'of': {'X': {1}}}", "metrics: found 'of': {'X': {1}}, expected plain numbers and dicts of them"),
+        ("{}", "main_metric: found 'f1', expected a number among the metrics, which have none"),
+    ],
+)
+def test_an_evaluator_whose_metrics_are_no_numbers(bad, tmp_path, monkeypatch, metrics, problem):
+    (tmp_path / "bad_metrics.py").write_text(
+        "import torch\nfrom nerloop.evaluators.seqeval import Seqeval\n"
+        f"class Own(Seqeval):\n    def metrics(self, counts): return {metrics}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "bad_metrics", raising=False)
+    assert bad("--evaluator bad_metrics.Own --run.log_level error") == f"evaluator bad_metrics.Own: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        ("0.5", "a float"),
+        ("logits.sum((0, 1))", "a tensor of shape (4,)"),
+        ("None", "a NoneType"),
+    ],
+)
+def test_an_objective_whose_loss_is_no_scalar(bad, tmp_path, monkeypatch, loss, found):
+    (tmp_path / "bad_loss.py").write_text(
+        "from nerloop.objectives.cross_entropy import CrossEntropy\n"
+        f"class Own(CrossEntropy):\n    def loss(self, logits, batch): return {loss}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "bad_loss", raising=False)
+    line = bad("--objective bad_loss.Own --run.log_level error")
+    assert line == f"objective bad_loss.Own: loss returned {found}, expected a scalar tensor"
 
 
 def test_fp16_without_a_gpu(bad):

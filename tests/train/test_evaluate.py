@@ -55,15 +55,27 @@ def test_the_model_its_predictions_and_its_run_agree(run, run_evaluate, tmp_path
 
     page = (tmp_path / "page.html").read_text()
     of_run = (folder / "report.html").read_text()
+    assert f"<small>{config.data.test}, test split</small>" in of_run
     assert page.partition("</h1>")[2] == of_run.partition("</h1>")[2]
     assert page.count("<article") == sum(found["errors"].values())
+
+
+def test_a_predictions_file_is_scored_with_an_own_evaluator(run, run_evaluate, monkeypatch, tmp_path):
+    _, results, folder = run
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1]))
+    flags = ("--evaluator", "outside_plugins.Mistakes", "--json", str(tmp_path / "out.json"))
+    assert run_evaluate("--predictions", str(folder / "predictions.test.jsonl"), *flags) == 0
+    scores = json.loads((tmp_path / "out.json").read_text())["scores"]
+    assert scores == {"error_rate": pytest.approx(1 - results["test"]["best"]["viterbi"]["accuracy"])}
+    assert 0 < scores["error_rate"] < 1
 
 
 def test_a_run_without_a_test_split_reports_validation_and_one_without_both_nothing(config, train_once):
     from dataclasses import replace
 
     no_test, _ = train_once(replace(config, data=replace(config.data, test=None)))
-    assert ", validation split</small>" in Path(str(no_test.run.dir), "report.html").read_text()
+    page = Path(str(no_test.run.dir), "report.html").read_text()
+    assert f"<small>{config.data.validation}, validation split</small>" in page
     bare, results = train_once(replace(config, data=replace(config.data, test=None, validation=None)))
     assert not Path(str(bare.run.dir), "report.html").exists()
     assert "report " not in results.report(bare)

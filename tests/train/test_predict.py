@@ -84,6 +84,23 @@ def test_predict_refuses_code_that_a_model_folder_names(model, run_predict, monk
     )
 
 
+def test_predict_needs_an_own_evaluator_for_gold_tags_alone(model, run_predict, tmp_path, capsys):
+    folder, _ = model
+    path = Path(folder, "nerloop.json")
+    values = json.loads(path.read_text())
+    values["evaluator"]["name"] = "my_own.Evaluator"  # a module that does not exist
+    path.write_text(json.dumps(values))
+    (tmp_path / "text.txt").write_text("Anna went to Paris .\n")
+    (tmp_path / "gold.conll").write_text("Anna B-PER\nwent O\n")
+    assert run_predict("--model", folder, str(tmp_path / "text.txt"), "--output", str(tmp_path / "out")) == 0
+    assert (tmp_path / "out").read_text().startswith("Anna ")
+    capsys.readouterr()
+    assert run_predict("--model", folder, str(tmp_path / "gold.conll")) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"nerloop: error: {path}: evaluator is 'my_own.Evaluator', which is not nerloop's code; if")
+    assert run_predict("--model", folder, "--evaluator", "seqeval", str(tmp_path / "gold.conll")) == 0
+
+
 def test_predict_says_in_one_line_that_a_folder_is_no_model(run_predict, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n"), encoding="utf-8"))
     assert run_predict("--model", str(tmp_path / "nope")) == 2

@@ -123,3 +123,13 @@ def test_what_does_not_fit_is_refused_in_one_line(run, tmp_path, run_suspects, r
     assert "--tokenizer: not given, but the run used 'my.code', which is code" in capsys.readouterr().err
     assert run_evaluate("--run", str(folder)) == 2
     assert "--run: found without --suspects" in capsys.readouterr().err
+
+
+def test_a_model_with_an_own_evaluator_suspects_without_it(run, run_evaluate, run_suspects, tmp_path, capsys):
+    model = Path(shutil.copytree(Path(str(run.run.dir), "model"), tmp_path / "model"))
+    values = json.loads((model / "nerloop.json").read_text())
+    values["evaluator"]["name"] = "my_own.Evaluator"  # a module that does not exist
+    (model / "nerloop.json").write_text(json.dumps(values))
+    assert run_suspects("--model", str(model), str(run.data.test)) == 0
+    assert run_evaluate("--model", str(model), str(run.data.test)) == 2
+    assert "evaluator is 'my_own.Evaluator', which is not nerloop's code" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from nerloop.evaluation.report.as_text import (
     calibration_error_text,
     errors_by_type_table,
     errors_table,
+    has_strict_scores,
     interval_text,
     partial_table,
     scores_table,
@@ -113,22 +114,23 @@ def _rules(shown: Sequence[Shown], types: Sequence[str]) -> str:
 
 
 def _scores(found: dict[str, Any]) -> str:
-    scores, interval = found["scores"], found["interval"]
+    scores, interval, is_strict = found["scores"], found["interval"], has_strict_scores(found)
     figures = [
         (name, f"{scores[name]:.4f}<small>{low:.4f} to {high:.4f}</small>")
         for name, (low, high) in ((n, interval[n]) for n in ("f1", "precision", "recall"))
-        if name in scores
+        if is_strict and name in scores
     ]
     figures += [("sentences", f"{found['sentences']:,}")]
     figures += [(n.replace("_", " "), f"{scores[n]:,}") for n in ("gold_spans", "predicted_spans") if n in scores]
     return (
         cards(figures)
         + text_table(*scores_table(found))
-        + '<p class="note">Intervals: 95%, bootstrap over sentences (BCa).</p>'
+        + ('<p class="note">Intervals: 95%, bootstrap over sentences (BCa).</p>' if is_strict else "")
         + text_table(*partial_table(found))
-        + '<p class="note">SemEval’s matching: strict is the score above, exact ignores types, partial gives half for '
-        "an overlap, type takes an overlap of the right type as correct. Each span is compared with one other, so of "
-        "two parts of an entity one is spurious here. Below, both belong to one error.</p>"
+        + f'<p class="note">SemEval’s matching: strict is {"the score above" if is_strict else "the F1 of seqeval"}, '
+        "exact ignores types, partial gives half for an overlap, type takes an overlap of the right type as correct. "
+        "Each span is compared with one other, so of two parts of an entity one is spurious here. Below, both belong "
+        "to one error.</p>"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nerloop.evaluation.tables import Table, confusion_rows, metrics_table, plain_table
@@ -31,10 +32,15 @@ def as_text(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def has_strict_scores(found: dict[str, Any]) -> bool:
+    """Return whether the evaluator's F1 is that of strict matching, as seqeval's is. Intervals are of such an F1."""
+    return math.isclose(found["scores"].get("f1", math.nan), found["partial"]["strict"]["f1"], abs_tol=1e-12)
+
+
 def scores_table(found: dict[str, Any]) -> Table:
-    """Return the evaluator's scores as rows and headings, with the 95% interval of F1 if there is an F1."""
+    """Return the evaluator's scores as rows and headings, with the 95% interval of F1 if there is one."""
     rows, headings = metrics_table(found["scores"])
-    if "f1" not in headings:
+    if not has_strict_scores(found):
         return rows, headings
     intervals = [*(found["interval"]["per_type"].get(row[0]) for row in rows[:-1]), found["interval"]]
     cells = ["" if of is None else interval_text(of["f1"]) for of in intervals]

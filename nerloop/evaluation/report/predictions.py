@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.data.json_stream import read_values
-from nerloop.errors import DataError, shorten
+from nerloop.errors import DataError, PluginError, shorten
 from nerloop.evaluation.report.analysis import Analysis
 from nerloop.evaluation.report.breakdown import TrainingNames
 from nerloop.evaluation.report.sentences import example_of
-from nerloop.evaluators import Counts, count_examples
+from nerloop.evaluators import Counts, Evaluator, count_examples, metrics_of
 from nerloop.evaluators.seqeval import Seqeval
+from nerloop.plugins import title_of
 from nerloop.types import Example
 
 
@@ -27,16 +28,28 @@ def analysis_of_run(path: Path, examples: Iterable[Example], names: TrainingName
     return analysis
 
 
-def read_predictions(path: str, names: TrainingNames | None) -> tuple[Analysis, dict[str, Any]]:
-    """Return the analysis and seqeval's metrics of a predictions file (.jsonl). Raises DataError with file:line."""
-    analysis, evaluator, counts = Analysis(names), Seqeval(), Counts()
+def read_predictions(
+    path: str, names: TrainingNames | None, evaluator: Evaluator | None = None
+) -> tuple[Analysis, dict[str, Any]]:
+    """Return the analysis of a predictions file (.jsonl), and the metrics of an evaluator (none: seqeval).
+
+    Raises DataError with file:line, or PluginError.
+    """
+    analysis, counts = Analysis(names), Counts()
+    evaluator = evaluator or Seqeval()
 
     def add(example: Example, record: dict[str, Any]) -> None:
         analysis.add(example, record["spans"], record.get("missed", ()))
-        counts.update(count_examples(evaluator, [example], [record["tags"]]))
+        try:
+            counts.update(count_examples(evaluator, [example], [record["tags"]]))
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            if type(evaluator) is Seqeval:
+                raise  # the file is at fault, as `each_prediction` says
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{title_of('evaluator', evaluator)}: count: {reason}") from error
 
     each_prediction(path, add)
-    return analysis, evaluator.metrics(counts)
+    return analysis, metrics_of(evaluator, counts)
 
 
 def each_prediction(path: str, use: Callable[[Example, dict[str, Any]], None]) -> None:

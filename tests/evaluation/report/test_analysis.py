@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from nerloop.errors import DataError
+from nerloop.errors import DataError, PluginError
 from nerloop.evaluation.prediction_files import jsonl_lines, missed_spans
 from nerloop.evaluation.predictor import Prediction
 from nerloop.evaluation.report.analysis import Analysis
@@ -181,6 +181,17 @@ def test_a_bad_predictions_file_is_one_line(tmp_path, record, problem):
     path.write_text(f"{json.dumps(GOOD)}\n{json.dumps(record)}\n")
     with pytest.raises(DataError, match=f"^{re.escape(str(path))}:2: {re.escape(problem)}"):
         read_predictions(str(path), None)
+
+
+def test_an_own_evaluator_is_named_where_it_fails_on_a_sound_predictions_file(tmp_path):
+    class Failing(Seqeval):
+        def count(self, gold, predicted):
+            raise KeyError("X")
+
+    path = tmp_path / "p.jsonl"
+    path.write_text(f"{json.dumps(GOOD)}\n")
+    with pytest.raises(PluginError, match=r"^evaluator \S+Failing: count: KeyError: 'X'$"):
+        read_predictions(str(path), None, Failing())
 
 
 def test_an_empty_predictions_file_is_one_line(tmp_path):

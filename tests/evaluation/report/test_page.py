@@ -112,6 +112,15 @@ def test_metrics_of_another_evaluator():
     assert "<h2>Types</h2>" not in html
 
 
+@pytest.mark.parametrize(("scores", "is_strict"), [({}, True), ({"f1": 0.9}, False), (None, False)])
+def test_intervals_and_strict_matching_are_those_of_seqeval(scores, is_strict):
+    found = found_for(SENTENCES)
+    html = as_html(found | {"scores": {"mine": 0.5} if scores is None else found["scores"] | scores}, "")
+    assert ("strict is the score above" in html) == is_strict
+    assert ("strict is the F1 of seqeval" in html) != is_strict
+    assert ("Intervals: 95%" in html) == ("95% interval</th>" in html) == is_strict
+
+
 MEASURE = """<script>addEventListener('load', () => {
 const seen = [...document.querySelectorAll('.item')].filter(e => e.getBoundingClientRect().height > 0);
 const measured = document.createElement('pre');
