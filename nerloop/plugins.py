@@ -162,7 +162,7 @@ def options_of(plugin: type) -> list[str]:
 
 
 def no_option(kind: str, name: str, option: str) -> str:
-    """Return the message for an option that a plugin does not have: "objective crf has no option gamma; it has none"."""
+    """Return the message for an option that a plugin lacks: "objective crf has no option gamma; it has none"."""
     found = find(kind, name)
     given = CONTEXT[kind]
     extra = [

@@ -205,7 +205,8 @@ def _read_file(path: str, flag: str, sources: dict[str, str], chosen: dict[str, 
         kind, _, option = name.partition(".")
         if kind in CONTEXT and option and (kind in values or option == "class_path"):
             raise ConfigError(
-                f"{path}:{lines.get(name, 1)}: {_cut(name)}: found beside the plugin, expected below it: {kind}: {EXAMPLE}"
+                f"{path}:{lines.get(name, 1)}: {_cut(name)}: found beside the plugin, expected below it: "
+                f"{kind}: {EXAMPLE}"
             )
     for kind in CONTEXT.keys() & values.keys():
         where = f"{path}:{lines.get(kind, 1)}"

@@ -171,9 +171,9 @@ def test_auto_gives_the_results_of_a_run_that_is_done(config):
         ({"model": ModelSettings(name_or_path="other")},
          "run.resume: model.name_or_path is 'other', but {} was started with 'some/model'"),
         ({"alignment": Plugin("first")},
-         "run.resume: alignment.class_path is 'nerloop.alignment.first.First', but {} was started with "
-         "'nerloop.alignment.all.All'"),
-        ({"alignment": Plugin("all", {"stride": 3})}, "run.resume: alignment.init_args"),
+         "run.resume: alignment is 'first', but {} was started with 'all'"),
+        ({"alignment": Plugin("all", {"stride": 3})},
+         "run.resume: alignment.stride is 3, but {} was started with None"),
     ],
 )  # fmt: skip
 def test_other_settings_are_named(config, change, message):
