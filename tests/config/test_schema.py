@@ -178,9 +178,10 @@ def test_files_are_lists_by_split():
         ("my.yaml", "found 'my.yaml', expected a nerloop.Config; nerloop.config.parse.parse(['--config', 'my.yaml']) "
          "reads one from a file"),
         (Config(train={"max_steps": 5}), "train: found {'max_steps': 5}, expected a nerloop.config.TrainSettings"),
-        (Config(objective=Plugin(Crf)), "objective: found Plugin(<class 'nerloop.objectives.crf.Crf'>), expected its dotted "
-         "path: Plugin('nerloop.objectives.crf.Crf')"),
-        (Config(objective=Plugin(3)), "objective: found Plugin(3), expected its dotted path: Plugin('my_module.MyPlugin')"),
+        (Config(objective=Plugin(Crf)), "objective: found Plugin(<class 'nerloop.objectives.crf.Crf'>), expected "
+         "its dotted path: Plugin('nerloop.objectives.crf.Crf')"),
+        (Config(objective=Plugin(3)), "objective: found Plugin(3), expected its dotted path: "
+         "Plugin('my_module.MyPlugin')"),
     ],
 )  # fmt: skip
 def test_validate_refuses_what_only_code_can_get_wrong(config, expected):

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from nerloop.config import Config, DataSettings, ModelSettings, Plugin, RunSettings, TrainSettings
-from nerloop.errors import CheckpointError, ConfigError
+from nerloop.errors import CheckpointError, ConfigError, Interrupted
 from nerloop.run import atomic, checkpoint, resume
 from nerloop.run.folder import Run
 from nerloop.run.lock import FolderLock
@@ -321,6 +321,15 @@ def test_the_status_has_the_time(tmp_path):
     Run(tmp_path).set_status("interrupted", step=7)
     status = json.loads((tmp_path / "status.json").read_text())
     assert {**status, "time": status["time"][-1]} == {"state": "interrupted", "step": 7, "time": "Z"}
+
+
+def test_a_launch_is_gone_on_with_by_the_same_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # as `accelerate launch` sets it
+    with pytest.raises(Interrupted) as caught, Run(tmp_path).recording_failure(is_main=False):
+        raise Interrupted("SIGTERM: stopped")
+    assert str(caught.value) == (
+        f"SIGTERM: stopped; go on with the same command and --run.dir {tmp_path} --run.resume auto"
+    )
 
 
 def test_a_failure_is_noted_by_the_main_process(tmp_path):
