@@ -81,13 +81,13 @@ def find(kind: str, name: str) -> type:
         classes = [n for n, v in vars(module).items() if inspect.isclass(v)]
         near = did_you_mean(class_name, classes)
         if class_name == "py":  # the name of a file
-            own = [n for n in classes if vars(module)[n].__module__ == module_name]
-            near = f"; name a class, such as {module_name}.{(own or ['MyPlugin'])[0]}"
+            own = next((n for n in classes if vars(module)[n].__module__ == module_name), "MyPlugin")
+            near = f"; name a class, such as {module_name}.{own}"
         raise PluginError(f"{kind}: module {module_name!r} has no class {shorten(class_name)}{near}")
     # hasattr(plugin, "__call__") is true for every class, since classes are callable. So look into the classes' own
     # attributes, which are those that instances have.
-    own = {name for base in found.__mro__ for name in vars(base)}
-    if missing := [a for a in ATTRIBUTES[kind] if a.partition("(")[0] not in own]:
+    there = {name for base in found.__mro__ for name in vars(base)}
+    if missing := [a for a in ATTRIBUTES[kind] if a.partition("(")[0] not in there]:
         described = ", ".join(f"{'method' if '(' in a else 'attribute'} {a}" for a in missing)
         raise PluginError(f"{kind}: {path} has no {described}")
     try:

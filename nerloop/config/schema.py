@@ -323,12 +323,10 @@ def _check_types(config: Config) -> None:
         if not isinstance(found, Plugin):
             name = found if isinstance(found, str) else "my_module.MyPlugin"
             raise ConfigError(f"{kind}: found {shorten(found)}, expected nerloop.config.Plugin({name!r}, {{options}})")
-        if not isinstance(found.name, str):
-            is_class = isinstance(found.name, type)
-            path = f"{found.name.__module__}.{found.name.__qualname__}" if is_class else "my_module.MyPlugin"
-            raise ConfigError(
-                f"{kind}: found Plugin({shorten(found.name)}), expected its dotted path: Plugin({path!r})"
-            )
+        given: Any = found.name
+        if not isinstance(given, str):
+            path = f"{given.__module__}.{given.__qualname__}" if isinstance(given, type) else "my_module.MyPlugin"
+            raise ConfigError(f"{kind}: found Plugin({shorten(given)}), expected its dotted path: Plugin({path!r})")
     for split in ("train", "validation", "test", "unlabelled"):
         files = getattr(config.data, split)
         if not isinstance(files, str | Iterable | None):  # a Path, for one

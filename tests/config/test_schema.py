@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,15 +173,18 @@ def test_files_are_lists_by_split():
     assert data.files() == {"train": ["a"], "validation": ["b", "c"]}
 
 
+WRONG: Any = {"max_steps": 5}, Crf, 3  # types that mypy would refuse
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
         ("my.yaml", "found 'my.yaml', expected a nerloop.Config; nerloop.config.parse.parse(['--config', 'my.yaml']) "
          "reads one from a file"),
-        (Config(train={"max_steps": 5}), "train: found {'max_steps': 5}, expected a nerloop.config.TrainSettings"),
-        (Config(objective=Plugin(Crf)), "objective: found Plugin(<class 'nerloop.objectives.crf.Crf'>), expected "
+        (Config(train=WRONG[0]), "train: found {'max_steps': 5}, expected a nerloop.config.TrainSettings"),
+        (Config(objective=Plugin(WRONG[1])), "objective: found Plugin(<class 'nerloop.objectives.crf.Crf'>), expected "
          "its dotted path: Plugin('nerloop.objectives.crf.Crf')"),
-        (Config(objective=Plugin(3)), "objective: found Plugin(3), expected its dotted path: "
+        (Config(objective=Plugin(WRONG[2])), "objective: found Plugin(3), expected its dotted path: "
          "Plugin('my_module.MyPlugin')"),
     ],
 )  # fmt: skip
