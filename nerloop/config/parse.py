@@ -319,8 +319,6 @@ def _explain(message: str, sources: dict[str, str]) -> str:
     value = re.search(r"Given value: ?(.*)$", flat) or re.search(r"Got value: ?(.*)$", flat)
     if "Mapping[str, float]" in flat:  # the type of a value in it is no help
         kinds = ["Mapping" if kind == "<class 'float'>" or "Mapping" in kind else kind for kind in kinds]
-    if "Not a valid subclass" in flat:
-        return f"{place}{setting}: can't be read, expected a name, or {EXAMPLE}"
     if not kinds or not value:
         problem = _cut(re.sub(r'^Parser key "[^"]*": ', "", flat), 300)
         return f"{place}{setting}: {problem}" if setting else problem

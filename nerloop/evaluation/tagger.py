@@ -100,7 +100,8 @@ class Tagger:
         predictor = self._by_choice[choice]
         texts = [what] if isinstance(what, str) else list(what) if isinstance(what, Iterable) else [what]
         for text in texts:
-            if not isinstance(text, str | Iterable) or not all(isinstance(token, str) for token in text):
+            is_list = isinstance(text, Iterable) and not isinstance(text, str)
+            if not (all(isinstance(token, str) for token in text) if is_list else isinstance(text, str)):
                 raise DataError(f"found {shorten(text)}, expected a text, or a list of texts or of token lists")
         wholes = [text if isinstance(text, str) else " ".join(text) for text in texts]
         for number, whole in enumerate(wholes):
