@@ -33,6 +33,12 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{name}: no such flag{did_you_mean(name, flags)}")
         return parsed
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            near = did_you_mean(str(value), choices)
+            raise argparse.ArgumentError(action, f"found {shorten(value)}{near}, expected {', '.join(choices)}")
+
     def error(self, message: str) -> NoReturn:
         """Print a line and leave."""
         print(f"nerloop: error: {message}; see {self.prog} --help", file=sys.stderr)

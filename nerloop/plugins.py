@@ -28,24 +28,25 @@ BUILT_IN = {
     "evaluator": {"seqeval": "nerloop.evaluators.seqeval.Seqeval"},
 }
 
-# Attributes that a plugin class of each kind must have. The protocols in the packages document them.
-METHODS = {
-    "alignment": ("split", "join"),
-    "adaptation": ("apply", "merge"),
-    "collator": ("__call__", "num_cells"),
-    "objective": ("loss",),
-    "decoding": ("decode",),
-    "evaluator": ("count", "metrics", "main_metric", "greater_is_better"),
+# Attributes that a plugin class of each kind must have, a method with its arguments. The protocols in the packages
+# document them.
+ATTRIBUTES = {
+    "alignment": ("split(examples)", "join(features, scores)"),
+    "adaptation": ("apply(model)", "merge(model)"),
+    "collator": ("__call__(features)", "num_cells(lengths)"),
+    "objective": ("loss(logits, batch)",),
+    "decoding": ("decode(scores)",),
+    "evaluator": ("count(gold, predicted)", "metrics(counts)", "main_metric", "greater_is_better"),
 }
 
 # Arguments that nerloop passes to the constructor of each kind, by position. Keyword-only ones are the user's options.
-CONTEXT: dict[str, set[str]] = {
-    "alignment": {"tokenizer", "labels"},
-    "adaptation": set(),
-    "collator": {"tokenizer"},
-    "objective": {"labels"},
-    "decoding": {"labels", "scheme"},
-    "evaluator": set(),
+CONTEXT: dict[str, tuple[str, ...]] = {
+    "alignment": ("tokenizer", "labels"),
+    "adaptation": (),
+    "collator": ("tokenizer",),
+    "objective": ("labels",),
+    "decoding": ("labels", "scheme"),
+    "evaluator": (),
 }
 
 
@@ -83,12 +84,18 @@ def find(kind: str, name: str) -> type:
     module = _import(kind, module_name)
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
-        near = did_you_mean(class_name, [n for n, v in vars(module).items() if inspect.isclass(v)])
+        classes = [n for n, v in vars(module).items() if inspect.isclass(v)]
+        near = did_you_mean(class_name, classes)
+        if class_name == "py":  # the name of a file
+            own = next((n for n in classes if vars(module)[n].__module__ == module_name), "MyPlugin")
+            near = f"; name a class, such as {module_name}.{own}"
         raise PluginError(f"{kind}: module {module_name!r} has no class {shorten(class_name)}{near}")
     # hasattr(plugin, "__call__") is true for every class, since classes are callable. So look into the classes' own
     # attributes, which are those that instances have.
-    if missing := [m for m in METHODS[kind] if not any(m in vars(base) for base in found.__mro__)]:
-        raise PluginError(f"{kind}: {path} has no {', '.join(missing)}; expected {', '.join(METHODS[kind])}")
+    there = {name for base in found.__mro__ for name in vars(base)}
+    if missing := [a for a in ATTRIBUTES[kind] if a.partition("(")[0] not in there]:
+        described = ", ".join(f"{'method' if '(' in a else 'attribute'} {a}" for a in missing)
+        raise PluginError(f"{kind}: {path} has no {described}")
     try:
         inspect.signature(found)
     except ValueError as error:  # str has split and join, bytes has decode
@@ -124,6 +131,8 @@ def _import(setting: str, module_name: str) -> ModuleType:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a user's module may do anything when it is imported
         reason = " ".join(str(error).split())[:300]
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            reason += " (searched: the current folder and PYTHONPATH)"
         raise PluginError(
             f"{setting}: can't import {shorten(module_name)}: {type(error).__name__}: {reason}"
         ) from error
@@ -135,8 +144,14 @@ def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:
     Raises PluginError if the options don't fit, and passes on any NerloopError that the plugin raises.
     """
     found = find(kind, name)
+    signature = inspect.signature(found)
     try:
-        inspect.signature(found).bind(*context, **options)
+        signature.bind_partial(*context)
+    except TypeError as error:
+        arguments = ", ".join(CONTEXT[kind])
+        raise PluginError(f"{kind} {name}: takes no {arguments}, expected def __init__(self, {arguments})") from error
+    try:
+        signature.bind(*context, **options)
     except TypeError as error:
         known = ", ".join(options_of(found)) or "none"
         raise PluginError(f"{kind} {name}: {error}; its options: {known}") from error
@@ -150,6 +165,22 @@ def options_of(plugin: type) -> list[str]:
     """Return the names of a plugin's options: the keyword-only parameters of its constructor."""
     parameters = inspect.signature(plugin).parameters.values()
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def no_option(kind: str, name: str, option: str) -> str:
+    """Return the message for an option that a plugin lacks: "objective crf has no option gamma; it has none"."""
+    found = find(kind, name)
+    given = CONTEXT[kind]
+    extra = [
+        p.replace(annotation=inspect.Parameter.empty)
+        for p in list(inspect.signature(found).parameters.values())[len(given) :]
+        if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if option in [p.name for p in extra]:
+        parameters = ", ".join(["self", *given, "*", *map(str, extra)])
+        return f"{name}: {option} is no option, since options are keyword-only: def __init__({parameters})"
+    known = ", ".join(options_of(found))
+    return f"{kind} {name} has no option {option}; {f'its options: {known}' if known else 'it has none'}"
 
 
 def defaults_of(plugin: type) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command and the loop: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
+"""Train a model: `accelerate launch -m nerloop.train`, or `python -m nerloop.train` for one process.
 
 Exit codes: 0 done; 1 training failed; 2 bad input (one line on stderr, before training starts); 130 stopped by a
 signal. After 130 the work so far is saved, and --run.resume auto continues from there.

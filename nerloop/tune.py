@@ -167,9 +167,10 @@ def _metric(config: Config) -> tuple[str, bool]:
 
 def _settings_that_count(config: Config) -> dict[str, Any]:
     """Return the settings that change a result: those that a resumed run may not change."""
+    from nerloop.config import flatten
     from nerloop.run.resume import FREE_TO_CHANGE
 
-    flat = config.resolved().to_flat()
+    flat = flatten(config.resolved().to_dict())  # the names that studies are stored with
     return {name: value for name, value in flat.items() if not name.startswith((*FREE_TO_CHANGE, "data.read_test"))}
 
 

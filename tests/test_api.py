@@ -67,6 +67,18 @@ def test_texts_and_token_lists_give_a_list_each(finding_model):
     assert tagger.tag([[]]) == [[]]
 
 
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [(None, "None"), (b"ab", "97"), ([[1]], "[1]"), (["a", None], "None"), ([["a", ["b"]]], "['a', ['b']]")],
+)
+def test_what_is_no_text_is_one_line(finding_model, what, found):
+    from nerloop.errors import DataError
+
+    with pytest.raises(DataError) as caught:
+        nerloop.load(finding_model).tag(what)
+    assert str(caught.value) == f"found {found}, expected a text, or a list of texts or of token lists"
+
+
 @pytest.mark.parametrize("texts", ["a\ud83d", ["fine", ["a", "\ud83d"]]])
 def test_half_a_surrogate_pair_is_one_line(finding_model, texts):
     from nerloop.errors import DataError
@@ -80,6 +92,20 @@ def test_a_folder_without_a_model_is_one_line(tmp_path):
 
     with pytest.raises(ModelError, match=r"nerloop.json: can't be read; expected a model folder that nerloop saved$"):
         nerloop.load(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_one_line_without_a_flag():
+    from nerloop.errors import ModelError
+
+    with pytest.raises(ModelError, match=r"^model nope: no such folder$"):
+        nerloop.load("nope")
+
+
+def test_training_without_a_config_is_one_line_that_says_how_to_read_a_file():
+    from nerloop.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"^found 'my.yaml', expected a nerloop.Config; nerloop.config.parse.parse"):
+        nerloop.train("my.yaml")  # type: ignore[arg-type]
 
 
 def test_training_leaves_the_process_as_it_was(config, capfd):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import nerloop
 from nerloop.cli import Parser, run_command
 
 
@@ -54,6 +56,10 @@ def test_a_file_that_a_plugin_leaves_open_is_written(tmp_path):
         (["in", "--zzz=1"], "--zzz: no such flag"),
         (["in", "out"], "found 'out', one argument too many"),
         ([], "the following arguments are required: FILE"),
+        (
+            ["in", "--format", "conl"],
+            "argument --format: found 'conl' (did you mean 'conll'?), expected conll, csv",
+        ),
         (["in", "--number", "x"], "argument --number: invalid int value: 'x'"),
     ],
 )
@@ -61,11 +67,22 @@ def test_a_wrong_flag_is_one_line(capsys, argv, line):
     parser = Parser(prog="python -m nerloop.some")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--output")
+    parser.add_argument("--format", choices=["conll", "csv"])
     parser.add_argument("--number", type=int)
     with pytest.raises(SystemExit) as ended:
         parser.parse(argv)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"nerloop: error: {line}; see python -m nerloop.some --help\n"
+
+
+def test_each_command_is_listed_with_a_line():
+    done = subprocess.run([sys.executable, "-m", "nerloop"], capture_output=True, text=True, check=True)
+    lines = dict(line.removeprefix("python -m nerloop.").split(maxsplit=1) for line in done.stdout.splitlines())
+    assert lines["train"] == "Train a model"
+    assert lines["demo"] == "Write the embedded demo to files that the other commands read"
+    files = [p for p in Path(nerloop.__file__).parent.rglob("*.py") if 'if __name__ == "__main__"' in p.read_text()]
+    names = {p.parent.name if p.stem == "__main__" else p.stem for p in files} - {"nerloop"}
+    assert lines.keys() == names
 
 
 def test_flags_are_read():

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from nerloop.decoding.viterbi import Viterbi
 from nerloop.errors import PluginError
 from nerloop.evaluators.seqeval import Seqeval
 from nerloop.plugins import BUILT_IN, find
+from nerloop.tags import Scheme
 from nerloop.types import IGNORE, MicroBatch, Place
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -28,6 +30,25 @@ LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 def built_in(kind: str) -> list[type]:
     return [find(kind, name) for name in BUILT_IN[kind]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "built"),
+    [
+        ("evaluator", check_evaluator, Seqeval()),
+        (
+            "collator",
+            lambda built: check_collator(built, SimpleNamespace(model_max_length=8)),
+            Pad(SimpleNamespace(pad_token_id=0)),
+        ),
+        ("decoding", check_decoding, Argmax(LABELS, Scheme.IOB2)),
+    ],
+)
+def test_a_plugin_that_is_built_already_is_told(kind, check, built):
+    with pytest.raises(PluginError) as caught:
+        check(built)
+    name = type(built).__name__
+    assert str(caught.value) == f"{kind} {name}: found an object, expected the class, or a function that builds it"
 
 
 def test_every_built_in_plugin_has_a_contract_here():

@@ -21,7 +21,7 @@ LAYERS = [
     {"model", "optim", "distributed"},
     {"inspection", "evaluation", "run", "demo", "contracts", "cli"},
     {"training", "experiments", "exporting", "serving"},
-    {"serve", "train", "compare", "tune", "predict", "export", "convert", "inspect", "evaluate", "push"},
+    {"serve", "train", "compare", "tune", "predict", "export", "convert", "inspect", "evaluate", "push", "__main__"},
 ]
 
 # Third party -> the folders and files that may import it.

@@ -29,6 +29,11 @@ class Heir(Greedy):
     pass
 
 
+class WithoutInit:
+    def decode(self, scores):
+        return []
+
+
 class Lacking:
     def count(self):
         return None
@@ -108,7 +113,8 @@ def test_find_takes_a_class_that_inherits_its_methods(outside_plugin):
 
 def test_find_says_which_module_is_missing():
     assert message(plugins.find, "decoding", "no_such_module.Thing") == (
-        "decoding: can't import 'no_such_module': ModuleNotFoundError: No module named 'no_such_module'"
+        "decoding: can't import 'no_such_module': ModuleNotFoundError: No module named 'no_such_module' "
+        "(searched: the current folder and PYTHONPATH)"
     )
 
 
@@ -126,6 +132,34 @@ def test_find_says_the_nearest_class(outside_plugin):
     )
 
 
+def test_find_says_that_the_name_of_a_file_is_no_class(outside_plugin):
+    assert message(plugins.find, "decoding", f"{outside_plugin}.py") == (
+        "decoding: module 'outside_of_nerloop' has no class 'py'; name a class, such as outside_of_nerloop.Greedy"
+    )
+
+
+def test_the_methods_of_each_kind_are_those_of_its_protocol():
+    import inspect
+
+    from nerloop.alignment import Alignment
+    from nerloop.collators import Collator
+    from nerloop.decoding import Decoding
+    from nerloop.evaluators import Evaluator
+    from nerloop.model.adaptation import Adaptation
+    from nerloop.objectives import Objective
+
+    protocols = {
+        "alignment": Alignment, "adaptation": Adaptation, "collator": Collator, "objective": Objective,
+        "decoding": Decoding, "evaluator": Evaluator,
+    }  # fmt: skip
+    assert protocols.keys() == plugins.ATTRIBUTES.keys()
+    for kind, protocol in protocols.items():
+        for name, brace, arguments in (a.partition("(") for a in plugins.ATTRIBUTES[kind]):
+            if brace:
+                parameters = list(inspect.signature(getattr(protocol, name)).parameters)
+                assert parameters == ["self", *arguments.removesuffix(")").split(", ")], (kind, name)
+
+
 def test_find_refuses_what_is_no_class(outside_plugin):
     assert message(plugins.find, "decoding", f"{outside_plugin}.value") == (
         "decoding: module 'outside_of_nerloop' has no class 'value'"
@@ -134,14 +168,14 @@ def test_find_refuses_what_is_no_class(outside_plugin):
 
 def test_find_refuses_a_class_that_lacks_a_method(outside_plugin):
     assert message(plugins.find, "evaluator", f"{outside_plugin}.Lacking") == (
-        "evaluator: outside_of_nerloop.Lacking has no metrics, main_metric, greater_is_better; "
-        "expected count, metrics, main_metric, greater_is_better"
+        "evaluator: outside_of_nerloop.Lacking has no method metrics(counts), attribute main_metric, "
+        "attribute greater_is_better"
     )
 
 
 def test_find_does_not_take_the_call_of_a_metaclass_for_a_method():
     assert message(plugins.find, "collator", "nerloop.decoding.viterbi.Viterbi") == (
-        "collator: nerloop.decoding.viterbi.Viterbi has no __call__, num_cells; expected __call__, num_cells"
+        "collator: nerloop.decoding.viterbi.Viterbi has no method __call__(features), method num_cells(lengths)"
     )
 
 
@@ -158,6 +192,12 @@ def test_build_makes_a_built_in():
 def test_build_refuses_an_unknown_option(outside_plugin):
     assert message(plugins.build, "decoding", f"{outside_plugin}.Greedy", (), None, malus=1, name="x") == (
         "decoding outside_of_nerloop.Greedy: got an unexpected keyword argument 'malus'; its options: bonus, name"
+    )
+
+
+def test_build_says_which_arguments_the_constructor_must_take(outside_plugin):
+    assert message(plugins.build, "decoding", f"{outside_plugin}.WithoutInit", ("O",), Scheme.IOB2) == (
+        "decoding outside_of_nerloop.WithoutInit: takes no labels, scheme, expected def __init__(self, labels, scheme)"
     )
 
 

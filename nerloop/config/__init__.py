@@ -12,6 +12,7 @@ from nerloop.config.schema import (
     Plugin,
     RunSettings,
     TrainSettings,
+    flat_settings,
     flatten,
     validate,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Plugin",
     "RunSettings",
     "TrainSettings",
+    "flat_settings",
     "flatten",
     "validate",
 ]

@@ -20,6 +20,7 @@ from nerloop.plugins import CONTEXT
 
 MOST_CHARACTERS = 1_000_000
 """Limit of a settings file. A larger file can't be meant, and YAML is slow to parse."""
+EXAMPLE = "{class_path: my_module.MyPlugin, my_option: 1}"
 OTHER_FLAGS = ("--config", "--print_config", "--help", "-h", *(f"--{kind}.help" for kind in CONTEXT))
 
 
@@ -28,7 +29,8 @@ def parse(argv: Sequence[str], prog: str = "nerloop.train") -> Config:
 
     `--help` and `--print_config` print and leave with SystemExit(0).
     """
-    arguments, sources, chosen = _check_arguments(list(argv))
+    # Other commands take the file without a flag.
+    arguments, sources, chosen = _check_arguments(list(argv), "--config" if prog == "nerloop.train" else "")
     try:
         namespace = _parser(prog, chosen).parse_args(arguments)
     except ArgumentError as error:
@@ -72,17 +74,18 @@ def _parser(prog: str, chosen: dict[str, str]) -> ArgumentParser:
         parser.add_subclass_arguments(
             plugins.find(kind, chosen[kind]),  # names are replaced by paths, so no other class is possible
             kind,
-            skip=context,
+            skip=set(context),
             default={"class_path": chosen[kind]},
             help=f"{', '.join(plugins.BUILT_IN[kind])}, or a dotted path to a class of your own",
         )
     return parser
 
 
-def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[str, str]]:
+def _check_arguments(argv: list[str], file_flag: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
     """Return the arguments, where each setting comes from, and the path of each kind's plugin.
 
-    In the arguments, YAML files are replaced by what they say, and names of plugins by their paths.
+    In the arguments, YAML files are replaced by what they say, and names of plugins by their paths. `file_flag` is the
+    flag that messages name before a file.
     """
     sources: dict[str, str] = {}
     arguments: list[str] = []
@@ -92,7 +95,7 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
     files: list[dict[str, Any]] = []
     for flag, value in pairs:
         if flag == "--config" and value is not None:
-            files.append(_read_file(value, sources, chosen))
+            files.append(_read_file(value, file_flag, sources, chosen))
             continue
         name = flag.removeprefix("--")
         if name in CONTEXT and value is not None:
@@ -117,8 +120,7 @@ def _check_arguments(argv: list[str]) -> tuple[list[str], dict[str, str], dict[s
                 "'[a, b]'); see --help"
             )
         if flag not in OTHER_FLAGS and name not in known and name not in CONTEXT:
-            near = _nearest(name, known)
-            raise ConfigError(f"{_cut(flag)}: no such setting{f'; did you mean --{near}?' if near else '; see --help'}")
+            raise ConfigError(_no_such_setting(flag, name, known, chosen, "--"))
     return arguments, sources, chosen
 
 
@@ -157,6 +159,17 @@ def _known_settings(chosen: dict[str, str]) -> set[str]:
     return known
 
 
+def _no_such_setting(written: str, name: str, known: set[str], chosen: dict[str, str], dashes: str = "") -> str:
+    """Return the message for an unknown setting: the nearest one, or what is known about the plugin's options."""
+    kind, _, option = name.partition(".")
+    near = _nearest(name, {k for k in known if k.startswith(f"{kind}.")} if kind in CONTEXT else known)
+    if near:
+        return f"{_cut(written)}: no such setting; did you mean {dashes}{near}?"
+    if kind in CONTEXT:
+        return plugins.no_option(kind, plugins.name_of(kind, chosen[kind]), _cut(option))
+    return f"{_cut(written)}: no such setting; see --help"
+
+
 def read_yaml(path: str, flag: str = "--config") -> tuple[Any, dict[str, int]]:
     """Return the values of a YAML file and the line (from 1) of each key by dotted name. Raises ConfigError."""
     try:
@@ -166,7 +179,7 @@ def read_yaml(path: str, flag: str = "--config") -> tuple[Any, dict[str, int]]:
         reason = getattr(error, "strerror", None) or (
             "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "no file can have this name"
         )
-        raise ConfigError(f"{flag} {_cut(path, 500)}: can't be read: {reason}") from error
+        raise ConfigError(f"{flag} {_cut(path, 500)}".lstrip() + f": can't be read: {reason}") from error
     if len(text) > MOST_CHARACTERS:
         raise ConfigError(f"{path}: found more than {MOST_CHARACTERS:,} characters, expected a file of settings")
     try:
@@ -180,14 +193,21 @@ def read_yaml(path: str, flag: str = "--config") -> tuple[Any, dict[str, int]]:
     return values, _lines(root)
 
 
-def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> dict[str, Any]:
+def _read_file(path: str, flag: str, sources: dict[str, str], chosen: dict[str, str]) -> dict[str, Any]:
     """Return the settings of a YAML file, plugin names replaced by paths; notes the line of each in `sources`."""
-    values, lines = read_yaml(path)
+    values, lines = read_yaml(path, flag)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {shorten(values)}, expected settings such as 'train: {{epochs: 3}}'")
     _take_indices_as_text(values)
+    for name in map(str, values):
+        kind, _, option = name.partition(".")
+        if kind in CONTEXT and option and (kind in values or option == "class_path"):
+            raise ConfigError(
+                f"{path}:{lines.get(name, 1)}: {_cut(name)}: found beside the plugin, expected below it: "
+                f"{kind}: {EXAMPLE}"
+            )
     for kind in CONTEXT.keys() & values.keys():
         where = f"{path}:{lines.get(kind, 1)}"
         chosen[kind] = values[kind]["class_path"] = _plugin_in_file(kind, values, where)
@@ -202,10 +222,7 @@ def _read_file(path: str, sources: dict[str, str], chosen: dict[str, str]) -> di
         if setting in SECTIONS:
             raise ConfigError(f"{where}: {setting}: found {shorten(value)}, expected settings below it")
         if setting not in known:
-            near = _nearest(setting, known)
-            raise ConfigError(
-                f"{where}: {_cut(setting)}: no such setting{f'; did you mean {near}?' if near else '; see --help'}"
-            )
+            raise ConfigError(f"{where}: {_no_such_setting(setting, setting, known, chosen)}")
         sources[setting] = where
     return {name: value for name, value in values.items() if value is not None}
 
@@ -215,12 +232,14 @@ def _plugin_in_file(kind: str, values: dict[str, Any], where: str) -> str:
     value = values[kind]
     if isinstance(value, str):
         value = {"class_path": value}
+    elif isinstance(value, dict) and "class_path" not in value and "name" in value:
+        value = {"class_path" if k == "name" else k: v for k, v in value.items()}
     if (
         not isinstance(value, dict)
         or not isinstance(value.get("class_path", ""), str)
         or not isinstance(value.get("init_args") or {}, dict)
     ):
-        raise ConfigError(f"{where}: {kind}: found {shorten(value)}, expected a name, or class_path and init_args")
+        raise ConfigError(f"{where}: {kind}: found {shorten(value)}, expected a name, or {EXAMPLE}")
     default = getattr(Config(), kind).name
     options = {k: v for k, v in value.items() if k not in ("class_path", "init_args")}  # `stride: 32` right below it
     values[kind] = {"init_args": {**(value.get("init_args") or {}), **options}}

@@ -228,8 +228,8 @@ class Config:
         return dataclasses.replace(self, train=train, **spelled_out)
 
     def to_flat(self) -> dict[str, Any]:
-        """Return the values by dotted name: {"train.epochs": 3, ...}."""
-        return flatten(self.to_dict())
+        """Return the values by the names that flags have: {"train.epochs": 3, "alignment": "all", ...}."""
+        return flat_settings(self.to_dict())
 
 
 SECTIONS: dict[str, type] = {
@@ -277,7 +277,7 @@ def validate(config: Config) -> None:
         # Written so that NaN, which compares false with everything, is refused.
         if value is not None and not ((low < value or (low_allowed and low == value)) and value <= high):
             least = "at least" if low_allowed else "more than"
-            raise ConfigError(f"{name}: found {shorten(value)}, expected {least} {low:g} and at most {high:g}")
+            raise ConfigError(f"{name}: found {shorten(value)}, expected {least} {low:g} and at most {high:,.15g}")
     files = config.data.files()
     has_data = bool(files) or config.data.dataset is not None
     if files and config.data.dataset is not None:
@@ -309,16 +309,44 @@ def validate(config: Config) -> None:
 
 
 def _check_types(config: Config) -> None:
-    """Raise ConfigError for a plugin or a file of another type, which only code can set, not a flag or YAML."""
+    """Raise ConfigError for settings of another type, which only code can set, not a flag or YAML."""
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"found {shorten(config)}, expected a nerloop.Config; "
+            "nerloop.config.parse.parse(['--config', 'my.yaml']) reads one from a file"
+        )
+    for name, section in SECTIONS.items():
+        if not isinstance(found := getattr(config, name), section):
+            raise ConfigError(f"{name}: found {shorten(found)}, expected a nerloop.config.{section.__name__}")
     for kind in plugins.BUILT_IN:
         found = getattr(config, kind)
         if not isinstance(found, Plugin):
             name = found if isinstance(found, str) else "my_module.MyPlugin"
             raise ConfigError(f"{kind}: found {shorten(found)}, expected nerloop.config.Plugin({name!r}, {{options}})")
+        given: Any = found.name
+        if not isinstance(given, str):
+            path = f"{given.__module__}.{given.__qualname__}" if isinstance(given, type) else "my_module.MyPlugin"
+            raise ConfigError(f"{kind}: found Plugin({shorten(given)}), expected its dotted path: Plugin({path!r})")
     for split in ("train", "validation", "test", "unlabelled"):
         files = getattr(config.data, split)
         if not isinstance(files, str | Iterable | None):  # a Path, for one
             raise ConfigError(f"data.{split}: found {shorten(files)}, expected the name of a file (str) or a list")
+
+
+def flat_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings, as `Config.to_dict` gives them, by the names that flags have.
+
+    {"alignment": {"class_path": "nerloop.alignment.all.All", "init_args": {"stride": 8}}, "train": {"epochs": 3}}
+    -> {"alignment": "all", "alignment.stride": 8, "train.epochs": 3}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in plugins.BUILT_IN:
+            flat[name] = plugins.name_of(name, value["class_path"])
+            flat |= flatten(value["init_args"], f"{name}.")
+        else:
+            flat |= flatten({name: value})
+    return flat
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from nerloop.errors import PluginError
+from nerloop.plugins import ATTRIBUTES
 
 LONGEST = 512  # maximum subwords of a feature if the tokenizer has no limit
 
@@ -17,6 +19,9 @@ LONGEST = 512  # maximum subwords of a feature if the tokenizer has no limit
 def checking(kind: str, build: Callable[..., Any]) -> Iterator[None]:
     """Turn any exception inside into a PluginError that names the plugin: all calls are legal, so it is its fault."""
     name = getattr(build, "__qualname__", type(build).__name__)
+    is_plugin = all(hasattr(build, attribute.partition("(")[0]) for attribute in ATTRIBUTES[kind])
+    if is_plugin and not inspect.isclass(build):
+        raise PluginError(f"{kind} {name}: found an object, expected the class, or a function that builds it")
     try:
         yield
     except PluginError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -16,7 +16,7 @@ from nerloop.data.readers.text import records_of
 from nerloop.data.records import cut_untagged
 from nerloop.data.segmentation import Rule
 from nerloop.decoding.operating_points import DEFAULT, Curve
-from nerloop.errors import ConfigError, DataError
+from nerloop.errors import ConfigError, DataError, shorten
 from nerloop.evaluation.backends import in_precision, load_model, single_process
 from nerloop.evaluation.operating import Choice, thresholds_for, with_biases
 from nerloop.evaluation.predictor import Predictor, Split, build_decodings
@@ -91,13 +91,17 @@ class Tagger:
         texts; one token list is [["Anna", "lives", "here"]].
 
         The other arguments are as the flags of `nerloop.predict`. Raises ConfigError for what the model lacks, and
-        DataError for half a surrogate pair, which is no character.
+        DataError for what is no text, and for half a surrogate pair, which is no character.
         """
         choice = Choice(operating_point, min_confidence, target_precision, target_recall, per_type)
         if choice not in self._by_choice:
             self._by_choice[choice] = self._predictor_for(choice)
         predictor = self._by_choice[choice]
-        texts = [what] if isinstance(what, str) else list(what)
+        texts = [what] if isinstance(what, str) else list(what) if isinstance(what, Iterable) else [what]
+        for text in texts:
+            is_list = isinstance(text, Iterable) and not isinstance(text, str)
+            if not (all(isinstance(token, str) for token in text) if is_list else isinstance(text, str)):
+                raise DataError(f"found {shorten(text)}, expected a text, or a list of texts or of token lists")
         wholes = [text if isinstance(text, str) else " ".join(text) for text in texts]
         for number, whole in enumerate(wholes):
             if has_surrogate(whole):

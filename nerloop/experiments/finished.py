@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nerloop.config import Config, flatten
+from nerloop.config import Config
 from nerloop.config.parse import parse
 from nerloop.errors import ConfigError, shorten
 from nerloop.run.folder import CONFIG, ENVIRONMENT, METRICS, RESULTS, STATUS
@@ -52,7 +52,7 @@ class FinishedRun:
         """The settings by dotted name, without those that differ between seeds: seed, folder, resume."""
         return {
             name: value
-            for name, value in flatten(asdict(self.config)).items()
+            for name, value in self.config.to_flat().items()
             if name not in ("train.seed", "run.dir", "run.resume")
         }
 
@@ -170,7 +170,8 @@ def read_finished(folders: Sequence[Path], *, folds: int = 1) -> list[FinishedRu
     # The folds of a seed have different training data, so only the first fold of each seed is compared.
     for one, other in itertools.pairwise(runs[::folds]):
         if one.settings != other.settings:
-            names = sorted(name for name in one.settings if one.settings[name] != other.settings.get(name))
+            names = sorted(one.settings.keys() | other.settings.keys())
+            names = [name for name in names if one.settings.get(name) != other.settings.get(name)]
             raise ConfigError(
                 f"{other.folder}: differs from {one.folder} in {', '.join(names)}, expected runs of one configuration"
             )

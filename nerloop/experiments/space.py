@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nerloop import plugins
-from nerloop.config import Config, validate
+from nerloop.config import validate
 from nerloop.config.parse import parse, read_yaml
 from nerloop.errors import ConfigError, NerloopError, shorten
 
@@ -98,7 +98,7 @@ def read_space(path: str, flags: Sequence[str]) -> Space:
     specs, lines = read_yaml(path, "--space")
     if not isinstance(specs, dict) or not specs:
         raise ConfigError(f"{path}: found {shorten(specs)}, expected a setting with a range or choices, {EXAMPLE}")
-    space = Space([], values_of(parse(flags, prog="nerloop.tune")))
+    space = Space([], parse(flags, prog="nerloop.tune").resolved().to_flat())
     parameters: list[Parameter] = []
     for name, spec in specs.items():
         where = f"{path}:{lines.get(str(name), 1)}"
@@ -108,13 +108,6 @@ def read_space(path: str, flags: Sequence[str]) -> Space:
             message = re.sub(r"--(?=\w+[.])", "", str(error))  # parse writes settings as flags
             raise ConfigError(f"{where}: {message}") from error
     return Space(parameters, space.base)
-
-
-def values_of(config: Config) -> dict[str, Any]:
-    """Return all settings by the names that a space uses: {"alignment": "all", "alignment.stride": None, ...}."""
-    flat = config.resolved().to_flat()
-    named = {n.removesuffix(".class_path").replace(".init_args.", "."): value for n, value in flat.items()}
-    return {name: _named(name, value) for name, value in named.items()}
 
 
 def _parameter(

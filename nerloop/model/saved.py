@@ -132,7 +132,7 @@ class SavedModel:
         path = Path(folder, FILE)
         if not Path(folder).is_dir():
             found = "found a file, expected the folder of a model" if Path(folder).exists() else "no such folder"
-            raise ModelError(f"--model {folder}: {found}")
+            raise ModelError(f"model {folder}: {found}")
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             plugins = {kind: Plugin(str(values[kind]["name"]), dict(values[kind]["options"])) for kind in KINDS}

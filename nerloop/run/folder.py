@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nerloop.config import Config
+from nerloop.distributed.threads import is_launched
 from nerloop.errors import ConfigError, Interrupted, TrainingError
 from nerloop.run import atomic
 
@@ -89,9 +90,14 @@ class Run:
                 raise
             raise raised from error
 
+    def _how_to_resume(self) -> str:
+        if is_launched():  # config.yaml does not say which launcher and how many processes
+            return f" the same command and --run.dir {shlex.quote(str(self.folder))} --run.resume auto"
+        return f": python -m nerloop.train --config {shlex.quote(str(self.folder / CONFIG))} --run.resume auto"
+
     def _with_advice(self, error: BaseException) -> BaseException:
         if isinstance(error, Interrupted):
-            return Interrupted(f"{error}; go on with --run.dir {shlex.quote(str(self.folder))} --run.resume auto")
+            return Interrupted(f"{error}; go on with{self._how_to_resume()}")
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             return TrainingError(atomic.cannot_write(Path(error.filename or self.folder), error))
         return error

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from nerloop.config import Config, flatten
+from nerloop.config import Config, flat_settings, flatten
 from nerloop.config.yaml import dump_yaml, load_yaml
 from nerloop.errors import CheckpointError, ConfigError, shorten
 from nerloop.run import atomic, checkpoint
@@ -36,7 +36,7 @@ WAIT_SECONDS = 15.0
 
 FREE_TO_CHANGE = (
     "run.",
-    "collator.",
+    "collator",
     "train.cuda_graphs",  # changes no number
     "data.train",  # files may move; their fingerprints are compared
     "data.validation",
@@ -183,9 +183,9 @@ def _refuse_occupied(folder: Path, state: str | None) -> None:
 def _refuse_other_training(folder: Path, config: Config, identity: dict[str, Any]) -> None:
     """Raise ConfigError, naming the first difference, if a run was started with other settings or data."""
     try:
-        before = flatten(load_yaml((folder / CONFIG).read_text(encoding="utf-8")))
+        before = flat_settings(load_yaml((folder / CONFIG).read_text(encoding="utf-8")))
         before |= flatten(json.loads((folder / CHECKPOINTS / IDENTITY).read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise CheckpointError(f"run.dir {folder}: its {CONFIG} can't be read: {shorten(error)}") from error
     now = {**config.resolved().to_flat(), **flatten(identity)}
     for name in sorted(before.keys() | now.keys()):

@@ -200,6 +200,7 @@ def test_an_option_of_the_default_plugin():
         "alignment:\n  class_path: all\n  init_args:\n    stride: 16\n",
         "alignment:\n  class_path: all\n  stride: 16\n",
         "alignment:\n  class_path: nerloop.alignment.all.All\n  stride: 16\n",
+        "alignment: {name: all, stride: 16}\n",
     ],
 )
 def test_a_plugin_in_yaml(write, text):
@@ -258,7 +259,7 @@ def test_the_options_of_a_plugin_that_a_flag_replaces_go_with_it(write):
 def test_an_outside_plugin_by_dotted_path_with_an_option(outside_plugin):
     config = parse(["--alignment", outside_plugin, "--alignment.letters", "5"])
     assert config.alignment == Plugin("somebodys_alignment.Aligner", {"letters": 5})
-    assert config.to_flat()["alignment.init_args.letters"] == 5
+    assert config.to_flat()["alignment.letters"] == 5
 
 
 def test_an_outside_plugin_in_yaml_with_an_option(write, outside_plugin):
@@ -281,6 +282,18 @@ def test_an_unknown_option_of_an_outside_plugin_says_the_nearest(outside_plugin)
 def test_an_unknown_option_of_an_outside_plugin_in_yaml_says_the_line(write, outside_plugin):
     file = write(f"alignment:\n  class_path: {outside_plugin}\n  init_args:\n    leters: 5\n")
     assert message("--config", file) == "my.yaml:4: alignment.leters: no such setting; did you mean alignment.letters?"
+
+
+@pytest.mark.parametrize("file", ["objective: {class_path: own.Focal, gamma: 3}\n", ""])
+def test_an_option_that_is_not_keyword_only_says_how_it_becomes_one(write, file, monkeypatch, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "class Focal:\n  def __init__(self, labels, gamma: float = 2.0): pass\n  def loss(self, logits, batch): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    argv = ["--config", write(file)] if file else ["--objective", "own.Focal", "--objective.gamma", "3"]
+    assert message(*argv) == "my.yaml:1: " * bool(file) + (
+        "own.Focal: gamma is no option, since options are keyword-only: def __init__(self, labels, *, gamma=2.0)"
+    )
 
 
 # Mistakes on the command line
@@ -329,8 +342,8 @@ FLAG_MISTAKES = [
     (["--config", "/"], "--config /: can't be read: Is a directory"),
     (["--alignment.strid", "8"], "--alignment.strid: no such setting; did you mean --alignment.stride?"),
     (["--alignment.stride", "x"], "alignment.stride: found 'x', expected a whole number or null"),
-    (["--alignment.tokenizer", "x"], "--alignment.tokenizer: no such setting; did you mean --data.tokenizer?"),
-    (["--evaluator.beta", "2"], "--evaluator.beta: no such setting; see --help"),
+    (["--alignment.tokenizer", "x"], "alignment all has no option tokenizer; its options: max_length, stride"),
+    (["--evaluator.beta", "2"], "evaluator seqeval has no option beta; it has none"),
 ]
 
 
@@ -338,6 +351,12 @@ FLAG_MISTAKES = [
 def test_a_mistake_on_the_command_line_is_told_in_one_line(argv, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message(*argv) == expected
+
+
+def test_a_command_that_takes_files_without_a_flag_names_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^none.yaml: can't be read: No such file or directory$"):
+        parse(["--config", "none.yaml"], prog="nerloop.compare")
 
 
 def test_a_misspelt_plugin_is_told_in_one_line():
@@ -402,10 +421,20 @@ YAML_MISTAKES = [
         "train: {}\nalignment: no_such.Thing\n",
         "my.yaml:2: alignment: can't import 'no_such': ModuleNotFoundError: No module named 'no_such'",
     ),
-    ("alignment: 3\n", "my.yaml:1: alignment: found 3, expected a name, or class_path and init_args"),
+    (
+        "alignment: 3\n",
+        "my.yaml:1: alignment: found 3, expected a name, or {class_path: my_module.MyPlugin, my_option: 1}",
+    ),
+    (
+        "alignment: all\nalignment.stride: 8\n",
+        "my.yaml:2: alignment.stride: found beside the plugin, expected below it: "
+        "alignment: {class_path: my_module.MyPlugin, my_option: 1}",
+    ),
+    ("alignment.class_path: all\n", "my.yaml:1: alignment.class_path: found beside the plugin, expected below it: "),
+    ("objective:\n  gamma: 2\n", "my.yaml:2: objective cross_entropy has no option gamma; its options: class_weights"),
     (
         "alignment:\n  init_args: 3\n",
-        "my.yaml:1: alignment: found {'init_args': 3}, expected a name, or class_path and init_args",
+        "my.yaml:1: alignment: found {'init_args': 3}, expected a name, or {class_path: my_module.MyPlugin, ",
     ),
     ("alignment:\n  strid: 8\n", "my.yaml:2: alignment.strid: no such setting; did you mean alignment.stride?"),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from nerloop.config import (
     validate,
 )
 from nerloop.errors import ConfigError
+from nerloop.objectives.crf import Crf
 
 MODEL = ModelSettings(name_or_path="bert")
 DATA = DataSettings(train="a.conll")
@@ -72,18 +74,12 @@ def test_defaults_are_those_of_the_table():
         "data.token_prefix": None,
         "data.read_test": True,
         "data.cache_dir": None,
-        "alignment.class_path": "nerloop.alignment.all.All",
-        "alignment.init_args": {},
-        "adaptation.class_path": "nerloop.model.adaptation.Full",
-        "adaptation.init_args": {},
-        "collator.class_path": "nerloop.collators.pack.Pack",
-        "collator.init_args": {},
-        "objective.class_path": "nerloop.objectives.cross_entropy.CrossEntropy",
-        "objective.init_args": {},
-        "decoding.class_path": "nerloop.decoding.viterbi.Viterbi",
-        "decoding.init_args": {},
-        "evaluator.class_path": "nerloop.evaluators.seqeval.Seqeval",
-        "evaluator.init_args": {},
+        "alignment": "all",
+        "adaptation": "none",
+        "collator": "pack",
+        "objective": "cross_entropy",
+        "decoding": "viterbi",
+        "evaluator": "seqeval",
         "train.epochs": 3,
         "train.max_steps": None,
         "train.batch_size": 32,
@@ -131,7 +127,7 @@ def test_to_dict_nests_and_writes_plugins_by_path():
 def test_to_flat_goes_into_the_options_of_plugins():
     config = Config(alignment=Plugin("my.own.Aligner", {"stride": 8}))
     found = {name: value for name, value in config.to_flat().items() if name.startswith("alignment")}
-    assert found == {"alignment.class_path": "my.own.Aligner", "alignment.init_args.stride": 8}
+    assert found == {"alignment": "my.own.Aligner", "alignment.stride": 8}
 
 
 def test_resolved_spells_out_the_values_that_are_used():
@@ -175,6 +171,25 @@ def test_data_name_is_the_data_set_or_the_first_training_file():
 def test_files_are_lists_by_split():
     data = DataSettings(train="a", validation=["b", "c"], test=None)
     assert data.files() == {"train": ["a"], "validation": ["b", "c"]}
+
+
+WRONG: Any = {"max_steps": 5}, Crf, 3  # types that mypy would refuse
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("my.yaml", "found 'my.yaml', expected a nerloop.Config; nerloop.config.parse.parse(['--config', 'my.yaml']) "
+         "reads one from a file"),
+        (Config(train=WRONG[0]), "train: found {'max_steps': 5}, expected a nerloop.config.TrainSettings"),
+        (Config(objective=Plugin(WRONG[1])), "objective: found Plugin(<class 'nerloop.objectives.crf.Crf'>), expected "
+         "its dotted path: Plugin('nerloop.objectives.crf.Crf')"),
+        (Config(objective=Plugin(WRONG[2])), "objective: found Plugin(3), expected its dotted path: "
+         "Plugin('my_module.MyPlugin')"),
+    ],
+)  # fmt: skip
+def test_validate_refuses_what_only_code_can_get_wrong(config, expected):
+    assert message(config) == expected
 
 
 def test_validate_accepts_the_defaults():
@@ -231,32 +246,32 @@ def test_validate_accepts_auto_resume_with_a_folder():
 OUT_OF_RANGE = [
     ("model.dropout", -0.1, "at least 0 and at most 0.999"),
     ("model.dropout", 1.1, "at least 0 and at most 0.999"),
-    ("train.epochs", 0, "at least 1 and at most 1e+09"),
-    ("train.max_steps", 0, "at least 1 and at most 1e+12"),
-    ("train.batch_size", 0, "at least 1 and at most 1e+09"),
-    ("train.gradient_accumulation_steps", 0, "at least 1 and at most 1e+09"),
-    ("train.max_subwords", 0, "at least 1 and at most 1e+12"),
-    ("train.learning_rate", 0.0, "more than 0 and at most 1000"),
-    ("train.learning_rate", -1e-5, "more than 0 and at most 1000"),
-    ("train.learning_rate", float("nan"), "more than 0 and at most 1000"),
-    ("train.learning_rate", float("inf"), "more than 0 and at most 1000"),
-    ("train.head_learning_rate_factor", -1.0, "at least 0 and at most 1e+06"),
+    ("train.epochs", 0, "at least 1 and at most 1,000,000,000"),
+    ("train.max_steps", 0, "at least 1 and at most 1,000,000,000,000"),
+    ("train.batch_size", 0, "at least 1 and at most 1,000,000,000"),
+    ("train.gradient_accumulation_steps", 0, "at least 1 and at most 1,000,000,000"),
+    ("train.max_subwords", 0, "at least 1 and at most 1,000,000,000,000"),
+    ("train.learning_rate", 0.0, "more than 0 and at most 1,000"),
+    ("train.learning_rate", -1e-5, "more than 0 and at most 1,000"),
+    ("train.learning_rate", float("nan"), "more than 0 and at most 1,000"),
+    ("train.learning_rate", float("inf"), "more than 0 and at most 1,000"),
+    ("train.head_learning_rate_factor", -1.0, "at least 0 and at most 1,000,000"),
     ("train.layer_decay", 0.0, "more than 0 and at most 1"),
     ("train.layer_decay", 1.5, "more than 0 and at most 1"),
-    ("train.weight_decay", -0.01, "at least 0 and at most 1000"),
+    ("train.weight_decay", -0.01, "at least 0 and at most 1,000"),
     ("train.warmup_ratio", 1.5, "at least 0 and at most 1"),
-    ("train.max_grad_norm", -1.0, "at least 0 and at most 1e+09"),
-    ("train.threads", 0, "at least 1 and at most 1024"),
-    ("train.threads", 1025, "at least 1 and at most 1024"),
-    ("train.seed", -1, "at least 0 and at most 4.29497e+09"),
-    ("train.seed", 2**32, "at least 0 and at most 4.29497e+09"),
-    ("train.eval_every", 0, "at least 1 and at most 1e+12"),
-    ("train.save_every", 0, "at least 1 and at most 1e+12"),
-    ("train.early_stopping_patience", 0, "at least 1 and at most 1e+09"),
-    ("run.keep_checkpoints", 0, "at least 1 and at most 1e+06"),
-    ("run.log_every", 0, "at least 1 and at most 1e+12"),
-    ("run.profile", -1, "at least 0 and at most 1000"),
-    ("run.score_pipeline", -1, "at least 0 and at most 1e+12"),
+    ("train.max_grad_norm", -1.0, "at least 0 and at most 1,000,000,000"),
+    ("train.threads", 0, "at least 1 and at most 1,024"),
+    ("train.threads", 1025, "at least 1 and at most 1,024"),
+    ("train.seed", -1, "at least 0 and at most 4,294,967,295"),
+    ("train.seed", 2**32, "at least 0 and at most 4,294,967,295"),
+    ("train.eval_every", 0, "at least 1 and at most 1,000,000,000,000"),
+    ("train.save_every", 0, "at least 1 and at most 1,000,000,000,000"),
+    ("train.early_stopping_patience", 0, "at least 1 and at most 1,000,000,000"),
+    ("run.keep_checkpoints", 0, "at least 1 and at most 1,000,000"),
+    ("run.log_every", 0, "at least 1 and at most 1,000,000,000,000"),
+    ("run.profile", -1, "at least 0 and at most 1,000"),
+    ("run.score_pipeline", -1, "at least 0 and at most 1,000,000,000,000"),
 ]
 
 

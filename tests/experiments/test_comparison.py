@@ -158,6 +158,20 @@ def test_runs_of_other_data_or_versions_are_refused(runs, change, message):
         compared(runs, "a-*", "c-*")
 
 
+def test_a_plugin_and_its_options_have_the_names_that_flags_have(runs):
+    values = {"objective": {"class_path": "crf", "init_args": {"learning_rate_factor": 3.0}}}
+    for name in ("b-1", "b-2"):
+        with (runs / name / "config.yaml").open("a") as file:
+            file.write(yaml.safe_dump(values))
+    found = comparison.compare(command.find_runs([str(runs / "a-*"), str(runs / "b-[12]")]))["differing_settings"]
+    assert found == {
+        "objective": ["cross_entropy", "crf"], "objective.learning_rate_factor": [None, 3.0],
+        "train.learning_rate": [1e-3, 2e-3],
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"differs from .* in objective, objective\.learning_rate_factor, expected"):
+        compared(runs, "b-*")
+
+
 def test_runs_that_do_not_belong_together_are_refused(runs):
     write_run(runs / "c-1", 1, {1})
     write_run(runs / "c-2", 1, {1})

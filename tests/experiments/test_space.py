@@ -71,7 +71,7 @@ def test_every_value_of_a_space_is_a_flag(read):
         ("\ntrain.learning_rat: {low: 1, high: 2}", "space.yaml:2: train.learning_rat: no such setting; "
          "did you mean train.learning_rate?"),
         ("train: {learning_rate: {low: 1, high: 2}}", "space.yaml:1: train: no such setting"),
-        ("objective.gamma: {low: 1, high: 2}", "space.yaml:1: objective.gamma: no such setting"),
+        ("objective.gamma: {low: 1, high: 2}", "space.yaml:1: objective cross_entropy has no option gamma"),
         ("alignment.help: {choices: [a]}", "space.yaml:1: alignment.help: no such setting"),
         ("train.seed: {low: 1, high: 2}", "space.yaml:1: train.seed: can't be searched: --seeds varies it"),
         ("run.dir: {choices: [a]}", "space.yaml:1: run.dir: can't be searched"),

@@ -274,4 +274,4 @@ def test_what_only_yaml_1_1_takes_for_a_number_is_text(text):
 
 def test_a_number_of_4_000_digits_is_out_of_range_in_one_line(tmp_path, attempt):
     error = attempt(lambda: validate(parse(["--train.epochs", "-" + "1" * 4000])))
-    assert str(error) == f"train.epochs: found -{'1' * 55}...1, expected at least 1 and at most 1e+09"
+    assert str(error) == f"train.epochs: found -{'1' * 55}...1, expected at least 1 and at most 1,000,000,000"

@@ -88,7 +88,11 @@ def check_interrupted(launch: Launch, reason: str) -> None:
     assert (status["state"], status["num_steps"]) == ("interrupted", 300)
     assert launch.first_step < step == faulty.last_step(launch.run)
     atomic.check_folder(launch.run / "checkpoints" / f"step-{step}")
-    how_to_go_on = f"; go on with --run.dir {launch.run} --run.resume auto"
+    how_to_go_on = (
+        f"; go on with the same command and --run.dir {launch.run} --run.resume auto"
+        if not launch.is_plain
+        else f"; go on with: python -m nerloop.train --config {launch.run / 'config.yaml'} --run.resume auto"
+    )
     # A signal that comes during an evaluation is obeyed there; the signal to one of two is the other one's reason.
     reasons = [f"{r}: stopped{where}{how_to_go_on}" for r in (reason, "a signal to another process")
                for where in ("", f" after step {step}")]  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from nerloop.config import Config, DataSettings, ModelSettings, Plugin, RunSettings, TrainSettings
-from nerloop.errors import CheckpointError, ConfigError
+from nerloop.errors import CheckpointError, ConfigError, Interrupted
 from nerloop.run import atomic, checkpoint, resume
 from nerloop.run.folder import Run
 from nerloop.run.lock import FolderLock
@@ -171,9 +171,9 @@ def test_auto_gives_the_results_of_a_run_that_is_done(config):
         ({"model": ModelSettings(name_or_path="other")},
          "run.resume: model.name_or_path is 'other', but {} was started with 'some/model'"),
         ({"alignment": Plugin("first")},
-         "run.resume: alignment.class_path is 'nerloop.alignment.first.First', but {} was started with "
-         "'nerloop.alignment.all.All'"),
-        ({"alignment": Plugin("all", {"stride": 3})}, "run.resume: alignment.init_args"),
+         "run.resume: alignment is 'first', but {} was started with 'all'"),
+        ({"alignment": Plugin("all", {"stride": 3})},
+         "run.resume: alignment.stride is 3, but {} was started with None"),
     ],
 )  # fmt: skip
 def test_other_settings_are_named(config, change, message):
@@ -321,6 +321,15 @@ def test_the_status_has_the_time(tmp_path):
     Run(tmp_path).set_status("interrupted", step=7)
     status = json.loads((tmp_path / "status.json").read_text())
     assert {**status, "time": status["time"][-1]} == {"state": "interrupted", "step": 7, "time": "Z"}
+
+
+def test_a_launch_is_gone_on_with_by_the_same_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # as `accelerate launch` sets it
+    with pytest.raises(Interrupted) as caught, Run(tmp_path).recording_failure(is_main=False):
+        raise Interrupted("SIGTERM: stopped")
+    assert str(caught.value) == (
+        f"SIGTERM: stopped; go on with the same command and --run.dir {tmp_path} --run.resume auto"
+    )
 
 
 def test_a_failure_is_noted_by_the_main_process(tmp_path):

@@ -112,7 +112,7 @@ def test_ill_typed_flag(bad):
 
 
 def test_value_out_of_range(bad):
-    assert bad("--train.batch_size 0") == "train.batch_size: found 0, expected at least 1 and at most 1e+09"
+    assert bad("--train.batch_size 0") == "train.batch_size: found 0, expected at least 1 and at most 1,000,000,000"
 
 
 def test_unknown_setting_in_yaml(bad, tmp_path):

@@ -104,7 +104,7 @@ def test_predict_needs_an_own_evaluator_for_gold_tags_alone(model, run_predict, 
 def test_predict_says_in_one_line_that_a_folder_is_no_model(run_predict, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n"), encoding="utf-8"))
     assert run_predict("--model", str(tmp_path / "nope")) == 2
-    assert capsys.readouterr().err == f"nerloop: error: --model {tmp_path / 'nope'}: no such folder\n"
+    assert capsys.readouterr().err == f"nerloop: error: model {tmp_path / 'nope'}: no such folder\n"
 
 
 def test_records_that_nobody_annotated_are_tagged_as_well(model, run_predict, tmp_path, capsys):

@@ -1,5 +1,6 @@
 import importlib
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from nerloop.errors import CheckpointError, ConfigError
+from nerloop.config.parse import parse
+from nerloop.errors import CheckpointError, ConfigError, Interrupted
 from nerloop.run import atomic
 from nerloop.run.checkpoint import steps_in
+from nerloop.run.folder import Run
 from nerloop.train import train
 
 train_module = importlib.import_module("nerloop.train")  # its name is also that of its function
@@ -42,6 +45,21 @@ def test_a_resumed_run_ends_byte_for_byte_as_the_undisturbed_one(config, train_o
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
     assert {**whole, "timing": 0} == {**resumed, "timing": 0}
     assert without_timing(a / "metrics.jsonl") == without_timing(b / "metrics.jsonl")
+
+
+def test_the_command_in_the_line_of_an_interruption_goes_on_exactly(config, train_once, interrupted):
+    config = replace(config, train=replace(config.train, save_every=4))
+    undisturbed, whole = train_once(config)
+    broken = in_folder(config, "bro ken")
+    interrupted(broken, at_step=9)
+    with pytest.raises(Interrupted) as stopped, Run(Path(broken.run.dir)).recording_failure(is_main=False):
+        raise Interrupted("SIGTERM: stopped after step 9")
+    start, _, flags = str(stopped.value).partition(" python -m nerloop.train ")
+    assert start == "SIGTERM: stopped after step 9; go on with:"
+    resumed = train(parse(shlex.split(flags)))
+    a, b = (Path(c.run.dir, "checkpoints/step-14/optimizer.safetensors") for c in (undisturbed, broken))
+    assert a.read_bytes() == b.read_bytes()
+    assert {**whole, "timing": 0} == {**resumed, "timing": 0}
 
 
 def test_a_done_run_is_not_trained_again(config, train_once):
