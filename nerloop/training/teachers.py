@@ -118,7 +118,7 @@ class Teacher:
             saved = SavedModel.read(folder)
             own = saved_labels(ModelSettings(name_or_path=folder))
         except (ModelError, PluginError) as error:
-            reason = str(error).removeprefix(f"--model {folder}: ").removeprefix(f"{folder}: ")
+            reason = str(error).removeprefix(f"model {folder}: ").removeprefix(f"{folder}: ")
             raise type(error)(f"objective.teacher {folder}: {reason}") from error
         if set(own) != set(labels):
             missing, more = sorted({*labels} - {*own}), sorted({*own} - {*labels})
