@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from nerloop.data.formats import FORMATS
 from nerloop.data.options import SETTINGS, ReadOptions
 from nerloop.decoding.operating_points import DEFAULT, POINTS
-from nerloop.errors import STOPPED, ConfigError, Interrupted, NerloopError, shorten
+from nerloop.errors import STOPPED, ConfigError, Interrupted, NerloopError, printable, shorten
 from nerloop.plugins import did_you_mean
 
 
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print a line and leave."""
-        print(f"nerloop: error: {message}; see {self.prog} --help", file=sys.stderr)
+        print(f"nerloop: error: {printable(message)[:300]}; see {self.prog} --help", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
 
 

@@ -179,8 +179,11 @@ def _on_one_line(token: str) -> str:
 
 def _write_file(path: str, lines: Iterable[str]) -> None:
     if path == "-":
-        with writing(path) as write:
-            write(lines)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as held:
+            held.writelines(lines)  # first all of it: an error at the end, as by --strict, must leave nothing written
+            held.seek(0)
+            with writing(path) as write:
+                write(held)
         return
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder, expected the name of a file")

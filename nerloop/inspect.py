@@ -63,6 +63,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def inspect(arguments: argparse.Namespace) -> Inspection:
     """Return the inspection of the data; a file that can't be read is a finding. Raises NerloopError."""
+    if arguments.json and arguments.html == "-":
+        raise ConfigError("--html -: found with --json, expected one of them, since both go to standard output")
     from nerloop.inspection.inspection import Inspection
     from nerloop.inspection.parts import Part
     from nerloop.inspection.statistics import Statistics

@@ -149,7 +149,7 @@ def build(kind: str, name: str, /, *context: Any, **options: Any) -> Any:
         signature.bind_partial(*context)
     except TypeError as error:
         arguments = ", ".join(CONTEXT[kind])
-        raise PluginError(f"{kind} {name}: takes no {arguments}, expected def __init__(self, {arguments})") from error
+        raise PluginError(f"{kind} {name}: expected def __init__(self, {arguments})") from error
     try:
         signature.bind(*context, **options)
     except TypeError as error:

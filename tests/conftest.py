@@ -30,10 +30,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are
 else:  # the workers inherit the cache, so that one of them compiles the kernels for all
     os.environ["NERLOOP_CACHE"] = tempfile.mkdtemp(prefix="nerloop-cache-")
     atexit.register(shutil.rmtree, os.environ["NERLOOP_CACHE"], ignore_errors=True)
-# A shell's background job and nohup ignore these, and so would the processes that the tests start and then signal.
-for number in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(number) == signal.SIG_IGN:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+# A shell's background job ignores Ctrl-C, and so would the processes that the tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir(), "nerloop-hypothesis")))
 
 ROOT = Path(__file__).resolve().parents[1]

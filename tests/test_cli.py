@@ -55,6 +55,7 @@ def test_a_file_that_a_plugin_leaves_open_is_written(tmp_path):
         (["in", "--outptu", "x"], "--outptu: no such flag (did you mean '--output'?)"),
         (["in", "--zzz=1"], "--zzz: no such flag"),
         (["in", "out"], "found 'out', one argument too many"),
+        (["in", "--a\nb"], r"--a\nb: no such flag"),
         ([], "the following arguments are required: FILE"),
         (
             ["in", "--format", "conl"],
@@ -83,6 +84,12 @@ def test_each_command_is_listed_with_a_line():
     files = [p for p in Path(nerloop.__file__).parent.rglob("*.py") if 'if __name__ == "__main__"' in p.read_text()]
     names = {p.parent.name if p.stem == "__main__" else p.stem for p in files} - {"nerloop"}
     assert lines.keys() == names
+
+
+def test_a_command_without_its_dot_is_an_error():
+    done = subprocess.run([sys.executable, "-m", "nerloop", "train"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("nerloop: error: found 'train', expected a command after a dot: python -m nerloop.train\n")
 
 
 def test_flags_are_read():

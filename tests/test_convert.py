@@ -286,3 +286,10 @@ def test_the_result_goes_to_standard_output(run_main):
     code, _, err = run_main(convert_module.main, "x.conll", "-", "--to", "brat")
     assert (code, err) == (2, "nerloop: error: OUT: found -, expected a folder: brat has two files for each text\n")
     assert [path.name for path in Path().iterdir()] == ["x.conll"]
+
+
+def test_a_loss_refused_by_strict_leaves_standard_output_empty(run_main):
+    Path("x.jsonl").write_text(json.dumps({"text": "Anna left", "spans": [{"start": 0, "end": 3, "label": "PER"}]}))
+    code, out, err = run_main(convert_module.main, "x.jsonl", "-", "--to", "conll", "--strict")
+    assert (code, out) == (2, "")
+    assert err.endswith("(--strict)\n")

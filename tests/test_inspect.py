@@ -175,6 +175,10 @@ def test_windows_as_settings_have_them(run, tiny_model):
         ("a.conll --stride 3", "--stride: found without --model, expected with it: it counts subwords"),
         ("a.conll --model ./no", "model.name_or_path ./no: no such folder"),
         ("a.conll --html no/x.html", "no/x.html: can't be written: No such file or directory"),
+        (
+            "a.conll --json --html -",
+            "--html -: found with --json, expected one of them, since both go to standard output",
+        ),
         ("a.conll --html a.conll", "--html a.conll: is the input, expected another name for the output"),
     ],
 )

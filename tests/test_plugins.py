@@ -197,7 +197,7 @@ def test_build_refuses_an_unknown_option(outside_plugin):
 
 def test_build_says_which_arguments_the_constructor_must_take(outside_plugin):
     assert message(plugins.build, "decoding", f"{outside_plugin}.WithoutInit", ("O",), Scheme.IOB2) == (
-        "decoding outside_of_nerloop.WithoutInit: takes no labels, scheme, expected def __init__(self, labels, scheme)"
+        "decoding outside_of_nerloop.WithoutInit: expected def __init__(self, labels, scheme)"
     )
 
 

@@ -301,3 +301,13 @@ def test_predictions_for_tokens_keep_their_tokens_as_columns(convert):
     predict_tokens()
     assert convert("predictions.jsonl", "out.conll", "--to", "conll") == 0
     assert Path("out.conll").read_text() == "Hi O\nAnna B-PER\n. O\n\nBye O\n\n"
+
+
+def test_predictions_are_known_after_any_number_of_sentences_without_entities(convert):
+    predict_tokens()
+    entity, empty = Path("predictions.jsonl").read_text().splitlines()
+    Path("predictions.jsonl").write_text("".join(f"{line}\n" for line in [*[empty] * 150, entity]))
+    assert convert("predictions.jsonl", "prodigy.jsonl", "--to", "prodigy") == 0
+    tasks = list(map(json.loads, Path("prodigy.jsonl").read_text().splitlines()))
+    assert len(tasks) == 151
+    assert not any("answer" in task for task in tasks)

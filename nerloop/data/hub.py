@@ -52,7 +52,7 @@ def read_hub(
             rows = loaded[found]
             where = f"{name}/{found}"
             noted, lines = ReadWarnings(), list[str]()
-            read = functools.partial(_noting, _examples(rows, where, options, noted), noted, where, lines)
+            read = functools.partial(_noting, rows, where, options, noted, lines)
             digest = dataset.fingerprints[split] = rows._fingerprint  # the key of datasets' own cache
             if cache is None:
                 dataset.splits[split] = list(read())
@@ -72,9 +72,9 @@ def read_hub(
     return dataset
 
 
-def _noting(examples: Iterator[Example], noted: ReadWarnings, where: str, lines: list[str]) -> Iterator[Example]:
-    """Yield examples; at their end append what was noted while they were read to `lines`."""
-    yield from examples
+def _noting(rows: Any, where: str, options: ReadOptions, noted: ReadWarnings, lines: list[str]) -> Iterator[Example]:
+    """Yield the examples of some rows; at their end append what was noted while they were read to `lines`."""
+    yield from _examples(rows, where, options, noted)
     lines += noted.lines(where)
 
 

@@ -31,8 +31,10 @@ def verdict(pair: dict[str, Any]) -> str:
     text = f"{pair['split']}: {pair['b']} - {pair['a']} = {points(pair['difference'])} points of {name}"
     if pair["interval"] is None or pair["p_value"] is None:
         return f"{text}; one seed says nothing about the spread, expected at least 2"
+    better = pair["b"] if (pair["difference"] > 0) == pair["greater_is_better"] else pair["a"]
     if pair["test"] == "none":
-        return f"{text}, the same with every seed"
+        every = "no span differs" if pair["seeds"] == 1 else "the same with every seed"
+        return f"{text}, {every}" + (f": {better} is better" if pair["difference"] else "")
     low, high = pair["interval"]
     text += f", 95% interval {points(low)} to {points(high)}"
     if pair["bootstrap_interval"] is not None:
@@ -43,7 +45,6 @@ def verdict(pair: dict[str, Any]) -> str:
         text += f", {p_value(pair['p_value_holm'])} after Holm's correction"
     text += f", {pair['seeds']} seed{'s' * (pair['seeds'] != 1)}"
     is_clear = pair["p_value_holm"] <= SIGNIFICANT
-    better = pair["b"] if (pair["difference"] > 0) == pair["greater_is_better"] else pair["a"]
     text += f": {better} is better" if is_clear else ": no difference shown"
     if pair["seeds"] == 1:
         return f"{text}, of these two models; other seeds may differ"

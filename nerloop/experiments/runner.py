@@ -183,7 +183,8 @@ def slots_of(jobs: int | None) -> list[dict[str, str]]:
     gpus = torch.cuda.device_count()
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        names = visible.split(",") if visible else [str(i) for i in range(gpus)]
+        # The variable may name more devices than there are.
+        names = visible.split(",")[:gpus] if visible else [str(i) for i in range(gpus)]
         if jobs is not None and not 1 <= jobs <= len(names):
             raise ConfigError(f"--jobs: found {shorten(jobs)}, expected 1 to {len(names)}, the GPUs of this machine")
         return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:jobs]]

@@ -36,7 +36,7 @@ def errors_first(findings: Sequence[Finding]) -> list[Finding]:
 
 def unreadable(path: str, messages: Sequence[str]) -> list[Finding]:
     """Return the findings about a file whose reader raised an error with these messages, the last one at its end."""
-    after = "; everything after this place is not inspected"
+    after = "; the file is not inspected"
     return [_unreadable(path, message, after if message is messages[-1] else "") for message in messages]
 
 

@@ -93,7 +93,9 @@ class Run:
     def _how_to_resume(self) -> str:
         if is_launched():  # config.yaml does not say which launcher and how many processes
             return f" the same command and --run.dir {shlex.quote(str(self.folder))} --run.resume auto"
-        return f": python -m nerloop.train --config {shlex.quote(str(self.folder / CONFIG))} --run.resume auto"
+        folder, config = (shlex.quote(str(path)) for path in (self.folder, self.folder / CONFIG))
+        # With the folder: config.yaml has that of the start, and the run may have been moved since.
+        return f": python -m nerloop.train --config {config} --run.dir {folder} --run.resume auto"
 
     def _with_advice(self, error: BaseException) -> BaseException:
         if isinstance(error, Interrupted):

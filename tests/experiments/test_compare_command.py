@@ -80,6 +80,7 @@ def test_bad_input_is_one_line(folder):
     assert found.stderr == "nerloop: error: --seeds: found '', expected at least one seed, each once, such as 1..10\n"
 
 
+@pytest.mark.processes
 def test_ctrl_c_saves_the_runs_and_says_so(folder):
     command = [*COMMAND, "low.yaml", "--seeds", "1", "--", "--train.max_steps", "100000"]
     run_folder = folder / "runs" / "compare" / "low" / "seed-1"

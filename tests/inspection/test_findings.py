@@ -256,10 +256,10 @@ def test_the_place_of_what_can_not_be_read(path, message, where, rest):
     assert (finding.where, finding.message) == (where, rest)
 
 
-def test_only_the_last_of_several_errors_ends_the_inspection():
+def test_the_last_of_several_errors_says_that_the_file_is_not_inspected():
     first, last = unreadable("a", ["a:1: bad", "a:3: worse"])
     assert first.action == "stops before training"
-    assert last.action == "stops before training; everything after this place is not inspected"
+    assert last.action == "stops before training; the file is not inspected"
 
 
 def test_a_finding_is_one_line_whatever_the_data_hold(make_part):

@@ -59,7 +59,19 @@ def scenario(function: Callable[[Inputs], None]) -> Callable[[Inputs], None]:
 
 
 @pytest.fixture(scope="module")
-def scenarios(tiny_model, files, tmp_path_factory) -> Iterator[dict[str, Future]]:
+def _default_signals() -> Iterator[None]:
+    """Start trainings that don't ignore what nohup lets its children ignore."""
+    numbers = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM", "SIGUSR1")]
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="module")
+def scenarios(tiny_model, files, tmp_path_factory, _default_signals) -> Iterator[dict[str, Future]]:
     """Return the scenarios, each of them running or waiting for its turn."""
     folder = tmp_path_factory.mktemp("interruption")
     undisturbed = tmp_path_factory.getbasetemp() / "undisturbed"
@@ -91,7 +103,8 @@ def check_interrupted(launch: Launch, reason: str) -> None:
     how_to_go_on = (
         f"; go on with the same command and --run.dir {launch.run} --run.resume auto"
         if not launch.is_plain
-        else f"; go on with: python -m nerloop.train --config {launch.run / 'config.yaml'} --run.resume auto"
+        else f"; go on with: python -m nerloop.train --config {launch.run / 'config.yaml'} --run.dir {launch.run} "
+        "--run.resume auto"
     )
     # A signal that comes during an evaluation is obeyed there; the signal to one of two is the other one's reason.
     reasons = [f"{r}: stopped{where}{how_to_go_on}" for r in (reason, "a signal to another process")

@@ -17,7 +17,7 @@ from nerloop.types import Example, Span
 MAX_GAP = 1_000_000
 """Maximum number of characters between two tokens; larger gaps mean that the offsets are wrong."""
 MAX_RECORDS = 100
-"""Number of sentences that `kind_of_predictions` looks at."""
+"""Number of sentences in which `kind_of_predictions` looks for offsets."""
 
 
 class _Sentence(NamedTuple):
@@ -31,11 +31,18 @@ def kind_of_predictions(path: str) -> Literal["texts", "tokens", ""]:
 
     "" means that the file holds no predictions of nerloop. Only those have spans with confidences beside their tags.
     """
-    values = [value for _, value in itertools.islice(read_values(path), MAX_RECORDS) if isinstance(value, dict)]
-    tagged = [value for value in values if {"tokens", "tags"} <= value.keys()]
+    values = (value for _, value in read_values(path))
+    first = list(itertools.islice(values, MAX_RECORDS))
+    tagged = [value for value in first if isinstance(value, dict) and {"tokens", "tags"} <= value.keys()]
     if any({"offsets", "document"} <= value.keys() for value in tagged):
         return "texts"
-    return "tokens" if any(_has_confidences(value.get("spans")) for value in tagged) else ""
+    is_empty = True
+    for value in itertools.chain(first, values):
+        is_empty = False
+        spans = value.get("spans") if isinstance(value, dict) and {"tokens", "tags"} <= value.keys() else None
+        if spans != []:  # sentences without a span tell nothing, however many there are
+            return "tokens" if _has_confidences(spans) else ""
+    return "" if is_empty else "tokens"
 
 
 def _has_confidences(spans: Any) -> bool:

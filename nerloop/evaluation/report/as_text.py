@@ -34,7 +34,8 @@ def as_text(found: dict[str, Any]) -> str:
 
 def has_strict_scores(found: dict[str, Any]) -> bool:
     """Return whether the evaluator's F1 is that of strict matching, as seqeval's is. Intervals are of such an F1."""
-    return math.isclose(found["scores"].get("f1", math.nan), found["partial"]["strict"]["f1"], abs_tol=1e-12)
+    f1 = found["scores"].get("f1")
+    return isinstance(f1, int | float) and math.isclose(f1, found["partial"]["strict"]["f1"], abs_tol=1e-12)
 
 
 def scores_table(found: dict[str, Any]) -> Table:
