@@ -230,7 +230,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that runs a training that dies in the middle of the step behind `at_step` done ones."""
+    """Return a function that runs a training until it dies in the middle of a step, after `at_step` whole ones."""
     from nerloop.train import train
     from nerloop.training import training as setup
 

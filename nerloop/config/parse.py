@@ -90,7 +90,7 @@ def _check_arguments(argv: list[str], file_flag: str) -> tuple[list[str], dict[s
     sources: dict[str, str] = {}
     arguments: list[str] = []
     chosen = {kind: plugins.path_of(kind, getattr(Config(), kind).name) for kind in CONTEXT}
-    # Files first: flags win wherever they are on the command line.
+    # Files come first, so a flag overrides a file even if it stands before it on the command line.
     pairs = sorted(_pairs(argv), key=lambda pair: pair[0] != "--config")
     files: list[dict[str, Any]] = []
     for flag, value in pairs:

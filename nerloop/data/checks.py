@@ -35,7 +35,7 @@ class TagStyle:
     def of_lists(lists: Iterable[Any], names: Sequence[str] | None, warnings: ReadWarnings) -> TagStyle:
         """Return the style of the tags in some lists, the first ones of a file; values that are no lists are ignored.
 
-        `names` are the names that integer tags stand for.
+        `names` has the tag of each integer, if the tags are integers.
         """
         values: Counter[str] = Counter()
         for tags in lists:

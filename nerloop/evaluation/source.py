@@ -81,7 +81,7 @@ class Source:
                     print("nerloop: not all records are annotated, so no scores", file=sys.stderr)
                     self.options, found, warnings = without_tags, everything, warnings_of_all
         except DataError as error:
-            # A tag column that the user names must be there, so the error stands.
+            # If the user named a tag column and it is missing, reading without tags would hide that.
             if self.options.tag_column is not None or not self.options.with_tags:
                 raise
             self.options = without_tags

@@ -92,7 +92,7 @@ def train_all(tasks: Sequence[Task], slots: Sequence[Mapping[str, str]], *, titl
                     if one.process.poll() is not None:
                         if (error := error_of(one)) is not None:
                             raise error
-                        delete_checkpoints(one.task.folder)
+                        delete_checkpoints([one.task])
                         one.lock.release()
                         free.append(slot)
                         del running[key]
@@ -152,10 +152,11 @@ def stop(running: Sequence[Running]) -> None:
         one.lock.release()
 
 
-def delete_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a run that is never resumed. `model/` has its best weights."""
-    for checkpoint in (folder / CHECKPOINTS).glob("*/"):  # identity.json, which tells data and labels, stays
-        shutil.rmtree(checkpoint, ignore_errors=True)
+def delete_checkpoints(tasks: Sequence[Task]) -> None:
+    """Delete the checkpoints of runs that are never resumed. `model/` has their best weights."""
+    for task in tasks:
+        for checkpoint in (task.folder / CHECKPOINTS).glob("*/"):  # identity.json, which tells data and labels, stays
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def refuse_run_dir(name: str, config: Config) -> None:

@@ -87,8 +87,7 @@ class _Attempt:
             self.trial.prune()  # before `stop`: if this process is killed in between, no restart continues the trial
             if self.run is not None:
                 stop([self.run])
-            for task in self.tasks:
-                delete_checkpoints(task.folder)
+            delete_checkpoints(self.tasks)
             return True
         if not has_ended:
             return False
@@ -100,8 +99,7 @@ class _Attempt:
         todo = next((task for task in self.tasks if not is_done(task.folder)), None)
         if todo is None:
             self.trial.complete(statistics.fmean(best_value(task) for task in self.tasks))
-            for task in self.tasks:
-                delete_checkpoints(task.folder)
+            delete_checkpoints(self.tasks)
             return True
         self.run = start(todo, self.slot, self.trial.lock)
         return False

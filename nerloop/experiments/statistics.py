@@ -202,7 +202,7 @@ def randomization(by_cell: np.ndarray, *, draws: int, random: np.random.Generato
 def _signs(seeds: int, draws: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield arrays of signs, (some draws, seeds): every combination equally often if there are no more than `draws`.
 
-    Repeating combinations is of use, since `randomization` draws new signs of the sentences for each.
+    Combinations are repeated because `randomization` draws new signs of the sentences each time.
     """
     if seeds > 1 and 2**seeds <= draws:
         every = np.array(list(itertools.product((-1.0, 1.0), repeat=seeds)))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def bad(run_main, monkeypatch, tmp_path, tiny_model):
         return line.removeprefix("nerloop: error: ")
 
     return run
+
+
+@pytest.fixture
+def write_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """Return a function that writes a module with a class `Own`: a built-in plugin with one method of its own."""
+
+    def write(module: str, built_in: str, method: str) -> None:
+        package, _, base = built_in.rpartition(".")
+        (tmp_path / f"{module}.py").write_text(
+            f"from collections import Counter\nimport torch\nfrom {package} import {base}\n"
+            f"class Own({base}):\n    def {method}\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, module, raising=False)  # that of the case before
+
+    return write
 
 
 def test_missing_file(bad):
@@ -196,13 +213,8 @@ def test_an_evaluator_whose_main_metric_is_not_there(bad, tmp_path, monkeypatch)
         ("[1]", "returned [1], expected a Counter"),
     ],
 )
-def test_an_evaluator_whose_counts_do_not_add_up(bad, tmp_path, monkeypatch, counts, problem):
-    (tmp_path / "bad_counts.py").write_text(
-        "from collections import Counter\nfrom nerloop.evaluators.seqeval import Seqeval\n"
-        f"class Own(Seqeval):\n    def count(self, gold, predicted): return {counts}\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "bad_counts", raising=False)
+def test_an_evaluator_whose_counts_do_not_add_up(bad, write_plugin, counts, problem):
+    write_plugin("bad_counts", "nerloop.evaluators.seqeval.Seqeval", f"count(self, gold, predicted): return {counts}")
     line = bad("--evaluator bad_counts.Own --train.max_steps 1 --run.log_level error", validation="Rome B-ORG\n")
     assert line == f"evaluator bad_counts.Own: count: {problem}"
 
@@ -216,13 +228,8 @@ def test_an_evaluator_whose_counts_do_not_add_up(bad, tmp_path, monkeypatch, cou
         ("{}", "main_metric: found 'f1', expected a number among the metrics, which have none"),
     ],
 )
-def test_an_evaluator_whose_metrics_are_no_numbers(bad, tmp_path, monkeypatch, metrics, problem):
-    (tmp_path / "bad_metrics.py").write_text(
-        "import torch\nfrom nerloop.evaluators.seqeval import Seqeval\n"
-        f"class Own(Seqeval):\n    def metrics(self, counts): return {metrics}\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "bad_metrics", raising=False)
+def test_an_evaluator_whose_metrics_are_no_numbers(bad, write_plugin, metrics, problem):
+    write_plugin("bad_metrics", "nerloop.evaluators.seqeval.Seqeval", f"metrics(self, counts): return {metrics}")
     assert bad("--evaluator bad_metrics.Own --run.log_level error") == f"evaluator bad_metrics.Own: {problem}"
 
 
@@ -234,13 +241,10 @@ def test_an_evaluator_whose_metrics_are_no_numbers(bad, tmp_path, monkeypatch, m
         ("None", "a NoneType"),
     ],
 )
-def test_an_objective_whose_loss_is_no_scalar(bad, tmp_path, monkeypatch, loss, found):
-    (tmp_path / "bad_loss.py").write_text(
-        "from nerloop.objectives.cross_entropy import CrossEntropy\n"
-        f"class Own(CrossEntropy):\n    def loss(self, logits, batch): return {loss}\n"
+def test_an_objective_whose_loss_is_no_scalar(bad, write_plugin, loss, found):
+    write_plugin(
+        "bad_loss", "nerloop.objectives.cross_entropy.CrossEntropy", f"loss(self, logits, batch): return {loss}"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "bad_loss", raising=False)
     line = bad("--objective bad_loss.Own --run.log_level error")
     assert line == f"objective bad_loss.Own: loss returned {found}, expected a scalar tensor"
 
